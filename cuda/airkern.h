@@ -1,0 +1,254 @@
+/*
+ * airkern.h: the C ABI of AirKern's native libraries, and the one declaration of every native function.
+ *
+ * Two libraries implement it: libairkern.so (CUDA, from cuda/) and libairkern_cpu.so (its CPU twin, from cpu/).
+ * The TypeScript symbol table lib/ffi/abi.ts is GENERATED from this file (`deno task generate`), so every
+ * prototype keeps to fixed-width integers, float, double, and pointers, one declaration a statement.
+ *
+ * Rules
+ * - Every function that can fail returns an airk_status. The error's text is kept in the context:
+ *   airk_error_message. It is never thread-local, since the caller may run each call on another thread.
+ * - Both twins are asynchronous. A function that takes an airk_stream enqueues its work and returns; operations
+ *   on one stream run in order. Whatever an operation reads or writes must stay valid until the stream has passed it.
+ *   An error inside an enqueued operation is sticky: later operations on the context are skipped, and every
+ *   synchronizing call returns that status until the context is destroyed.
+ * - Only functions marked [waits] may block for long; the caller runs those off its event loop. Marking is read
+ *   by the generator.
+ * - Sizes, strides and offsets are 64-bit; *_bytes are bytes, all other counts are elements. Tensors are row-major,
+ *   float32 unless said otherwise. airk_ptr is an address in device memory, 0 where a tensor is optional and absent.
+ * - Handles are opaque. Who creates destroys: a stream or event before its context; destroying NULL is allowed.
+ */
+#ifndef AIRKERN_H
+#define AIRKERN_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define AIRK_API __declspec(dllexport)
+#else
+#define AIRK_API __attribute__((visibility("default")))
+#endif
+
+/* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
+#define AIRK_ABI_VERSION 1
+
+typedef struct airk_context airk_context; /* one device, its memory and its error text */
+typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
+typedef struct airk_event airk_event;     /* a point in a stream that can be waited for */
+typedef uint64_t airk_ptr;                /* an address in device memory */
+
+typedef int32_t airk_status;
+enum {
+  AIRK_OK = 0,
+  AIRK_NOT_READY = 1,       /* airk_event_query: work before the event is still under way */
+  AIRK_INVALID = 2,         /* an argument is outside what the function accepts */
+  AIRK_OUT_OF_MEMORY = 3,   /* device or host memory cannot be had */
+  AIRK_UNSUPPORTED = 4,     /* valid, but this library cannot do it */
+  AIRK_NO_DEVICE = 5,       /* no device of that number, or no driver */
+  AIRK_DEVICE_ERROR = 6,    /* the device failed; sticky */
+  AIRK_CANCELLED = 7,       /* airk_context_cancel was called */
+  AIRK_NOT_FINITE = 8       /* a weight to quantize is NaN or infinite */
+};
+
+/* Element types of activations, caches and unquantized weights. */
+enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
+
+/*
+ * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o"); airk_format_id turns it into the
+ * id used in calls. A weight extent is a run of whole rows of one matrix [rows, cols], laid out as sections in the order given,
+ * each starting on a multiple of 64 bytes from the extent's start; blocks = ceil(cols / 32).
+ *
+ *  f32, f16, bf16   values [rows][cols]
+ *
+ *  q8     w = scale * code                                             8.5 bits a weight
+ *         scale  bf16 [rows][blocks]
+ *         code   i8   [rows][blocks * 32], zero beyond cols
+ *
+ *  nf4    w = NF4[code] * absmax, as bitsandbytes stores it (block 64, no double quantization); blocks run over the flat tensor
+ *         and do not restart at a row, so an extent starts on a multiple of 64 elements of its tensor.   4.5 bits a weight
+ *         absmax f32  [ceil(rows * cols / 64)]
+ *         code   u8   [ceil(rows * cols / 2)], the HIGH nibble is the even element
+ *
+ *  q4o    w = row_scale * column_scale * (block_scale * code_table[code] + 128 * outlier)   about 4.3 bits a weight
+ *         code_table    i8   [16] ascending, then 48 zero bytes
+ *         column_scale  u8   [cols], meaning 2 ^ ((u - 128) / 16)
+ *         row_scale     bf16 [rows]
+ *         block_scale   i8   [rows][blocks]
+ *         code          u8   [rows][blocks * 16]; in a block, byte j holds element j in its low nibble and element 16 + j in its high
+ *                       nibble; elements beyond cols are read as multiplied by zero
+ *         outlier_base  u32  [ceil(rows / 64)], index of the first outlier of each group of 64 rows
+ *         outlier_start u16  [rows], index of the row's first outlier, relative to its group's base
+ *         outlier_col   u16  [outliers], ascending within a row
+ *         outlier       f16  [outliers]
+ */
+
+/* ---- library ---- */
+
+/* Returns AIRK_ABI_VERSION as the library was built. */
+AIRK_API uint32_t airk_abi_version(void);
+
+/* Writes the number of devices this library can use; 0 with AIRK_NO_DEVICE where there is no driver. The CPU twin has one. */
+AIRK_API airk_status airk_device_count(int32_t *count);
+
+/* Writes the id of the weight format with this NUL-terminated name; AIRK_UNSUPPORTED where there is none. */
+AIRK_API airk_status airk_format_id(const char *name, int32_t *format);
+
+/* Writes the length in bytes of an extent of this format, not padded at its end. `outliers` must be 0 but for q4o. */
+AIRK_API airk_status airk_extent_bytes(int32_t format, uint64_t rows, uint64_t cols, uint64_t outliers, uint64_t *bytes);
+
+/* ---- context ---- */
+
+/*
+ * Creates a context on a device. `threads` = worker threads of the CPU twin, 0 for one a core; ignored by CUDA.
+ * `options`: NUL-terminated "key=value" pairs separated by commas, or "". The CPU twin knows isa=portable|avx2|avx512|amx
+ * (the best instruction set to use; default the best that the processor has). Unknown keys are AIRK_INVALID.
+ * On failure *context is NULL and `message` (of `message_capacity` bytes) holds the reason.
+ */
+AIRK_API airk_status airk_context_create(int32_t device, int32_t threads, const char *options, airk_context **context, char *message, uint64_t message_capacity);
+
+/* Waits for the context's streams, then frees whatever it still owns. */
+AIRK_API void airk_context_destroy(airk_context *context);
+
+/* Copies the text of the latest error, NUL-terminated and cut to capacity. Empty where there was none. */
+AIRK_API airk_status airk_error_message(airk_context *context, char *message, uint64_t capacity);
+
+/* Copies a JSON object that describes the device: kind, name, isa, threads, unifiedMemory (true: a host buffer's address is its device address). */
+AIRK_API airk_status airk_device_description(airk_context *context, char *json, uint64_t capacity);
+
+/* Writes free and total device memory in bytes. */
+AIRK_API airk_status airk_memory_info(airk_context *context, uint64_t *free_bytes, uint64_t *total_bytes);
+
+/* Sets (1) or clears (0) the cancel flag: enqueued operations are skipped and quantizers return AIRK_CANCELLED soon. Not sticky once cleared. */
+AIRK_API airk_status airk_context_cancel(airk_context *context, int32_t cancelled);
+
+/* ---- memory ---- */
+
+/* Reserves device memory, 4096-aligned. Freed by airk_device_free or with the context. */
+AIRK_API airk_status airk_device_alloc(airk_context *context, uint64_t bytes, airk_ptr *address);
+AIRK_API airk_status airk_device_free(airk_context *context, airk_ptr address);
+
+/* Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled and
+   touched. On a unifiedMemory device its address is a device address too. */
+AIRK_API airk_status airk_host_alloc(airk_context *context, uint64_t bytes, void **address);
+AIRK_API airk_status airk_host_free(airk_context *context, void *address);
+
+/* Copies between memories, in stream order. Host sides come from airk_host_alloc. */
+AIRK_API airk_status airk_copy_to_device(airk_stream *stream, airk_ptr to, const void *from, uint64_t bytes);
+AIRK_API airk_status airk_copy_to_host(airk_stream *stream, void *to, airk_ptr from, uint64_t bytes);
+AIRK_API airk_status airk_copy_on_device(airk_stream *stream, airk_ptr to, airk_ptr from, uint64_t bytes);
+AIRK_API airk_status airk_fill(airk_stream *stream, airk_ptr to, uint8_t value, uint64_t bytes);
+
+/* ---- streams and events ---- */
+
+AIRK_API airk_status airk_stream_create(airk_context *context, airk_stream **stream);
+AIRK_API void airk_stream_destroy(airk_stream *stream);
+/* [waits] Returns when all work enqueued before is done, with the first error among it. */
+AIRK_API airk_status airk_stream_synchronize(airk_stream *stream);
+/* Makes work enqueued on `stream` from now on wait for `event` as last recorded; no effect if it never was. */
+AIRK_API airk_status airk_stream_wait_event(airk_stream *stream, airk_event *event);
+
+AIRK_API airk_status airk_event_create(airk_context *context, airk_event **event);
+AIRK_API void airk_event_destroy(airk_event *event);
+AIRK_API airk_status airk_event_record(airk_event *event, airk_stream *stream);
+/* AIRK_OK when the work before the latest record is done (or it never was recorded), else AIRK_NOT_READY or the sticky error. */
+AIRK_API airk_status airk_event_query(airk_event *event);
+/* [waits] Returns when the work before the latest record is done. */
+AIRK_API airk_status airk_event_synchronize(airk_event *event);
+/* Writes the milliseconds from one recorded, reached event to another. */
+AIRK_API airk_status airk_event_elapsed(airk_event *start, airk_event *stop, float *ms);
+
+/* ---- operations: activations are float32 ---- */
+
+/* y [tokens, cols] = rows ids[t] of the weight extent; ids: i32 [tokens], each in [0, rows). */
+AIRK_API airk_status airk_embedding(airk_stream *stream, airk_ptr y, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr ids, uint64_t tokens);
+
+/* y [rows, cols] f32 = every weight of the extent. */
+AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers);
+
+/*
+ * y[t * y_stride + r] = sum over c of x[t * x_stride + c] * weight[r, c]  (+ bias[r])   for t < tokens, r < rows, c < cols.
+ * bias: f32 [rows] or 0. precision 0 (exact): float32 products and sums; 1 (fast): activations may be rounded inside the kernel
+ * (16-bit or bfloat16 operands) where that is quicker. y must not overlap x.
+ */
+AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t precision);
+
+/* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols]. y may be x. */
+AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps);
+
+/*
+ * Rotates, in place, the first rotary_dim elements of every head of x [tokens, heads, head_dim] by halves: element i pairs with
+ * i + rotary_dim / 2. cos, sin: f32 [tokens, rotary_dim / 2].
+ */
+AIRK_API airk_status airk_rope(airk_stream *stream, airk_ptr x, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t head_dim, uint64_t rotary_dim);
+
+/*
+ * The KV cache of one layer is a pool of pages of page_tokens tokens; k_cache, v_cache: cache_type [pages, kv_heads, page_tokens, head_dim].
+ * Token slot s lies in page s / page_tokens at s % page_tokens.
+ * Writes k, v [tokens, kv_heads, head_dim] to slots: i32 [tokens]. cache_type: AIRK_F16 or AIRK_F32.
+ */
+AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v, airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens);
+
+/*
+ * Grouped-query attention over the paged cache, for the tokens of one pass, which may belong to several sequences.
+ * y, q: [tokens, heads, head_dim]. Head h reads key head h / (heads / kv_heads). scores = q . k * scale, softmax in float32.
+ * sequences: i32 [sequence_count, 4] = first token in the pass, tokens in the pass, tokens cached before the pass, first entry in page_table.
+ * page_table: i32, page numbers; position p of a sequence lies in page page_table[first entry + p / page_tokens].
+ * The pass's own keys and values are in the cache already (airk_kv_append), at positions cached before .. cached before + tokens - 1.
+ * mask: 0 for causal order, else u8 [tokens, tokens] over the pass: token i sees token j of its own sequence where mask[i][j] != 0,
+ * and always all that was cached before. A token must see at least itself.
+ * context_tokens: the largest (cached before + tokens in the pass) of any sequence.
+ */
+AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens, uint64_t context_tokens, float scale);
+
+/* y[i] = gate[i] / (1 + exp(-gate[i])) * up[i], count elements; y may be gate or up. */
+AIRK_API airk_status airk_swiglu(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count);
+
+/* y[i] += x[i], count elements. */
+AIRK_API airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count);
+
+/* y [count, cols] = x[ids[i], :]; ids: i32 [count], each in [0, rows). */
+AIRK_API airk_status airk_gather_rows(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, uint64_t count, uint64_t rows, uint64_t cols);
+
+/* index: i32 [rows] = position of each row's largest element, the first among equals; NaN counts as smallest. */
+AIRK_API airk_status airk_argmax(airk_stream *stream, airk_ptr index, airk_ptr x, uint64_t rows, uint64_t cols);
+
+/* value: f32 [rows, k], index: i32 [rows, k] = each row's k largest in descending order, ties by ascending index. 1 <= k <= min(cols, 1024). */
+AIRK_API airk_status airk_top_k(airk_stream *stream, airk_ptr value, airk_ptr index, airk_ptr x, uint64_t rows, uint64_t cols, uint64_t k);
+
+/* ---- quantizers: host memory in, host memory out ---- */
+
+/* Writes the bytes of a format's parameters, which a whole tensor shares (q4o: 16 of code table + cols of column scale; else 0). */
+AIRK_API airk_status airk_quantizer_parameter_bytes(int32_t format, uint64_t cols, uint64_t *bytes);
+
+/*
+ * [waits] Trains those parameters on a sample of the tensor's rows. source: `type` (AIRK_F32..) [rows, cols]. parameters: as above.
+ * AIRK_NOT_FINITE on NaN or infinity.
+ */
+AIRK_API airk_status airk_quantizer_train(airk_context *context, int32_t format, const uint8_t *source, int32_t type, uint64_t rows, uint64_t cols, uint8_t *parameters, uint64_t parameter_bytes);
+
+/* Writes the largest number of bytes that airk_quantize may need for an extent of this shape. */
+AIRK_API airk_status airk_quantized_bytes_bound(int32_t format, uint64_t rows, uint64_t cols, uint64_t *bytes);
+
+/*
+ * [waits] Quantizes rows into one extent, on all of the context's threads. source: `type` [rows, cols].
+ * Writes the extent, its bytes and its outliers; statistics: double [2] = sum of squared weights, sum of squared errors.
+ * Format f32, f16 or bf16 converts (round to nearest even). AIRK_NOT_FINITE on NaN or infinity, also where a finite value overflows f16.
+ */
+AIRK_API airk_status airk_quantize(airk_context *context, int32_t format, const uint8_t *source, int32_t type, uint64_t rows, uint64_t cols, const uint8_t *parameters, uint64_t parameter_bytes, uint8_t *extent, uint64_t extent_capacity, uint64_t *extent_bytes, uint64_t *outliers, double *statistics);
+
+/* ---- measuring ---- */
+
+/* [waits] Reads `bytes` of host or device memory with all threads, `repeats` times, and writes the seconds of the fastest pass: the memory read ceiling. */
+AIRK_API airk_status airk_measure_read(airk_context *context, airk_ptr address, uint64_t bytes, int32_t repeats, double *seconds);
+
+/* [waits] Writes the peak multiply-add rate in FLOP/s of all threads for one operand kind: 0 float32, 1 the fast path of airk_matmul for many tokens. */
+AIRK_API airk_status airk_measure_peak(airk_context *context, int32_t kind, double *flops_per_second);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
