@@ -1,0 +1,75 @@
+/**
+ * What a model family declares: how its config is read, which tensors it has, and how one block computes.
+ * @module
+ */
+import type { Pass } from "../layers/pass.ts";
+
+/** How rotary position embeddings stretch; each field as in Hugging Face's `rope_scaling` of that type. */
+export type RopeScaling =
+  | { type: "default" }
+  | { type: "linear"; factor: number }
+  | { type: "dynamic"; factor: number; originalContextTokens: number }
+  | { type: "llama3"; factor: number; lowFreqFactor: number; highFreqFactor: number; originalContextTokens: number };
+
+/** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
+export interface ModelConfig {
+  modelType: string;
+  hiddenSize: number;
+  intermediateSize: number;
+  numLayers: number;
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  vocabSize: number;
+  rmsNormEps: number;
+  ropeTheta: number;
+  ropeScaling: RopeScaling;
+  /** Longest context the model was made for, in tokens. */
+  contextTokens: number;
+  tieWordEmbeddings: boolean;
+  attentionBias: boolean;
+  mlpBias: boolean;
+}
+
+/** The part a tensor plays, which decides how it is stored and when it is read. */
+export type TensorKind = "embedding" | "linear" | "head" | "vector";
+
+/** One tensor of a checkpoint, declared before anything is loaded. */
+export interface TensorSpec {
+  name: string;
+  /** [rows, cols] of a matrix, [1, n] of a vector. */
+  rows: number;
+  cols: number;
+  kind: TensorKind;
+}
+
+/** All tensors of a model by the file they are stored in, matrices in their order of use. */
+export interface ModelTensors {
+  embedding: TensorSpec[];
+  layers: TensorSpec[][];
+  /** Final norm and, unless tied, the LM head. */
+  head: TensorSpec[];
+  /** Name of the tensor that gives token embeddings. */
+  embeddingName: string;
+  /** Name of the tensor that gives logits; the embedding's where the two are tied. */
+  headName: string;
+  finalNormName: string;
+  /** Prefix of layer i's tensor names, cut off in its shard file: `model.layers.3.`. */
+  layerPrefix(layer: number): string;
+}
+
+/** One model family. */
+export interface Architecture {
+  /** Values of `model_type` it serves. */
+  modelTypes: string[];
+  /**
+   * Parses a config.json.
+   * @throws {UnsupportedError} for values this family does not know; nothing is ignored silently.
+   */
+  parseConfig(config: Record<string, unknown>): ModelConfig;
+  tensors(config: ModelConfig): ModelTensors;
+  /** Returns why a tensor of the checkpoint is not needed, or undefined where it is not known at all. */
+  ignoredTensorReason(name: string, config: ModelConfig): string | undefined;
+  /** Enqueues decoder block `layer` on the pass's hidden state, taking its weights in their order of use. */
+  block(pass: Pass, layer: number): Promise<void>;
+}
