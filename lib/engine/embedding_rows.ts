@@ -2,13 +2,10 @@
  * Gathers embedding rows from their file. A pass needs as many rows as it has tokens, so the embedding (405B: 2 to 4 GB) is never read whole.
  * @module
  */
-import { close, open, read } from "node:fs";
-import { promisify } from "node:util";
+import { closeSync, openSync } from "node:fs";
+import { readAt } from "../checkpoint/positional_io.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import type { TensorEntry, WeightFormatName } from "../shard/manifest.ts";
-
-const openFile = promisify(open) as (path: string) => Promise<number>;
-const closeFile = promisify(close) as (fd: number) => Promise<void>;
 
 /** Reads under way at once: random small reads gain from depth, and Deno's pool has 32 threads for everything. */
 const READ_DEPTH = 8;
@@ -47,21 +44,18 @@ function sectionOffsets(sections: readonly number[], rows: number): number[] {
   });
 }
 
-/** Fills `destination` from a file. @throws {FormatError} where the file ends before that. */
-export function readFully(fd: number, path: string, destination: Uint8Array<ArrayBuffer>, position: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let done = 0;
-    const next = (): void => {
-      read(fd, destination, done, destination.length - done, position + done, (error, bytes) => {
-        if (error) return reject(new FormatError(`Cannot read ${path} at byte ${position + done}: ${error.message}`));
-        if (bytes === 0) return reject(new FormatError(`Cannot read ${path}: it ends at byte ${position + done}`));
-        done += bytes;
-        if (done === destination.length) resolve();
-        else next();
-      });
-    };
-    next();
-  });
+/**
+ * Fills `into` from a file.
+ * @throws {FormatError} where it cannot be read or ends before that.
+ */
+export async function readWhole(descriptor: number, path: string, into: Uint8Array, position: number): Promise<void> {
+  let bytes: number;
+  try {
+    bytes = await readAt(descriptor, into, position);
+  } catch (error) {
+    throw new FormatError(`Cannot read ${path} at byte ${position}: ${(error as Error).message}`);
+  }
+  if (bytes < into.length) throw new FormatError(`Cannot read ${path}: it ends at byte ${position + bytes}`);
 }
 
 /** Runs jobs with at most `depth` under way; after a failure no new one starts, and none is left running. */
@@ -82,24 +76,30 @@ export async function runBounded(jobs: readonly (() => Promise<void>)[], depth: 
 }
 
 /** The embedding matrix in its file. */
-export class EmbeddingRows implements AsyncDisposable {
-  readonly #fd: number;
+export class EmbeddingRows implements Disposable {
+  readonly #descriptor: number;
   readonly #path: string;
   readonly #sections: number[];
   readonly #tensor: TensorEntry;
   #bytesRead = 0;
   #closed = false;
 
-  private constructor(fd: number, path: string, tensor: TensorEntry) {
-    this.#fd = fd;
+  private constructor(descriptor: number, path: string, tensor: TensorEntry) {
+    this.#descriptor = descriptor;
     this.#path = path;
     this.#tensor = tensor;
     this.#sections = rowSectionBytes(tensor.format, tensor.cols);
   }
 
   /** Opens the file at `path` that holds `tensor`. */
-  static async open(path: string, tensor: TensorEntry): Promise<EmbeddingRows> {
-    return new EmbeddingRows(await openFile(path), path, tensor);
+  static open(path: string, tensor: TensorEntry): EmbeddingRows {
+    const descriptor = openSync(path, "r");
+    try {
+      return new EmbeddingRows(descriptor, path, tensor);
+    } catch (error) {
+      closeSync(descriptor);
+      throw error;
+    }
   }
 
   /** Bytes read since it was opened. */
@@ -128,7 +128,7 @@ export class EmbeddingRows implements AsyncDisposable {
       this.#sections.forEach((bytes, section) => {
         const at = offsets[section] + row * bytes;
         const position = source.offset + sectionOffsets(this.#sections, source.rows)[section] + source.row * bytes;
-        jobs.push(() => readFully(this.#fd, this.#path, extent.subarray(at, at + bytes), position));
+        jobs.push(() => readWhole(this.#descriptor, this.#path, extent.subarray(at, at + bytes), position));
         this.#bytesRead += bytes;
       });
     }
@@ -146,9 +146,9 @@ export class EmbeddingRows implements AsyncDisposable {
     throw new FormatError(`Cannot read row ${id} of ${this.#tensor.name}: its extents end before`);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    await closeFile(this.#fd);
+    closeSync(this.#descriptor);
   }
 }
