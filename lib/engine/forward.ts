@@ -94,6 +94,11 @@ export class ForwardPass implements Pass {
     if (this.#layout.masked) fillMask(this.#layout, workspace.bytesOf("mask"));
   }
 
+  /** Whether every sequence brings one token. */
+  get isDecode(): boolean {
+    return this.tokens === this.#layout.items.length;
+  }
+
   vector(name: string): bigint {
     return this.#parts.workspace.vectorAddress(name);
   }

@@ -35,6 +35,8 @@ export interface PrefetcherOptions {
   pieceBytes?: number;
   /** Stops loading the resident extents. */
   signal?: AbortSignal;
+  /** Told as resident extents arrive, with their bytes so far. */
+  onLoad?: (doneBytes: number) => void;
   io?: FileIo;
 }
 
@@ -146,15 +148,16 @@ export class Prefetcher implements AsyncDisposable {
   }
 
   async #loadResident(): Promise<void> {
-    const { tape, plan, signal, depth = READ_DEPTH, pieceBytes = READ_PIECE_BYTES } = this.#options;
-    let position = 0, offset = 0;
+    const { tape, plan, signal, onLoad, depth = READ_DEPTH, pieceBytes = READ_PIECE_BYTES } = this.#options;
+    let position = 0, offset = 0, doneBytes = 0;
+    const done = (readBytes: number): void => onLoad?.(doneBytes += readBytes);
     let failure: { error: unknown } | undefined;
     const nextRun = (): Run | undefined => {
       while (position < tape.length && !plan.resident[position]) position++;
       if (position === tape.length) return undefined;
       const bytes = tape[position].paddedBytes;
       offset += bytes;
-      return { ...this.#extentOnDisk(position++), memory: this.#residentMemory, offset: offset - bytes, bytes, done: () => {} };
+      return { ...this.#extentOnDisk(position++), memory: this.#residentMemory, offset: offset - bytes, bytes, done };
     };
     const cutter = new PieceCutter(nextRun, pieceBytes);
     const next = () => failure || signal?.aborted ? undefined : cutter.next();
