@@ -1,6 +1,7 @@
 // The float32 inner loops on AVX-512.
 
 // GCC 12 takes the undefined upper halves inside its own intrinsics for uninitialized variables (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 #include <immintrin.h>

@@ -8,7 +8,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
 import { readAt } from "./positional_io.ts";
-import { DTYPE_BITS, readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
+import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
 
 const SINGLE_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
@@ -217,12 +217,6 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     for (const descriptor of descriptors) fs.closeSync(descriptor);
     throw error;
   }
-}
-
-/** Returns bytes of one element of a tensor, or undefined where elements are smaller than a byte. */
-export function elementBytes(tensor: CheckpointTensor): number | undefined {
-  const bits = DTYPE_BITS[tensor.dtype];
-  return bits % 8 === 0 ? bits / 8 : undefined;
 }
 
 /**

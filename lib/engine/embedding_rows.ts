@@ -2,13 +2,10 @@
  * Gathers embedding rows from their file. A pass needs as many rows as it has tokens, so the embedding (405B: 2 to 4 GB) is never read whole.
  * @module
  */
-import { close, open, read } from "node:fs";
-import { promisify } from "node:util";
+import { closeSync, openSync } from "node:fs";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import type { TensorEntry, WeightFormatName } from "../shard/manifest.ts";
-
-const openFile = promisify(open) as (path: string) => Promise<number>;
-const closeFile = promisify(close) as (fd: number) => Promise<void>;
+import { readWhole, runBounded } from "./positional_reads.ts";
 
 /** Reads under way at once: random small reads gain from depth, and Deno's pool has 32 threads for everything. */
 const READ_DEPTH = 8;
@@ -47,59 +44,31 @@ function sectionOffsets(sections: readonly number[], rows: number): number[] {
   });
 }
 
-/** Fills `destination` from a file. @throws {FormatError} where the file ends before that. */
-export function readFully(fd: number, path: string, destination: Uint8Array<ArrayBuffer>, position: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let done = 0;
-    const next = (): void => {
-      read(fd, destination, done, destination.length - done, position + done, (error, bytes) => {
-        if (error) return reject(new FormatError(`Cannot read ${path} at byte ${position + done}: ${error.message}`));
-        if (bytes === 0) return reject(new FormatError(`Cannot read ${path}: it ends at byte ${position + done}`));
-        done += bytes;
-        if (done === destination.length) resolve();
-        else next();
-      });
-    };
-    next();
-  });
-}
-
-/** Runs jobs with at most `depth` under way; after a failure no new one starts, and none is left running. */
-export async function runBounded(jobs: readonly (() => Promise<void>)[], depth: number): Promise<void> {
-  let next = 0;
-  const errors: unknown[] = [];
-  const worker = async (): Promise<void> => {
-    while (next < jobs.length && errors.length === 0) {
-      try {
-        await jobs[next++]();
-      } catch (error) {
-        errors.push(error);
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(depth, jobs.length) }, worker));
-  if (errors.length > 0) throw errors[0];
-}
-
 /** The embedding matrix in its file. */
-export class EmbeddingRows implements AsyncDisposable {
-  readonly #fd: number;
+export class EmbeddingRows implements Disposable {
+  readonly #descriptor: number;
   readonly #path: string;
   readonly #sections: number[];
   readonly #tensor: TensorEntry;
   #bytesRead = 0;
   #closed = false;
 
-  private constructor(fd: number, path: string, tensor: TensorEntry) {
-    this.#fd = fd;
+  private constructor(descriptor: number, path: string, tensor: TensorEntry) {
+    this.#descriptor = descriptor;
     this.#path = path;
     this.#tensor = tensor;
     this.#sections = rowSectionBytes(tensor.format, tensor.cols);
   }
 
   /** Opens the file at `path` that holds `tensor`. */
-  static async open(path: string, tensor: TensorEntry): Promise<EmbeddingRows> {
-    return new EmbeddingRows(await openFile(path), path, tensor);
+  static open(path: string, tensor: TensorEntry): EmbeddingRows {
+    const descriptor = openSync(path, "r");
+    try {
+      return new EmbeddingRows(descriptor, path, tensor);
+    } catch (error) {
+      closeSync(descriptor);
+      throw error;
+    }
   }
 
   /** Bytes read since it was opened. */
@@ -128,7 +97,7 @@ export class EmbeddingRows implements AsyncDisposable {
       this.#sections.forEach((bytes, section) => {
         const at = offsets[section] + row * bytes;
         const position = source.offset + sectionOffsets(this.#sections, source.rows)[section] + source.row * bytes;
-        jobs.push(() => readFully(this.#fd, this.#path, extent.subarray(at, at + bytes), position));
+        jobs.push(() => readWhole(this.#descriptor, this.#path, extent.subarray(at, at + bytes), position));
         this.#bytesRead += bytes;
       });
     }
@@ -146,9 +115,9 @@ export class EmbeddingRows implements AsyncDisposable {
     throw new FormatError(`Cannot read row ${id} of ${this.#tensor.name}: its extents end before`);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    await closeFile(this.#fd);
+    closeSync(this.#descriptor);
   }
 }

@@ -45,7 +45,7 @@ export function spreadResident(tape: readonly TapeExtent[], budgetBytes: number)
   for (let step = Math.max(0, steps - 2); step <= steps; step++) {
     const choice = diffuse(tape, step * largest, totalBytes);
     topUp(tape, choice, Math.min(budgetBytes, choice.residentBytes + 2 * largest));
-    if (choice.residentBytes > best.residentBytes) best = choice;
+    if (choice.residentBytes >= best.residentBytes) best = choice;
   }
   return best;
 }
@@ -133,7 +133,9 @@ export function plan(request: PlanRequest): Plan {
   if (allResident === undefined) {
     slotBytes = Math.min(weightBytes, usefulRingBytes(tapeBytes, largest, minRingBytes));
     slotBytes -= slotBytes % 4096;
-    placement = spreadResident(tape, weightBytes - slotBytes);
+    // What is left of a budget too small for whole passes is less than one token's activations: kept free, since a little more memory would
+    // take it back for that token, and more memory shall never stream more.
+    placement = spreadResident(tape, passTokens < askedPassTokens ? 0 : weightBytes - slotBytes);
   }
   const memory = {
     residentBytes: placement.residentBytes,

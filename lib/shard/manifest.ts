@@ -12,6 +12,9 @@
 /** Name of the manifest in a shard directory. */
 export const MANIFEST_FILE = "airkern.json";
 
+/** Name and version of this program, as manifests have it. */
+export const GENERATOR = "airkern 0.1.0";
+
 /** Extents start on and are padded to this many bytes: the unit of direct I/O. */
 export const EXTENT_ALIGNMENT = 4096;
 

@@ -21,7 +21,7 @@ const ALLOWED: Record<string, string[]> = {
   models: ["errors.ts", "layers"],
   shard: ["errors.ts", "checkpoint", "models", "ffi"],
   stream: ["errors.ts", "shard", "memory", "ffi"],
-  engine: ["errors.ts", "models", "layers", "cache", "stream", "shard", "memory", "ffi"],
+  engine: ["errors.ts", "checkpoint", "models", "layers", "cache", "stream", "shard", "memory", "ffi"],
   generate: ["errors.ts", "engine", "tokenizer"],
   "auto_model.ts": ["errors.ts", "generate", "engine", "tokenizer", "shard", "checkpoint", "memory", "ffi"],
   cli: [
