@@ -36,13 +36,25 @@ const SECTIONS: Record<WeightFormatName, (rows: number, cols: number, outliers: 
 /** Names of the weight formats. */
 export const WEIGHT_FORMATS = Object.keys(SECTIONS) as readonly WeightFormatName[];
 
+/** Returns where each section of an extent lies, in bytes from its start, in the order of cuda/airkern.h. */
+export function extentSections(
+  format: WeightFormatName,
+  rows: number,
+  cols: number,
+  outliers: number,
+): { offset: number; bytes: number }[] {
+  let end = 0;
+  return SECTIONS[format](rows, cols, outliers).map((bytes) => {
+    const offset = Math.ceil(end / SECTION_ALIGNMENT) * SECTION_ALIGNMENT;
+    end = offset + bytes;
+    return { offset, bytes };
+  });
+}
+
 /** Returns the length in bytes of an extent, not padded at its end: what airk_extent_bytes says. */
 export function extentBytes(format: WeightFormatName, rows: number, cols: number, outliers: number): number {
-  let end = 0;
-  for (const bytes of SECTIONS[format](rows, cols, outliers)) {
-    end = Math.ceil(end / SECTION_ALIGNMENT) * SECTION_ALIGNMENT + bytes;
-  }
-  return end;
+  const last = extentSections(format, rows, cols, outliers).at(-1)!;
+  return last.offset + last.bytes;
 }
 
 /** Returns the least number of rows that every extent of a format but the last is a multiple of, for matrices of this width. */

@@ -45,6 +45,13 @@ function refusesDirect(error: unknown): boolean {
   return code === "EINVAL" || code === "EOPNOTSUPP" || code === "ENOTSUP";
 }
 
+/** An open file, used by one read at a time. */
+interface Descriptor {
+  file: number;
+  fd: number;
+  direct: boolean;
+}
+
 /** A set of files that are read at any position, several reads at a time. */
 export class DirectFiles implements Disposable {
   readonly paths: readonly string[];
@@ -53,7 +60,7 @@ export class DirectFiles implements Disposable {
   /** Whether a file is read directly; false once its file system refused. */
   readonly #direct: boolean[];
   /** Descriptors not in use, the least recently used first. */
-  readonly #idle: { file: number; fd: number }[] = [];
+  readonly #idle: Descriptor[] = [];
   #open = 0;
   #closed = false;
 
@@ -96,18 +103,17 @@ export class DirectFiles implements Disposable {
     }
   }
 
-  /** Reads once, and once more through the page cache where direct reads are refused. */
+  /** Reads once, and where direct reads are refused again through the page cache. Descriptors opened before that was known are closed one by one. */
   async #readSome(file: number, target: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
     for (;;) {
-      const direct = this.#direct[file];
-      const fd = this.#take(file);
+      const descriptor = this.#take(file);
       try {
-        const count = await this.#io.read(fd, target, position);
-        this.#giveBack(file, fd, direct);
+        const count = await this.#io.read(descriptor.fd, target, position);
+        this.#giveBack(descriptor);
         return count;
       } catch (error) {
-        this.#close(fd);
-        if (!direct || !refusesDirect(error)) {
+        this.#close(descriptor);
+        if (!descriptor.direct || !refusesDirect(error)) {
           throw new AirkernError(
             `Cannot read ${this.paths[file]}: ${target.length} bytes at byte ${position}: ${(error as Error).message}`,
             { cause: error },
@@ -119,14 +125,14 @@ export class DirectFiles implements Disposable {
   }
 
   /** Returns a descriptor of a file that no other read uses. */
-  #take(file: number): number {
+  #take(file: number): Descriptor {
     if (this.#closed) throw new AirkernError(`Cannot read ${this.paths[file]}: it was closed`);
-    const index = this.#idle.findIndex((entry) => entry.file === file);
-    if (index >= 0) return this.#idle.splice(index, 1)[0].fd;
-    if (this.#open >= this.#maxOpen && this.#idle.length > 0) this.#close(this.#idle.shift()!.fd);
+    const index = this.#idle.findIndex((descriptor) => descriptor.file === file);
+    if (index >= 0) return this.#idle.splice(index, 1)[0];
+    if (this.#open >= this.#maxOpen && this.#idle.length > 0) this.#close(this.#idle.shift()!);
     const fd = this.#openFile(file);
     this.#open++;
-    return fd;
+    return { file, fd, direct: this.#direct[file] };
   }
 
   #openFile(file: number): number {
@@ -146,13 +152,12 @@ export class DirectFiles implements Disposable {
     }
   }
 
-  #giveBack(file: number, fd: number, direct: boolean): void {
-    // Another read may have found out meanwhile that the file is to be read through the page cache.
-    if (this.#closed || direct !== this.#direct[file]) this.#close(fd);
-    else this.#idle.push({ file, fd });
+  #giveBack(descriptor: Descriptor): void {
+    if (this.#closed) this.#close(descriptor);
+    else this.#idle.push(descriptor);
   }
 
-  #close(fd: number): void {
+  #close({ fd }: Descriptor): void {
     this.#open--;
     this.#io.close(fd);
   }
@@ -160,6 +165,6 @@ export class DirectFiles implements Disposable {
   /** Closes the files; a descriptor in use is closed as its read ends. */
   [Symbol.dispose](): void {
     this.#closed = true;
-    for (const { fd } of this.#idle.splice(0)) this.#close(fd);
+    for (const descriptor of this.#idle.splice(0)) this.#close(descriptor);
   }
 }

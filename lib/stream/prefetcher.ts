@@ -332,7 +332,9 @@ export class Prefetcher implements AsyncDisposable {
   /** Returns the next extent to read, with its place in the ring; undefined while there is no room or no pass to read for. */
   #nextRun(): Run | undefined {
     const { length } = this.#streamed;
-    if (length === 0 || (!this.#expectAnother && this.#begunExtents >= this.#begunPasses * length)) return undefined;
+    // Of a small model the ring may hold several passes: no more than the next is expected.
+    const expectedPasses = this.#begunPasses + (this.#expectAnother ? 1 : 0);
+    if (this.#begunExtents >= expectedPasses * length) return undefined;
     const position = this.#streamed[this.#begunExtents % length];
     const bytes = this.#options.tape[position].paddedBytes;
     const offset = this.#allocate(bytes);
