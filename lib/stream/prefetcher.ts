@@ -35,6 +35,8 @@ export interface PrefetcherOptions {
   pieceBytes?: number;
   /** Stops loading the resident extents. */
   signal?: AbortSignal;
+  /** Told as resident extents arrive, with their bytes so far. */
+  onLoad?: (doneBytes: number) => void;
   io?: FileIo;
 }
 
@@ -47,6 +49,10 @@ export interface StreamStatistics {
   /** Time that callers waited for extents, and how often they had to. */
   stallMs: number;
   stalls: number;
+}
+
+function aborted(): CancelledError {
+  return new CancelledError("Cannot finish the pass: it was aborted");
 }
 
 /** An extent's place in the ring, from the first read to its release. */
@@ -146,15 +152,16 @@ export class Prefetcher implements AsyncDisposable {
   }
 
   async #loadResident(): Promise<void> {
-    const { tape, plan, signal, depth = READ_DEPTH, pieceBytes = READ_PIECE_BYTES } = this.#options;
-    let position = 0, offset = 0;
+    const { tape, plan, signal, onLoad, depth = READ_DEPTH, pieceBytes = READ_PIECE_BYTES } = this.#options;
+    let position = 0, offset = 0, doneBytes = 0;
+    const done = (readBytes: number): void => onLoad?.(doneBytes += readBytes);
     let failure: { error: unknown } | undefined;
     const nextRun = (): Run | undefined => {
       while (position < tape.length && !plan.resident[position]) position++;
       if (position === tape.length) return undefined;
       const bytes = tape[position].paddedBytes;
       offset += bytes;
-      return { ...this.#extentOnDisk(position++), memory: this.#residentMemory, offset: offset - bytes, bytes, done: () => {} };
+      return { ...this.#extentOnDisk(position++), memory: this.#residentMemory, offset: offset - bytes, bytes, done };
     };
     const cutter = new PieceCutter(nextRun, pieceBytes);
     const next = () => failure || signal?.aborted ? undefined : cutter.next();
@@ -215,6 +222,7 @@ export class Prefetcher implements AsyncDisposable {
    */
   acquire(position: number): bigint | Promise<bigint> {
     if (this.#failure) throw this.#failure.error;
+    if (this.#stopping) throw aborted();
     this.#check(`acquire extent ${position}`, this.#inPass && !this.#held && !this.#waiter && position === this.#nextPosition);
     const address = this.#addresses[position];
     const slot = this.#slots.at(0);
@@ -235,6 +243,7 @@ export class Prefetcher implements AsyncDisposable {
 
   /** Gives the held extent up: its memory is reused once all operations that are on the stream now are done. */
   release(position: number): void {
+    if (this.#stopping) throw this.#failure?.error ?? aborted();
     this.#check(`release extent ${position}`, this.#held && position === this.#nextPosition);
     if (this.#addresses[position] === undefined) {
       const event = this.#spareEvents.pop() ?? this.#options.context.event();
@@ -262,8 +271,9 @@ export class Prefetcher implements AsyncDisposable {
   }
 
   /**
-   * Gives up the pass under way: a waiting `acquire` throws {@linkcode CancelledError}, the ring is emptied once reads in flight and operations on
-   * the stream are done, and no pass is expected. Without a pass under way nothing happens.
+   * Gives up the pass under way: a waiting `acquire` throws {@linkcode CancelledError}, as does every call of that pass from then on; the ring is
+   * emptied once reads in flight and operations on the stream are done, and no pass is expected. An extent that is held must not be
+   * given to operations any more. Without a pass under way nothing happens.
    */
   async abortPass(): Promise<void> {
     if (!this.#inPass && !this.#stopping) return;
@@ -272,8 +282,10 @@ export class Prefetcher implements AsyncDisposable {
 
   async #stop(): Promise<void> {
     this.#expectAnother = false;
-    this.#waiter?.reject(new CancelledError("Cannot finish the pass: it was aborted"));
+    this.#waiter?.reject(aborted());
     this.#waiter = undefined;
+    // Whoever got an extent just now runs on to its next call, so that its operations are among those waited for.
+    await new Promise((resolve) => setTimeout(resolve, 0));
     await this.#pump.idle();
     await this.#releaseWait;
     await this.#finishOperations();
