@@ -7,26 +7,41 @@
  * @module
  */
 
-/** Tokens that may still be drawn, and their logits. */
+/** Tokens that may still be drawn, and their logits less that of the likeliest one, whose score is therefore 0. */
 export interface Candidates {
   ids: Int32Array;
   scores: Float64Array;
 }
 
-/** Returns all tokens as candidates. */
-export function allCandidates(logits: ArrayLike<number>): Candidates {
-  return { ids: Int32Array.from({ length: logits.length }, (_, id) => id), scores: Float64Array.from(logits) };
+/** What is done to logits; each as in `SamplingOptions`. */
+export interface Processing {
+  repetitionPenalty: number;
+  /** Above 0. */
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+}
+
+/** Returns the tokens that may be drawn, and their scores. The repetition penalty is applied in place. */
+export function processLogits(logits: Float32Array, seen: Iterable<number>, processing: Processing): Candidates {
+  const { repetitionPenalty, temperature, topK, topP, minP } = processing;
+  if (repetitionPenalty !== 1) applyRepetitionPenalty(logits, seen, repetitionPenalty);
+  const max = logits.reduce((a, b) => Math.max(a, b));
+  let candidates: Candidates = {
+    ids: Int32Array.from(logits, (_, id) => id),
+    // Subtracted before the division, so that no temperature is too low for it.
+    scores: Float64Array.from(logits, (logit) => (logit - max) / temperature),
+  };
+  if (topK > 0) candidates = keepTopK(candidates, topK);
+  if (topP < 1) candidates = keepTopP(candidates, topP);
+  if (minP > 0) candidates = keepMinP(candidates, minP);
+  return candidates;
 }
 
 /** Keeps the candidates at some positions, in the given order. */
 function pick({ ids, scores }: Candidates, positions: readonly number[] | Int32Array): Candidates {
   return { ids: Int32Array.from(positions, (i) => ids[i]), scores: Float64Array.from(positions, (i) => scores[i]) };
-}
-
-function largest(scores: Float64Array): number {
-  let max = -Infinity;
-  for (const score of scores) if (score > max) max = score;
-  return max;
 }
 
 /**
@@ -39,14 +54,8 @@ export function applyRepetitionPenalty(logits: Float32Array, seen: Iterable<numb
   }
 }
 
-/** Divides all scores by the temperature, in place (TemperatureLogitsWarper). */
-export function applyTemperature(candidates: Candidates, temperature: number): void {
-  const { scores } = candidates;
-  for (let i = 0; i < scores.length; i++) scores[i] /= temperature;
-}
-
 /** Keeps the k highest scores, and all that equal the lowest of them (TopKLogitsWarper). */
-export function keepTopK(candidates: Candidates, k: number): Candidates {
+function keepTopK(candidates: Candidates, k: number): Candidates {
   const { scores } = candidates;
   if (k >= scores.length) return candidates;
   const threshold = nthLargest(scores, k);
@@ -77,20 +86,19 @@ function nthLargest(values: Float64Array, k: number): number {
 }
 
 /** Keeps the fewest highest scores whose probabilities sum to at least p, but at least one (TopPLogitsWarper; Holtzman et al.). */
-export function keepTopP(candidates: Candidates, p: number): Candidates {
+function keepTopP(candidates: Candidates, p: number): Candidates {
   const { scores } = candidates;
-  const max = largest(scores);
   let total = 0;
-  for (const score of scores) total += Math.exp(score - max);
+  for (const score of scores) total += Math.exp(score);
   // Only candidates near the top are sorted at first; the cut moves down where they do not hold enough probability.
   for (let depth = 8;; depth *= 2) {
     const near: number[] = [];
-    for (let i = 0; i < scores.length; i++) if (max - scores[i] <= depth) near.push(i);
+    for (let i = 0; i < scores.length; i++) if (-scores[i] <= depth) near.push(i);
     near.sort((a, b) => scores[b] - scores[a]);
     let above = 0;
     for (let kept = 0; kept < near.length; kept++) {
       if (kept > 0 && !(above < p * total)) return pick(candidates, near.slice(0, kept));
-      above += Math.exp(scores[near[kept]] - max);
+      above += Math.exp(scores[near[kept]]);
     }
     // The next depth would add only tokens whose probability is zero in double precision.
     if (near.length === scores.length || depth > 1024) return pick(candidates, near);
@@ -98,10 +106,9 @@ export function keepTopP(candidates: Candidates, p: number): Candidates {
 }
 
 /** Keeps candidates at least minP times as likely as the likeliest (MinPLogitsWarper; Nguyen et al., arXiv 2407.01082). */
-export function keepMinP(candidates: Candidates, minP: number): Candidates {
+function keepMinP(candidates: Candidates, minP: number): Candidates {
   const { scores } = candidates;
-  const max = largest(scores);
   const kept: number[] = [];
-  for (let i = 0; i < scores.length; i++) if (Math.exp(scores[i] - max) >= minP) kept.push(i);
+  for (let i = 0; i < scores.length; i++) if (Math.exp(scores[i]) >= minP) kept.push(i);
   return pick(candidates, kept);
 }

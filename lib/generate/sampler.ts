@@ -3,7 +3,7 @@
  * @module
  */
 import { AirkernError, UsageError } from "../errors.ts";
-import { allCandidates, applyRepetitionPenalty, applyTemperature, keepMinP, keepTopK, keepTopP } from "./processors.ts";
+import { applyRepetitionPenalty, type Processing, processLogits } from "./processors.ts";
 import { Random, randomSeed } from "./random.ts";
 
 /** How tokens are chosen. Without any of these, the likeliest token each time (greedy). */
@@ -49,29 +49,23 @@ export function checkSamplingOptions(options: SamplingOptions): void {
 
 /** Chooses the tokens of one sequence. */
 export class Sampler {
-  readonly #temperature: number;
-  readonly #topK: number;
-  readonly #topP: number;
-  readonly #minP: number;
-  readonly #repetitionPenalty: number;
+  readonly #processing: Processing;
   readonly #random: Random;
   readonly #seen = new Set<number>();
 
   /** @throws {UsageError} for options out of range. */
   constructor(options: SamplingOptions, promptIds: ArrayLike<number>) {
     checkSamplingOptions(options);
-    this.#topK = options.topK ?? 0;
-    this.#topP = options.topP ?? 1;
-    this.#minP = options.minP ?? 0;
-    this.#temperature = options.temperature ?? (this.#topK > 0 || this.#topP < 1 || this.#minP > 0 ? 1 : 0);
-    this.#repetitionPenalty = options.repetitionPenalty ?? 1;
+    const { topK = 0, topP = 1, minP = 0, repetitionPenalty = 1 } = options;
+    const temperature = options.temperature ?? (topK > 0 || topP < 1 || minP > 0 ? 1 : 0);
+    this.#processing = { temperature, topK, topP, minP, repetitionPenalty };
     this.#random = new Random(options.seed ?? randomSeed());
     for (let i = 0; i < promptIds.length; i++) this.#seen.add(promptIds[i]);
   }
 
   /** Whether the likeliest token is all that is needed, so that the logits can stay on the device. */
   get isArgmax(): boolean {
-    return this.#temperature === 0 && this.#repetitionPenalty === 1;
+    return this.#processing.temperature === 0 && this.#processing.repetitionPenalty === 1;
   }
 
   /** Takes note of a token that joined the sequence. */
@@ -86,21 +80,18 @@ export class Sampler {
    * @throws {AirkernError} where the logits are not numbers.
    */
   sample(logits: Float32Array): number {
-    if (this.#repetitionPenalty !== 1) applyRepetitionPenalty(logits, this.#seen, this.#repetitionPenalty);
-    const likeliest = argmax(logits);
-    if (this.#temperature === 0) return likeliest;
-    let candidates = allCandidates(logits);
-    applyTemperature(candidates, this.#temperature);
-    if (this.#topK > 0) candidates = keepTopK(candidates, this.#topK);
-    if (this.#topP < 1) candidates = keepTopP(candidates, this.#topP);
-    if (this.#minP > 0) candidates = keepMinP(candidates, this.#minP);
-    const { ids, scores } = candidates;
-    const max = logits[likeliest] / this.#temperature;
+    const { temperature, repetitionPenalty } = this.#processing;
+    if (temperature === 0) {
+      if (repetitionPenalty !== 1) applyRepetitionPenalty(logits, this.#seen, repetitionPenalty);
+      return argmax(logits);
+    }
+    // Finds damage before it is drawn from.
+    argmax(logits);
+    const { ids, scores } = processLogits(logits, this.#seen, this.#processing);
     let total = 0;
-    const cumulative = scores.map((score) => total += Math.exp(score - max));
+    const cumulative = scores.map((score) => total += Math.exp(score));
     const target = this.#random.uniform() * total;
-    const drawn = cumulative.findIndex((mass) => mass > target);
-    return drawn < 0 ? likeliest : ids[drawn];
+    return ids[cumulative.findIndex((mass) => mass > target)];
   }
 }
 
