@@ -111,7 +111,6 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
     // Lets all requests of this turn arrive before the first pass.
     await Promise.resolve();
     for (;;) {
-      this.#leave();
       this.#join();
       if (this.#active.length === 0) break;
       await this.#advance();
@@ -121,7 +120,6 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
 
   /** Closes the sequences of texts that have ended. */
   #leave(): void {
-    this.#waiting = this.#waiting.filter((generation) => !generation.ended);
     const stays: Active<S>[] = [];
     for (const active of this.#active) {
       if (active.generation.ended) active.sequence[Symbol.dispose]();
@@ -134,6 +132,7 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
   #join(): void {
     while (this.#active.length < this.#maxSequences && this.#waiting.length > 0) {
       const generation = this.#waiting.shift()!;
+      if (generation.ended) continue;
       try {
         this.#active.push({ generation, sequence: this.#engine.openSequence(), pending: generation.request.promptIds });
       } catch (error) {
@@ -172,7 +171,7 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
     const { members, items } = this.#divide();
     const abort = new AbortController();
     this.#pass = { members, abort };
-    const expectAnother = this.#waiting.length > 0 || members.length < this.#active.length ||
+    const expectAnother = this.#waiting.some((generation) => !generation.ended) || members.length < this.#active.length ||
       members.some(({ generation }, i) => items[i].logits === "none" || !generation.nextIsLast);
     try {
       const outputs = await this.#engine.pass(items, { expectAnother, signal: abort.signal });
@@ -198,6 +197,8 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
       for (const { generation } of members) generation.fail(error);
     } finally {
       this.#pass = undefined;
+      // At once, so that whoever waits for a text finds its memory free.
+      this.#leave();
     }
   }
 }

@@ -39,7 +39,7 @@ class AddedTokenSplitter {
   }
 
   split(text: string): Section[] {
-    if (!this.#pattern) return [{ text }];
+    if (!this.#pattern) return text === "" ? [] : [{ text }];
     // With a capturing group, every second part is a match.
     const parts = text.split(this.#pattern);
     for (let i = 1; i < parts.length; i += 2) {
