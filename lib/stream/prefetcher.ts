@@ -51,6 +51,10 @@ export interface StreamStatistics {
   stalls: number;
 }
 
+function aborted(): CancelledError {
+  return new CancelledError("Cannot finish the pass: it was aborted");
+}
+
 /** An extent's place in the ring, from the first read to its release. */
 interface Slot {
   position: number;
@@ -218,6 +222,7 @@ export class Prefetcher implements AsyncDisposable {
    */
   acquire(position: number): bigint | Promise<bigint> {
     if (this.#failure) throw this.#failure.error;
+    if (this.#stopping) throw aborted();
     this.#check(`acquire extent ${position}`, this.#inPass && !this.#held && !this.#waiter && position === this.#nextPosition);
     const address = this.#addresses[position];
     const slot = this.#slots.at(0);
@@ -238,6 +243,7 @@ export class Prefetcher implements AsyncDisposable {
 
   /** Gives the held extent up: its memory is reused once all operations that are on the stream now are done. */
   release(position: number): void {
+    if (this.#stopping) throw this.#failure?.error ?? aborted();
     this.#check(`release extent ${position}`, this.#held && position === this.#nextPosition);
     if (this.#addresses[position] === undefined) {
       const event = this.#spareEvents.pop() ?? this.#options.context.event();
@@ -265,8 +271,9 @@ export class Prefetcher implements AsyncDisposable {
   }
 
   /**
-   * Gives up the pass under way: a waiting `acquire` throws {@linkcode CancelledError}, the ring is emptied once reads in flight and operations on
-   * the stream are done, and no pass is expected. Without a pass under way nothing happens.
+   * Gives up the pass under way: a waiting `acquire` throws {@linkcode CancelledError}, as does every call of that pass from then on; the ring is
+   * emptied once reads in flight and operations on the stream are done, and no pass is expected. An extent that is held must not be
+   * given to operations any more. Without a pass under way nothing happens.
    */
   async abortPass(): Promise<void> {
     if (!this.#inPass && !this.#stopping) return;
@@ -275,8 +282,10 @@ export class Prefetcher implements AsyncDisposable {
 
   async #stop(): Promise<void> {
     this.#expectAnother = false;
-    this.#waiter?.reject(new CancelledError("Cannot finish the pass: it was aborted"));
+    this.#waiter?.reject(aborted());
     this.#waiter = undefined;
+    // Whoever got an extent just now runs on to its next call, so that its operations are among those waited for.
+    await new Promise((resolve) => setTimeout(resolve, 0));
     await this.#pump.idle();
     await this.#releaseWait;
     await this.#finishOperations();

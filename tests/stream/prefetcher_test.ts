@@ -30,7 +30,8 @@ class Consumer implements AsyncDisposable {
   readonly #captured;
   readonly #ballast;
   readonly #ops: Ops;
-  constructor(readonly shards: SyntheticShards, readonly stream: Stream, readonly slowBytes = 0) {
+  /** With `slowBytes` every extent is preceded by a copy of so many bytes, with `leadCopies` the first one by that many of them. */
+  constructor(readonly shards: SyntheticShards, readonly stream: Stream, readonly slowBytes = 0, readonly leadCopies = 0) {
     this.#captured = context.hostBuffer(shards.tapeBytes);
     this.#ballast = context.hostBuffer(Math.max(4096, 2 * slowBytes));
     this.#ops = new Ops(stream);
@@ -43,7 +44,8 @@ class Consumer implements AsyncDisposable {
       const { paddedBytes } = this.shards.tape[position];
       const address = await prefetcher.acquire(position);
       const ballast = this.#ballast.address;
-      if (this.slowBytes > 0) this.#ops.copyOnDevice(ballast + BigInt(this.slowBytes), ballast, this.slowBytes);
+      let copies = this.slowBytes === 0 ? 0 : position === 0 ? 1 + this.leadCopies : 1;
+      while (copies-- > 0) this.#ops.copyOnDevice(ballast + BigInt(this.slowBytes), ballast, this.slowBytes);
       this.#ops.copyOnDevice(this.#captured.address + offset, address, paddedBytes);
       prefetcher.release(position);
       offset += BigInt(paddedBytes);
@@ -154,7 +156,7 @@ Deno.test("Consumer catches a prefetcher that reuses memory before the computati
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await EagerPrefetcher.open(options(shards, stream));
-  await using consumer = new Consumer(shards, stream, 16 * MiB);
+  await using consumer = new Consumer(shards, stream, 16 * MiB, 60);
   prefetcher.beginPass({ expectAnother: false });
   await consumer.consume(prefetcher);
   prefetcher.endPass({ expectAnother: false });
