@@ -10,7 +10,10 @@ export interface PassTotals {
   seconds: number;
   /** Bytes read from disk while they ran, embedding rows included. */
   bytesRead: number;
-  /** Seconds in which computing waited for weights. */
+  /**
+   * Seconds in which weights were waited for, be it for the disk or, with the ring full, for earlier computing; little of it says that the disk
+   * keeps up, much does not say that it does not.
+   */
   stallSeconds: number;
 }
 

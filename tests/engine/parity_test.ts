@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { expectedOf, greedy, logitRows, openExact, relativeError, shardFixture } from "./tiny_models.ts";
 
-const TOLERANCE = 1e-4;
+const TOLERANCE = 2e-5;
 const CHECKPOINTS = ["base", "tied", "mha_odd", "rope_linear", "rope_dynamic", "rope_llama3", "biases", "sharded", "rms_eps"];
 
 for (const name of CHECKPOINTS) {
