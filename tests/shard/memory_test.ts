@@ -8,12 +8,12 @@ import { TINY_CONFIG } from "../checkpoint/tiny_checkpoint.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";
 
 Deno.test({
-  name: "quantizeCheckpoint() of a 1.2 GB tensor stays under 512 MiB of resident memory",
+  name: "quantizeCheckpoint() of a 655 MB tensor stays under 320 MiB of resident memory",
   ignore: Deno.build.os !== "linux",
   fn: () =>
     withTemporaryDirectory(async (directory) => {
       // An embedding far larger than the bound, and linear layers above the size of a training sample. All zeros: sparse on disk.
-      const config = { ...TINY_CONFIG, num_hidden_layers: 1, hidden_size: 2048, intermediate_size: 16_384, vocab_size: 300_000 };
+      const config = { ...TINY_CONFIG, num_hidden_layers: 1, hidden_size: 2048, intermediate_size: 12_288, vocab_size: 160_000 };
       const { embedding, layers, head } = LLAMA.tensors(LLAMA.parseConfig({ ...config, tie_word_embeddings: true }));
       const entries = [...embedding, ...layers.flat(), ...head].map(({ name, rows, cols, kind }) => ({
         name,
@@ -32,8 +32,8 @@ Deno.test({
       }).output();
       assert(success, new TextDecoder().decode(stderr));
       const peakMiB = Number(new TextDecoder().decode(stdout)) / 2 ** 20;
-      assert(peakMiB > 32 && peakMiB < 512, `peak resident set ${peakMiB} MiB`);
+      assert(peakMiB > 32 && peakMiB < 320, `peak resident set ${peakMiB} MiB`);
       const { manifest } = await openShards(out);
-      assert(manifest.tensors[0].extents.length > 30);
+      assert(manifest.tensors[0].extents.length > 15);
     }),
 });
