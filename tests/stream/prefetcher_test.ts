@@ -278,7 +278,8 @@ Deno.test("Prefetcher.abortPass() ends a waiting acquire, and the next pass begi
   using shards = small();
   using stream = context.stream();
   await using consumer = new Consumer(shards, stream, 4 * MiB);
-  for (const stopAt of [0, 1, 9, 23]) {
+  // Far enough from the end that the ring cannot hold the rest already.
+  for (const stopAt of [0, 1, 9, 14]) {
     const io = new GatedIo();
     io.closed = false;
     await using prefetcher = await Prefetcher.open({ ...options(shards, stream, LARGEST), io });
