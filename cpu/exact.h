@@ -267,5 +267,35 @@ constexpr TileKernel tiles_f32() {
   return true;
 }
 
+uint64_t read_all(const uint8_t *from, uint64_t bytes) {
+  typedef uint64_t Words __attribute__((vector_size(sizeof(Simd::V))));
+  constexpr uint64_t streams = 512 / sizeof(Words);
+  Words sum[streams] = {};
+  for (uint64_t i = 0; i < bytes; i += 512) {
+    for (uint64_t s = 0; s < streams; s++) {
+      Words words;
+      std::memcpy(&words, from + i + s * sizeof(Words), sizeof(Words));
+      sum[s] ^= words;
+    }
+  }
+  uint64_t result = 0;
+  for (uint64_t s = 0; s < streams; s++)
+    for (uint64_t i = 0; i < sizeof(Words) / 8; i++) result ^= sum[s][i];
+  return result;
+}
+
+double peak_fma(int64_t repeats) {
+  constexpr int chains = Simd::width == 16 ? 24 : 12;
+  Simd::V sum[chains], factor = Simd::set1(0.5f), term = Simd::set1(1.0f);
+  for (int c = 0; c < chains; c++) sum[c] = Simd::set1(static_cast<float>(c));
+  for (int64_t i = 0; i < repeats; i++) {
+    for (int c = 0; c < chains; c++) sum[c] = Simd::fma(sum[c], factor, term);
+  }
+  float total = 0.0f;
+  for (int c = 0; c < chains; c++) total += Simd::sum(sum[c]);
+  // Uses the total, which is finite, or the compiler could leave out the loop.
+  return static_cast<double>(repeats) * chains * Simd::width * 2 + (total > 1e30f ? 1.0 : 0.0);
+}
+
 }  // namespace
 }  // namespace airk

@@ -126,6 +126,7 @@ inline __attribute__((always_inline)) void dot_one_run(const Weight &w, const Ch
   // Lane i of a chunk's sums belongs to block i / (16 / chunk_blocks) of the chunk.
   const __m512i lane = _mm512_srli_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), Chunks::parts == 2 ? 2 : 3);
   const uint64_t block_bytes = 64 / Run::chunk_blocks, row_bytes = blocks * block_bytes;
+  const uint64_t ahead = R * w.blocks * block_bytes;
 #pragma GCC unroll 8
   for (int c = 0; c < Run::chunks; c++) {
     const uint64_t begin = static_cast<uint64_t>(c) * 64;
@@ -139,6 +140,8 @@ inline __attribute__((always_inline)) void dot_one_run(const Weight &w, const Ch
       } else {
         packed = _mm512_loadu_si512(code);
       }
+      // The rows after these: the processor's own prefetchers stop at a page, and a row is often half of one.
+      _mm_prefetch(reinterpret_cast<const char *>(code + ahead), _MM_HINT_T0);
       __m512i bytes[Chunks::parts];
       rows[r].unpack(packed, bytes);
       for (int t = 0; t < T; t++) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "formats.h"
+#include "search_kernels.h"
 
 namespace airk {
 
@@ -46,6 +47,11 @@ struct Kernels {
   bool (*sparse_dot)(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sum);
   const TileKernel *exact_tiles;      // float32
   const TileKernel *few_exact_tiles;  // float32, half as many tokens a tile
+  // Reads memory, a multiple of 512 bytes, as fast as one thread can; returns something that depends on all of it.
+  uint64_t (*read)(const uint8_t *from, uint64_t bytes);
+  // Multiplies and adds in registers; returns the floating-point operations done.
+  double (*peak)(int64_t repeats);
+  SearchKernels search;  // of the q4o quantizer
 };
 
 // The fast dot products of q8 and q4o: weights stay integers, activations become 16-bit integers with a scale a block of 32.
@@ -65,6 +71,7 @@ const Kernels *kernels_avx512();
 const FastKernels *fast_kernels_avx2();
 const FastKernels *fast_kernels_avx512();
 const TileKernel *bf16_tiles_amx(bool few_tokens);
+double peak_amx(int64_t repeats);
 
 // Return the best that an instruction set has; nullptr where it has nothing faster than the exact kernels.
 const Kernels *kernels_of(Isa isa);
