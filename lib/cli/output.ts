@@ -49,13 +49,15 @@ export function printError(line: string): void {
   }
 }
 
-/** Returns rows as text, the columns aligned: the first to the left, numbers to the right. */
-export function table(rows: readonly (readonly string[])[], indent = "  "): string[] {
-  const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, i) => widths[i] = Math.max(widths[i] ?? 0, cell.length));
-  const numeric = widths.map((_, i) => rows.some((row) => /^[\d.]/.test(row[i] ?? "")));
+/**
+ * Returns rows as lines with their columns aligned.
+ *
+ * @param alignment one letter a column: `l` for left, `r` for right.
+ */
+export function table(rows: readonly (readonly string[])[], alignment: string): string[] {
+  const widths = Array.from(alignment, (_, i) => Math.max(...rows.map((row) => row[i].length)));
   return rows.map((row) =>
-    (indent + row.map((cell, i) => i > 0 && numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i])).join("  ")).trimEnd()
+    ("  " + row.map((cell, i) => alignment[i] === "r" ? cell.padStart(widths[i]) : cell.padEnd(widths[i])).join("  ")).trimEnd()
   );
 }
 
