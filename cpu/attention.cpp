@@ -6,6 +6,7 @@
 
 #include "attention_kernel.h"
 #include "check.h"
+#include "row_kernels.h"
 
 using airk::at;
 
@@ -119,14 +120,19 @@ airk_status run(airk_context *context, const airk::AttentionCall &call, const ai
   if (!memory) return airk::fail(context, AIRK_OUT_OF_MEMORY, "Cannot run attention: no memory for %llu floats", print(floats));
   const auto own = [&](int thread) { return memory + static_cast<uint64_t>(thread) * thread_floats; };
 
+  // A multiply-add is about a sixteenth of a pass over an element; bringing a key in is about eight rows' worth.
+  const uint64_t keys = (std::min<uint64_t>(context_tokens, share_chunks ? airk::kChunkKeys : context_tokens) + airk::kKeyBlock - 1) /
+                        airk::kKeyBlock * airk::kKeyBlock;
+  const int64_t grain = airk::grain_of(static_cast<int64_t>(keys * partials.padded * (most_rows + 8) / 16));
+
   if (!share_chunks) {
-    airk::parallel_for(context, static_cast<int64_t>(work.size()), 1, [&](int64_t begin, int64_t end, int thread) {
+    airk::parallel_for(context, static_cast<int64_t>(work.size()), grain, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; i++) kernel.run(call, work[static_cast<std::size_t>(i)].rows, own(thread));
     });
     return AIRK_OK;
   }
   partials.memory = memory + threads * thread_floats;
-  airk::parallel_for(context, static_cast<int64_t>(chunks), 1, [&](int64_t begin, int64_t end, int thread) {
+  airk::parallel_for(context, static_cast<int64_t>(chunks), grain, [&](int64_t begin, int64_t end, int thread) {
     for (uint64_t i = static_cast<uint64_t>(begin); i < static_cast<uint64_t>(end); i++) {
       const auto after = [](uint64_t chunk, const Work &each) { return chunk < each.first_chunk; };
       const Work &each = *(std::upper_bound(work.begin(), work.end(), i, after) - 1);

@@ -48,20 +48,27 @@ void multiply_rows(int rows, float *c, uint64_t c_stride, const float *a, uint64
   }
 }
 
+// One band of rows, in tiles of kVectors as long as they fit, then narrower ones.
+template <int kVectors, bool kAdd>
+void multiply_band(int rows, uint64_t columns, float *c, uint64_t c_stride, const float *a, uint64_t a_stride, const float *b,
+                   uint64_t b_stride, uint64_t depth) {
+  constexpr uint64_t kColumns = kVectors * S::kWidth;
+  uint64_t j = 0;
+  for (; j + kColumns <= columns; j += kColumns) {
+    multiply_rows<kVectors, kAdd>(rows, c + j, c_stride, a, a_stride, b + j, b_stride, depth);
+  }
+  if constexpr (kVectors > 1) {
+    if (j < columns) multiply_band<kVectors - 1, kAdd>(rows, columns - j, c + j, c_stride, a, a_stride, b + j, b_stride, depth);
+  }
+}
+
 // columns: a multiple of the width.
 template <bool kAdd>
 void multiply(uint64_t rows, uint64_t columns, float *c, uint64_t c_stride, const float *a, uint64_t a_stride, const float *b,
               uint64_t b_stride, uint64_t depth) {
-  constexpr uint64_t kColumns = S::kTileVectors * S::kWidth;
   for (uint64_t r = 0; r < rows; r += S::kTileRows) {
-    const int count = static_cast<int>(rows - r < S::kTileRows ? rows - r : S::kTileRows);
-    uint64_t j = 0;
-    for (; j + kColumns <= columns; j += kColumns) {
-      multiply_rows<S::kTileVectors, kAdd>(count, c + r * c_stride + j, c_stride, a + r * a_stride, a_stride, b + j, b_stride, depth);
-    }
-    for (; j < columns; j += S::kWidth) {
-      multiply_rows<1, kAdd>(count, c + r * c_stride + j, c_stride, a + r * a_stride, a_stride, b + j, b_stride, depth);
-    }
+    const int band = static_cast<int>(rows - r < S::kTileRows ? rows - r : S::kTileRows);
+    multiply_band<S::kTileVectors, kAdd>(band, columns, c + r * c_stride, c_stride, a + r * a_stride, a_stride, b, b_stride, depth);
   }
 }
 
@@ -190,8 +197,11 @@ class RowBlock : public SoftmaxRows {
     return n >= S::kWidth ? S::load(p) : S::load_part(p, static_cast<int>(n));
   }
 
-  // Brings keys in transposed, [head_dim][kKeyBlock], and values as they are, [kKeyBlock][padded head_dim]; zero beyond `count`,
-  // where the cache may hold anything.
+  // Whole vectors of keys.
+  static uint64_t key_columns(uint64_t count) { return (count + S::kWidth - 1) / S::kWidth * S::kWidth; }
+
+  // Brings keys in transposed, [head_dim][kKeyBlock], and values as they are, [kKeyBlock][padded head_dim]. Keys beyond `count`
+  // are zero up to a whole vector, since the cache may hold anything there.
   void load_block(uint64_t position, uint64_t count) {
     const Cached *key[kKeyBlock], *value[kKeyBlock];
     for (uint64_t i = 0; i < kKeyBlock; i++) {
@@ -203,7 +213,7 @@ class RowBlock : public SoftmaxRows {
       key[i] = static_cast<const Cached *>(call_.k_cache) + at;
       value[i] = static_cast<const Cached *>(call_.v_cache) + at;
     }
-    for (uint64_t first = 0; first < kKeyBlock; first += S::kWidth) {
+    for (uint64_t first = 0; first < count; first += S::kWidth) {
       for (uint64_t d = 0; d < head_dim_; d += S::kWidth) {
         S::Reg tile[S::kWidth];
         for (int i = 0; i < S::kWidth; i++) tile[i] = load_some(key[first + i] + d, head_dim_ - d);
@@ -240,7 +250,7 @@ class RowBlock : public SoftmaxRows {
   // Adds one block of keys to the softmax of every row.
   void run_keys(uint64_t position, uint64_t count, const AttentionPartial &out) {
     load_block(position, count);
-    multiply<false>(count_, kKeyBlock, scores_, kKeyBlock, queries_, padded_, keys_, kKeyBlock, head_dim_);
+    multiply<false>(count_, key_columns(count), scores_, kKeyBlock, queries_, padded_, keys_, kKeyBlock, head_dim_);
     for (uint64_t r = 0; r < count_; r++) {
       float *scores = scores_ + r * kKeyBlock;
       hide(r, position, count);

@@ -15,6 +15,11 @@ struct Simd {
   AIRK_INLINE void store(float *p, V v) { _mm256_storeu_ps(p, v); }
   AIRK_INLINE V set1(float v) { return _mm256_set1_ps(v); }
   AIRK_INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  AIRK_INLINE V abs(V v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+  AIRK_INLINE V max(V a, V b) { return _mm256_max_ps(a, b); }
+  AIRK_INLINE V step(V sum, V x, V threshold, V height) {
+    return _mm256_add_ps(sum, _mm256_and_ps(_mm256_cmp_ps(x, threshold, _CMP_GT_OQ), height));
+  }
   AIRK_INLINE float sum(V v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -57,10 +62,10 @@ struct Simd {
 }  // namespace
 }  // namespace airk
 
-#include "exact.h"
+#include "search.h"
 
 const airk::Kernels *airk::kernels_avx2() {
   static const TileKernel tiles = tiles_f32<6, 2>(), few = tiles_f32<8, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma};
+  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma, {search, errors_with, assign}};
   return &kernels;
 }

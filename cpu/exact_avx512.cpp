@@ -20,6 +20,11 @@ struct Simd {
   AIRK_INLINE void store(float *p, V v) { _mm512_storeu_ps(p, v); }
   AIRK_INLINE V set1(float v) { return _mm512_set1_ps(v); }
   AIRK_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  AIRK_INLINE V abs(V v) { return _mm512_abs_ps(v); }
+  AIRK_INLINE V max(V a, V b) { return _mm512_max_ps(a, b); }
+  AIRK_INLINE V step(V sum, V x, V threshold, V height) {
+    return _mm512_mask_add_ps(sum, _mm512_cmp_ps_mask(x, threshold, _CMP_GT_OQ), sum, height);
+  }
   AIRK_INLINE float sum(V v) { return _mm512_reduce_add_ps(v); }
   AIRK_INLINE V load_f16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))); }
   AIRK_INLINE V load_bf16(const uint8_t *p) {
@@ -48,7 +53,7 @@ struct Simd {
 }  // namespace
 }  // namespace airk
 
-#include "exact.h"
+#include "search.h"
 
 namespace airk {
 namespace {
@@ -73,6 +78,6 @@ bool sparse_dot_gather(const uint16_t *col, const uint16_t *value, uint64_t coun
 
 const airk::Kernels *airk::kernels_avx512() {
   static const TileKernel tiles = tiles_f32<12, 2>(), few = tiles_f32<24, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_gather, &tiles, &few, read_all, peak_fma};
+  static const Kernels kernels = {decode, dot, sparse_dot_gather, &tiles, &few, read_all, peak_fma, {search, errors_with, assign}};
   return &kernels;
 }

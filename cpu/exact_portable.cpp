@@ -19,6 +19,9 @@ struct Simd {
   AIRK_INLINE void store(float *p, V v) { std::memcpy(p, &v, 16); }
   AIRK_INLINE V set1(float v) { return V{v, v, v, v}; }
   AIRK_INLINE V fma(V a, V b, V c) { return a * b + c; }
+  AIRK_INLINE V abs(V v) { return v < 0.0f ? -v : v; }
+  AIRK_INLINE V max(V a, V b) { return a > b ? a : b; }
+  AIRK_INLINE V step(V sum, V x, V threshold, V height) { return sum + (x > threshold ? height : V{}); }
   AIRK_INLINE float sum(V v) { return (v[0] + v[1]) + (v[2] + v[3]); }
   AIRK_INLINE V load_f16(const uint8_t *p) {
     uint16_t h[4];
@@ -65,10 +68,10 @@ struct Simd {
 }  // namespace
 }  // namespace airk
 
-#include "exact.h"
+#include "search.h"
 
 const airk::Kernels *airk::kernels_portable() {
   static const TileKernel tiles = tiles_f32<4, 2>(), few = tiles_f32<4, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma};
+  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma, {search, errors_with, assign}};
   return &kernels;
 }

@@ -25,4 +25,6 @@ const TileKernel *fast_tiles_of(Isa, bool) { return nullptr; }
 
 #endif
 
+const SearchKernels *search_kernels_of(Isa isa) { return &kernels_of(isa)->search; }
+
 }  // namespace airk

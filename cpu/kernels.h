@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "formats.h"
+#include "search_kernels.h"
 
 namespace airk {
 
@@ -50,6 +51,7 @@ struct Kernels {
   uint64_t (*read)(const uint8_t *from, uint64_t bytes);
   // Multiplies and adds in registers; returns the floating-point operations done.
   double (*peak)(int64_t repeats);
+  SearchKernels search;  // of the q4o quantizer
 };
 
 // The fast dot products of q8 and q4o: weights stay integers, activations become 16-bit integers with a scale a block of 32.

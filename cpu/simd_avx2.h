@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "masked_access.h"
+
 namespace airk {
 namespace {
 
@@ -19,8 +21,14 @@ struct Simd {
 
   static Reg load(const float *p) { return _mm256_loadu_ps(p); }
   static void store(float *p, Reg x) { _mm256_storeu_ps(p, x); }
-  static Reg load_part(const float *p, int n) { return _mm256_maskload_ps(p, first(n)); }
-  static void store_part(float *p, Reg x, int n) { _mm256_maskstore_ps(p, first(n), x); }
+  static Reg load_part(const float *p, int n) {
+    masked_access(p, n);
+    return _mm256_maskload_ps(p, first(n));
+  }
+  static void store_part(float *p, Reg x, int n) {
+    masked_access(p, n);
+    _mm256_maskstore_ps(p, first(n), x);
+  }
   static Reg load(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
   static Reg load_part(const uint16_t *p, int n) {
     alignas(16) uint16_t part[8] = {};

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "masked_access.h"
+
 namespace airk {
 namespace {
 
@@ -22,13 +24,25 @@ struct Simd {
 
   static Reg load(const float *p) { return _mm512_loadu_ps(p); }
   static void store(float *p, Reg x) { _mm512_storeu_ps(p, x); }
-  static Reg load_part(const float *p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
-  static void store_part(float *p, Reg x, int n) { _mm512_mask_storeu_ps(p, first(n), x); }
+  static Reg load_part(const float *p, int n) {
+    masked_access(p, n);
+    return _mm512_maskz_loadu_ps(first(n), p);
+  }
+  static void store_part(float *p, Reg x, int n) {
+    masked_access(p, n);
+    _mm512_mask_storeu_ps(p, first(n), x);
+  }
   static Reg load(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))); }
-  static Reg load_part(const uint16_t *p, int n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p)); }
+  static Reg load_part(const uint16_t *p, int n) {
+    masked_access(p, n);
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p));
+  }
   static __m256i half(Reg x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static void store(uint16_t *p, Reg x) { _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), half(x)); }
-  static void store_part(uint16_t *p, Reg x, int n) { _mm256_mask_storeu_epi16(p, first(n), half(x)); }
+  static void store_part(uint16_t *p, Reg x, int n) {
+    masked_access(p, n);
+    _mm256_mask_storeu_epi16(p, first(n), half(x));
+  }
 
   static Reg set(float value) { return _mm512_set1_ps(value); }
   static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }

@@ -19,12 +19,16 @@ uint64_t select(const float *x, uint64_t begin, uint64_t end, uint64_t k, uint64
   for (uint64_t i = 0; i < count; i++) heap[i] = airk::order_key(x[begin + i], static_cast<uint32_t>(begin + i));
   // The smallest kept key is on top; most of a row falls below it at once.
   std::make_heap(heap, heap + count, std::greater<uint64_t>());
+  float floor = x[airk::order_index(heap[0])];
   for (uint64_t i = begin + count; i < end; i++) {
+    // False for NaN on either side: the keys decide.
+    if (x[i] < floor) continue;
     const uint64_t key = airk::order_key(x[i], static_cast<uint32_t>(i));
     if (key <= heap[0]) continue;
     std::pop_heap(heap, heap + count, std::greater<uint64_t>());
     heap[count - 1] = key;
     std::push_heap(heap, heap + count, std::greater<uint64_t>());
+    floor = x[airk::order_index(heap[0])];
   }
   return count;
 }

@@ -76,8 +76,8 @@ function oneOf<T extends string>(name: string, value: T | undefined, known: read
   return value;
 }
 
-/** Rotary embeddings of these types reach beyond the positions the model was trained on, dynamic ones as far as asked. */
-function longestContextTokens(config: ModelConfig): number {
+/** Returns the longest context a model can have: its own, unless its rotary embeddings reach further, dynamic ones as far as asked. */
+export function longestContextTokens(config: ModelConfig): number {
   const { ropeScaling, contextTokens } = config;
   if (ropeScaling.type === "dynamic") return Infinity;
   return ropeScaling.type === "linear" ? contextTokens * ropeScaling.factor : contextTokens;

@@ -11,7 +11,7 @@ import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
 
 /** Most bytes of the source that one extent is made from: what bounds the quantizer's memory, whatever a tensor's size. */
-export const MAX_SOURCE_CHUNK_BYTES = 64 * 1024 * 1024;
+export const MAX_SOURCE_CHUNK_BYTES = 32 * 1024 * 1024;
 
 /** Element types that can be quantized: their name in a shard directory, native id and size. */
 const SOURCE_TYPES: Partial<Record<Dtype, { format: WeightFormatName; id: number; bytes: number }>> = {

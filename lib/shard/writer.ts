@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { dirname, join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { sync, syncDirectory, writeAt } from "../checkpoint/positional_io.ts";
 import { type HeaderEntry, writeHeader } from "../checkpoint/safetensors.ts";
 import { AirkernError, BudgetError } from "../errors.ts";
@@ -100,15 +101,14 @@ export class ShardFileWriter {
     const offset = this.#end;
     this.#end += content.length;
     this.#entries.push({ name, dtype: "U8", shape: [content.length], bytes: content.length });
-    const writing = writeAt(this.#descriptor, content, offset);
-    // Hashed while the system writes.
-    const sha256 = createHash("sha256").update(content).digest("hex");
+    // Hashed in a later turn of the event loop: while the system writes, and when the caller has started on the next extent.
+    const hashing = setImmediate().then(() => createHash("sha256").update(content).digest("hex"));
     try {
-      await writing;
+      const [sha256] = await Promise.all([hashing, writeAt(this.#descriptor, content, offset)]);
+      return { offset, sha256 };
     } catch (error) {
       throw writeError(this.#path, error);
     }
-    return { offset, sha256 };
   }
 
   /** Writes the header, makes the file durable and gives it its name. */

@@ -1,9 +1,9 @@
 /**
  * Brings the weights of every pass into memory ahead of their use.
  *
- * A pass is a tape of extents in their order of use. Resident ones are read once, at open; the others go through a ring, each
+ * A pass is a tape of extents in their order of use. Resident ones are read once, at open; the others go through slots, each
  * read from disk while earlier ones are computed on. Weights do not depend on the input, so the reader runs on across the end of a pass
- * into the beginning of the next, and the disk waits only when the ring is full.
+ * into the beginning of the next, and the disk waits only when all slots are full.
  * @module
  */
 import { join } from "node:path";
@@ -16,7 +16,7 @@ import { DirectFiles, type FileIo } from "./direct_file.ts";
 import { PieceCutter } from "./piece.ts";
 import type { Piece, Run } from "./piece.ts";
 import { READ_DEPTH, READ_PIECE_BYTES, ReadPump } from "./read_pump.ts";
-import { Ring } from "./ring.ts";
+import { SlotAllocator } from "./slot_allocator.ts";
 import { SlotMemory } from "./slot_memory.ts";
 
 /** What {@linkcode Prefetcher.open} takes. */
@@ -55,7 +55,7 @@ function aborted(): CancelledError {
   return new CancelledError("Cannot finish the pass: it was aborted");
 }
 
-/** An extent's place in the ring, from the first read to its release. */
+/** An extent's place in memory, from the first read to its release. */
 interface Slot {
   position: number;
   offset: number;
@@ -73,8 +73,8 @@ export class Prefetcher implements AsyncDisposable {
   readonly #options: PrefetcherOptions;
   readonly #files: DirectFiles;
   readonly #residentMemory: SlotMemory;
-  readonly #ringMemory: SlotMemory;
-  readonly #ring: Ring;
+  readonly #slotMemory: SlotMemory;
+  readonly #allocator: SlotAllocator;
   readonly #pump: ReadPump;
   readonly #cutter: PieceCutter;
   /** Device address of each resident extent, undefined of those that stream. */
@@ -85,9 +85,9 @@ export class Prefetcher implements AsyncDisposable {
   #begunExtents = 0;
   #begunPasses = 0;
   #expectAnother = false;
-  /** Extents in the ring that are not released, in tape order. */
+  /** Extents in slots that are not released, in tape order. */
   #slots: Slot[] = [];
-  /** Events behind the last use of the released extents, oldest first; the oldest parts of the ring in the same order. */
+  /** Events behind the last use of the released extents, oldest first; the oldest slots in the same order. */
   #released: Event[] = [];
   readonly #spareEvents: Event[] = [];
   #releaseWait: Promise<void> | undefined;
@@ -110,18 +110,18 @@ export class Prefetcher implements AsyncDisposable {
     for (const position of this.#streamed) {
       if (tape[position].paddedBytes > plan.slotBytes) {
         throw new Error(
-          `Cannot stream extent ${position}: it has ${tape[position].paddedBytes} bytes, the ring has ${plan.slotBytes}`,
+          `Cannot stream extent ${position}: it has ${tape[position].paddedBytes} bytes, the slots have ${plan.slotBytes}`,
         );
       }
     }
     const pieceBytes = options.pieceBytes ?? READ_PIECE_BYTES;
     this.#files = new DirectFiles(options.manifest.files.map(({ name }) => join(options.path, name)), { io: options.io });
-    this.#ring = new Ring(plan.slotBytes);
+    this.#allocator = new SlotAllocator(plan.slotBytes);
     this.#cutter = new PieceCutter(() => this.#nextRun(), pieceBytes);
     this.#pump = new ReadPump(this.#files, options.depth ?? READ_DEPTH, () => this.#nextPiece(), (error) => this.#fail(error));
     this.#residentMemory = new SlotMemory(context, plan.residentBytes);
     try {
-      this.#ringMemory = new SlotMemory(context, this.#streamed.length > 0 ? plan.slotBytes : 0);
+      this.#slotMemory = new SlotMemory(context, this.#streamed.length > 0 ? plan.slotBytes : 0);
     } catch (error) {
       this.#residentMemory[Symbol.dispose]();
       throw error;
@@ -183,9 +183,9 @@ export class Prefetcher implements AsyncDisposable {
     return this.#files.paths.every((_, file) => this.#files.isDirect(file));
   }
 
-  /** Most bytes of the ring that were in use at a time. */
-  get ringPeakBytes(): number {
-    return this.#ring.peakBytes;
+  /** Most bytes of slots that were in use at a time. */
+  get slotPeakBytes(): number {
+    return this.#allocator.peakBytes;
   }
 
   /** What streaming has cost since open. */
@@ -228,7 +228,7 @@ export class Prefetcher implements AsyncDisposable {
     const slot = this.#slots.at(0);
     if (address !== undefined || (slot && slot.unreadBytes === 0)) {
       this.#held = true;
-      return address ?? this.#ringMemory.deviceAddress(slot!.offset);
+      return address ?? this.#slotMemory.deviceAddress(slot!.offset);
     }
     const started = performance.now();
     const { promise } = this.#waiter = Promise.withResolvers<bigint>();
@@ -271,7 +271,7 @@ export class Prefetcher implements AsyncDisposable {
   }
 
   /**
-   * Gives up the pass under way: a waiting `acquire` throws {@linkcode CancelledError}, as does every call of that pass from then on; the ring is
+   * Gives up the pass under way: a waiting `acquire` throws {@linkcode CancelledError}, as does every call of that pass from then on; the slots are
    * emptied once reads in flight and operations on the stream are done, and no pass is expected. An extent that is held must not be
    * given to operations any more. Without a pass under way nothing happens.
    */
@@ -290,7 +290,7 @@ export class Prefetcher implements AsyncDisposable {
     await this.#releaseWait;
     await this.#finishOperations();
     this.#cutter.reset();
-    this.#ring.reset();
+    this.#allocator.reset();
     this.#slots = [];
     this.#spareEvents.push(...this.#released.splice(0));
     this.#begunExtents = this.#begunPasses = 0;
@@ -318,7 +318,7 @@ export class Prefetcher implements AsyncDisposable {
     await (this.#stopping ??= this.#stop());
     for (const event of this.#spareEvents.splice(0)) event[Symbol.dispose]();
     this.#files[Symbol.dispose]();
-    this.#ringMemory[Symbol.dispose]();
+    this.#slotMemory[Symbol.dispose]();
     this.#residentMemory[Symbol.dispose]();
   }
 
@@ -338,10 +338,10 @@ export class Prefetcher implements AsyncDisposable {
     return this.#failure || this.#stopping ? undefined : this.#cutter.next();
   }
 
-  /** Returns the next extent to read, with its place in the ring; undefined while there is no room or no pass to read for. */
+  /** Returns the next extent to read, with its slot; undefined while there is no room or no pass to read for. */
   #nextRun(): Run | undefined {
     const { length } = this.#streamed;
-    // Of a small model the ring may hold several passes: no more than the next is expected.
+    // Of a small model the slots may hold several passes: no more than the next is expected.
     const expectedPasses = this.#begunPasses + (this.#expectAnother ? 1 : 0);
     if (this.#begunExtents >= expectedPasses * length) return undefined;
     const position = this.#streamed[this.#begunExtents % length];
@@ -355,7 +355,7 @@ export class Prefetcher implements AsyncDisposable {
       slot.unreadBytes -= readBytes;
       if (slot.unreadBytes === 0) this.#arrived(slot);
     };
-    return { ...this.#extentOnDisk(position), memory: this.#ringMemory, offset, bytes, done };
+    return { ...this.#extentOnDisk(position), memory: this.#slotMemory, offset, bytes, done };
   }
 
   #arrived(slot: Slot): void {
@@ -363,23 +363,19 @@ export class Prefetcher implements AsyncDisposable {
     const { resolve } = this.#waiter;
     this.#waiter = undefined;
     this.#held = true;
-    resolve(this.#ringMemory.deviceAddress(slot.offset));
+    resolve(this.#slotMemory.deviceAddress(slot.offset));
   }
 
-  /** Returns a free part of the ring, taking back what is released and no longer read; else undefined, and sees to it that reading goes on. */
+  /** Returns a free slot, taking back what is released and no longer read; else undefined, and sees to it that reading goes on. */
   #allocate(bytes: number): number | undefined {
-    for (;;) {
-      const offset = this.#ring.allocate(bytes);
-      if (offset !== undefined) return offset;
-      // While the oldest event is waited for it must not be recorded anew.
-      if (this.#releaseWait || this.#released.length === 0) return undefined;
-      if (!this.isReached(this.#released[0])) {
-        this.#waitForRelease(this.#released[0]);
-        return undefined;
-      }
+    // While the oldest event is waited for it must not be recorded anew.
+    while (!this.#releaseWait && this.#released.length > 0 && this.isReached(this.#released[0])) {
       this.#spareEvents.push(this.#released.shift()!);
-      this.#ring.freeOldest();
+      this.#allocator.freeOldest();
     }
+    const offset = this.#allocator.allocate(bytes);
+    if (offset === undefined && !this.#releaseWait && this.#released.length > 0) this.#waitForRelease(this.#released[0]);
+    return offset;
   }
 
   /** Whether the operations before an event are done. Protected so that a test can prove that it is heeded. */

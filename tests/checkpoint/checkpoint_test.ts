@@ -1,20 +1,10 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openCheckpoint, removeCheckpointFile } from "../../lib/checkpoint/checkpoint.ts";
 import { FormatError } from "../../lib/errors.ts";
 import { TINY_CONFIG, tinyTensors, writeCheckpoint, writeSafetensors } from "./tiny_checkpoint.ts";
-
-/** Runs a test with an empty directory. */
-async function within(body: (directory: string) => Promise<void>): Promise<void> {
-  const directory = fs.mkdtempSync(join(tmpdir(), "airkern-checkpoint-"));
-  try {
-    await body(directory);
-  } finally {
-    fs.rmSync(directory, { recursive: true });
-  }
-}
+import { withTemporaryDirectory } from "../temporary_directory.ts";
 
 async function refuses(path: string, expected: RegExp): Promise<void> {
   await assert.rejects(async () => {
@@ -29,7 +19,7 @@ async function refuses(path: string, expected: RegExp): Promise<void> {
 
 for (const [dtype, fileCount] of [["F32", 1], ["F16", 3], ["BF16", 2]] as const) {
   Deno.test(`openCheckpoint() and readRows() give any rows of ${dtype} weights in ${fileCount} file(s)`, () =>
-    within(async (directory) => {
+    withTemporaryDirectory(async (directory) => {
       const tensors = tinyTensors(TINY_CONFIG, dtype);
       writeCheckpoint(directory, tensors, TINY_CONFIG, fileCount);
       using checkpoint = await openCheckpoint(directory);
@@ -53,7 +43,7 @@ for (const [dtype, fileCount] of [["F32", 1], ["F16", 3], ["BF16", 2]] as const)
 }
 
 Deno.test("openCheckpoint() says of a path that is no checkpoint what is wrong with it", () =>
-  within(async (directory) => {
+  withTemporaryDirectory(async (directory) => {
     await refuses(join(directory, "none"), /Cannot open model .*none: no such directory/);
     await refuses(directory, /holds neither model.safetensors nor model.safetensors.index.json/);
     fs.writeFileSync(join(directory, "airkern.json"), "{}");
@@ -68,7 +58,7 @@ Deno.test("openCheckpoint() says of a path that is no checkpoint what is wrong w
   }));
 
 Deno.test("openCheckpoint() checks the index against the files, both ways", () =>
-  within(async (directory) => {
+  withTemporaryDirectory(async (directory) => {
     const tensors = tinyTensors(TINY_CONFIG, "F16");
     writeCheckpoint(directory, tensors, TINY_CONFIG, 2);
     const path = join(directory, "model.safetensors.index.json");
@@ -95,7 +85,7 @@ Deno.test("openCheckpoint() checks the index against the files, both ways", () =
   }));
 
 Deno.test("revision is equal for a copy and differs for other weights, another config or one changed element", () =>
-  within(async (directory) => {
+  withTemporaryDirectory(async (directory) => {
     const revision = async (seed: number, config: Record<string, unknown> = TINY_CONFIG, edit?: (path: string) => void) => {
       const path = fs.mkdtempSync(join(directory, "m"));
       writeCheckpoint(path, tinyTensors(TINY_CONFIG, "F16", seed), config);
@@ -120,7 +110,7 @@ Deno.test("revision is equal for a copy and differs for other weights, another c
   }));
 
 Deno.test("a snapshot of a Hugging Face cache is known by its name and commit; removing a file removes its blob when no other snapshot has it", () =>
-  within(async (directory) => {
+  withTemporaryDirectory(async (directory) => {
     const commits = ["a".repeat(40), "b".repeat(40)];
     const repository = join(directory, "models--org--tiny-llama"), blobs = join(repository, "blobs");
     fs.mkdirSync(blobs, { recursive: true });

@@ -150,8 +150,11 @@ export interface Tensor<T extends View = View> {
   readonly data: T;
 }
 
-/** NaN as f32, f16 and bf16, -1 as i32: a stray read shows in the result as a stray write shows in the sentinel. */
-const SENTINEL = 0xff;
+/**
+ * The words 0xffa5: NaN as f32, f16 and bf16, negative as i32, so that a stray read shows in the result. As f32 it is a
+ * signalling NaN, which no arithmetic gives back as it was, so that a stray write shows even where it depends on a stray read.
+ */
+const sentinelByte = (offset: number) => offset & 1 ? 0xff : 0xa5;
 const SENTINEL_BYTES = 192;
 
 /** Tensors with sentinel bytes around each. */
@@ -188,7 +191,8 @@ export class Arena implements Disposable {
     }
     const { host, device } = this.#blocks[block];
     const sentinel = (begin: number, end: number) => {
-      host.view(begin, end - begin).fill(SENTINEL);
+      const bytes = host.view(begin, end - begin);
+      for (let i = 0; i < bytes.length; i++) bytes[i] = sentinelByte(begin + i);
       this.#sentinels.push({ block, begin, end, near: name });
     };
     sentinel(offset - SENTINEL_BYTES, offset);
@@ -254,7 +258,7 @@ export class Arena implements Disposable {
   /** Fails where a sentinel byte was overwritten. */
   check(): void {
     for (const { block, begin, end, near } of this.#sentinels) {
-      const at = this.#blocks[block].host.view(begin, end - begin).findIndex((byte) => byte !== SENTINEL);
+      const at = this.#blocks[block].host.view(begin, end - begin).findIndex((byte, i) => byte !== sentinelByte(begin + i));
       if (at >= 0) assert.fail(`stray write beside tensor ${near}, at byte ${at} of the sentinel ${begin}..${end}`);
     }
   }
