@@ -24,7 +24,10 @@ for (const format of FORMATS) {
       // q4o is a product of four factors, so its float32 result is rounded more than once; all others are a single rounding.
       if (format === "q4o") {
         for (let i = 0; i < expected.length; i++) {
-          assert(Math.abs(y.data[i] - expected[i]) <= 3e-7 * Math.abs(expected[i]) + 1e-12, `${rows} x ${cols}, element ${i}: ${y.data[i]}, ${expected[i]}`);
+          assert(
+            Math.abs(y.data[i] - expected[i]) <= 3e-7 * Math.abs(expected[i]) + 1e-12,
+            `${rows} x ${cols}, element ${i}: ${y.data[i]}, ${expected[i]}`,
+          );
         }
       } else {
         assertSameBits(y.data, Float32Array.from(expected), `${rows} x ${cols}`);
@@ -64,7 +67,10 @@ for (const id of [-1, 67, 0x7fffffff]) {
       cols: 33n,
       outliers: BigInt(outliers),
     };
-    await assert.rejects(arena.run((ops) => ops.embedding(y.address, extent, tokens.address, 2)), new RegExp(`id ${id} of token 1`));
+    await assert.rejects(
+      arena.run((ops) => ops.embedding(y.address, extent, tokens.address, 2)),
+      new RegExp(`id ${id} of token 1`),
+    );
   });
 }
 
@@ -104,7 +110,10 @@ for (const [corruption, corrupt] of CORRUPTIONS) {
         cols: BigInt(cols),
         outliers: BigInt(outliers),
       };
-      await assert.rejects(arena.run((ops) => run(ops, y.address, x.address, ids.address, extent)), /outlier sections .* corrupt/);
+      await assert.rejects(
+        arena.run((ops) => run(ops, y.address, x.address, ids.address, extent)),
+        /outlier sections .* corrupt/,
+      );
       arena.check();
     });
   }

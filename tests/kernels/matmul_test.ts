@@ -38,7 +38,15 @@ function caseOf(format: FormatName, rows: number, cols: number): Case {
   return known;
 }
 
-function extentOf(context: Context, arena: Arena, format: FormatName, rows: number, cols: number, bytes: Uint8Array, outliers: number): WeightExtent {
+function extentOf(
+  context: Context,
+  arena: Arena,
+  format: FormatName,
+  rows: number,
+  cols: number,
+  bytes: Uint8Array,
+  outliers: number,
+): WeightExtent {
   const weight = arena.u8(bytes, "weight");
   return {
     format: context.formatId(format),
@@ -51,14 +59,24 @@ function extentOf(context: Context, arena: Arena, format: FormatName, rows: numb
 }
 
 /** Runs one product with strides wider than the rows and returns y [tokens, rows]; what lies between rows must stay as it was. */
-async function multiply(context: Context, format: FormatName, rows: number, cols: number, tokens: number, precision: Precision, biased = true) {
+async function multiply(
+  context: Context,
+  format: FormatName,
+  rows: number,
+  cols: number,
+  tokens: number,
+  precision: Precision,
+  biased = true,
+) {
   const data = caseOf(format, rows, cols), xStride = cols + 3, yStride = rows + 5;
   using arena = new Arena(context);
   const weight = extentOf(context, arena, format, rows, cols, data.bytes, data.outliers);
   const padded = new Float32Array((tokens - 1) * xStride + cols).fill(NaN);
   for (let t = 0; t < tokens; t++) padded.set(data.x.subarray(t * cols, (t + 1) * cols), t * xStride);
   const x = arena.f32(padded, "x"), bias = arena.f32(data.bias, "bias"), y = arena.f32((tokens - 1) * yStride + rows, "y");
-  await arena.run((ops) => ops.matmul(y.address, yStride, x.address, xStride, tokens, weight, biased ? bias.address : 0n, precision));
+  await arena.run((ops) =>
+    ops.matmul(y.address, yStride, x.address, xStride, tokens, weight, biased ? bias.address : 0n, precision)
+  );
   const result = new Float32Array(tokens * rows);
   for (let t = 0; t < tokens; t++) {
     result.set(y.data.subarray(t * yStride, t * yStride + rows), t * rows);
@@ -71,15 +89,18 @@ async function multiply(context: Context, format: FormatName, rows: number, cols
 for (const format of FORMATS) {
   for (const precision of ["exact", "fast"] as const) {
     const tolerance = precision === "exact" ? 1e-11 : 2e-5;
-    eachIsa(`matmul() ${precision} of ${format} matches float64, tokens 1..130, odd shapes and strides, nmse<${tolerance}`, async (context) => {
-      for (const [rows, cols] of SHAPES) {
-        for (const tokens of TOKENS) {
-          const y = await multiply(context, format, rows, cols, tokens, precision);
-          const expected = caseOf(format, rows, cols).y.subarray(0, tokens * rows);
-          assertClose(y, expected, tolerance, `${rows} x ${cols}, ${tokens} tokens`);
+    eachIsa(
+      `matmul() ${precision} of ${format} matches float64, tokens 1..130, odd shapes and strides, nmse<${tolerance}`,
+      async (context) => {
+        for (const [rows, cols] of SHAPES) {
+          for (const tokens of TOKENS) {
+            const y = await multiply(context, format, rows, cols, tokens, precision);
+            const expected = caseOf(format, rows, cols).y.subarray(0, tokens * rows);
+            assertClose(y, expected, tolerance, `${rows} x ${cols}, ${tokens} tokens`);
+          }
         }
-      }
-    });
+      },
+    );
   }
 
   eachIsa(`matmul() exact of ${format} gives a token the same whatever shares its pass, difference<=1e-6`, async (context) => {
@@ -107,7 +128,10 @@ eachIsa("matmul() refuses what it cannot do", async (context) => {
   const weight = extentOf(context, arena, "q4o", 33, 63, data.bytes, data.outliers);
   const x = arena.f32(data.x.subarray(0, 126), "x"), y = arena.f32(66, "y");
   const refuses = (change: Partial<WeightExtent>, pattern: RegExp, xAddress = x.address, xStride = 63) =>
-    assert.rejects(arena.run((ops) => ops.matmul(y.address, 33, xAddress, xStride, 2, { ...weight, ...change }, 0n, "exact")), pattern);
+    assert.rejects(
+      arena.run((ops) => ops.matmul(y.address, 33, xAddress, xStride, 2, { ...weight, ...change }, 0n, "exact")),
+      pattern,
+    );
   await Promise.all([
     refuses({ bytes: weight.bytes - 1n }, /has \d+ bytes, required \d+/),
     refuses({ rows: 1n << 62n }, /no valid shape/),

@@ -61,12 +61,19 @@ export const NF4 = Float32Array.from([
 const CODE_TABLE = [-111, -84, -65, -50, -36, -24, -13, -1, 10, 22, 34, 48, 62, 80, 100, 127];
 
 /** Returns the bytes of an extent of random weights; q4o rows have 0 to 5 outliers. */
-export function randomExtent(numbers: Random, format: FormatName, rows: number, cols: number): { bytes: Uint8Array<ArrayBuffer>; outliers: number } {
+export function randomExtent(
+  numbers: Random,
+  format: FormatName,
+  rows: number,
+  cols: number,
+): { bytes: Uint8Array<ArrayBuffer>; outliers: number } {
   const blocks = Math.ceil(cols / 32);
   const rowOutliers = Array.from(
     { length: rows },
     () =>
-      format === "q4o" ? [...new Set(Array.from({ length: numbers.integer(6) }, () => numbers.integer(cols)))].sort((a, b) => a - b) : [],
+      format === "q4o"
+        ? [...new Set(Array.from({ length: numbers.integer(6) }, () => numbers.integer(cols)))].sort((a, b) => a - b)
+        : [],
   );
   const outliers = rowOutliers.reduce((sum, list) => sum + list.length, 0);
   const at = sections(format, rows, cols, outliers);
@@ -112,7 +119,13 @@ export function randomExtent(numbers: Random, format: FormatName, rows: number, 
 }
 
 /** Returns the weights [rows, cols] of an extent. */
-export function decodeExtent(format: FormatName, bytes: Uint8Array<ArrayBuffer>, rows: number, cols: number, outliers: number): Float64Array {
+export function decodeExtent(
+  format: FormatName,
+  bytes: Uint8Array<ArrayBuffer>,
+  rows: number,
+  cols: number,
+  outliers: number,
+): Float64Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const at = sections(format, rows, cols, outliers), blocks = Math.ceil(cols / 32);
   const weights = new Float64Array(rows * cols);
@@ -134,7 +147,8 @@ export function decodeExtent(format: FormatName, bytes: Uint8Array<ArrayBuffer>,
           weights[i] = fromBf16(u16("scale", block)) * view.getInt8(at.code + r * blocks * 32 + c);
           break;
         case "nf4":
-          weights[i] = NF4[bytes[at.code + (i >> 1)] >> (i % 2 ? 0 : 4) & 15] * view.getFloat32(at.absmax + Math.floor(i / 64) * 4, true);
+          weights[i] = NF4[bytes[at.code + (i >> 1)] >> (i % 2 ? 0 : 4) & 15] *
+            view.getFloat32(at.absmax + Math.floor(i / 64) * 4, true);
           break;
         case "q4o": {
           const inBlock = c % 32, byte = bytes[at.code + block * 16 + inBlock % 16];
@@ -146,7 +160,8 @@ export function decodeExtent(format: FormatName, bytes: Uint8Array<ArrayBuffer>,
   }
   if (format !== "q4o") return weights;
   for (let r = 0; r < rows; r++) {
-    const start = (row: number) => row === rows ? outliers : view.getUint32(at.outlier_base + (row >> 6) * 4, true) + u16("outlier_start", row);
+    const start = (row: number) =>
+      row === rows ? outliers : view.getUint32(at.outlier_base + (row >> 6) * 4, true) + u16("outlier_start", row);
     for (let i = start(r); i < start(r + 1); i++) weights[r * cols + u16("outlier_col", i)] += 128 * fromF16(u16("outlier", i));
     for (let c = 0; c < cols; c++) {
       weights[r * cols + c] *= fromBf16(u16("row_scale", r)) * 2 ** ((bytes[at.column_scale + c] - 128) / 16);
