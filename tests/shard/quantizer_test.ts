@@ -3,48 +3,13 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { BudgetError, CancelledError, FormatError, UnsupportedError, UsageError } from "../../lib/errors.ts";
 import { Context } from "../../lib/ffi/context.ts";
-import { Ops } from "../../lib/ffi/ops.ts";
-import type { Compression, TensorEntry } from "../../lib/shard/manifest.ts";
+import type { Compression } from "../../lib/shard/manifest.ts";
 import { quantizeCheckpoint, type QuantizeOptions } from "../../lib/shard/quantizer.ts";
-import { openShards, type ShardDirectory } from "../../lib/shard/reader.ts";
+import { openShards } from "../../lib/shard/reader.ts";
 import { verifyShards } from "../../lib/shard/verify.ts";
 import { TINY_CONFIG, type TinyTensor, tinyTensors, writeCheckpoint } from "../checkpoint/tiny_checkpoint.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";
-
-/** Returns all weights of a stored tensor, dequantized by the native library. */
-async function dequantized(context: Context, shards: ShardDirectory, tensor: TensorEntry): Promise<Float32Array> {
-  const weights = new Float32Array(tensor.rows * tensor.cols);
-  const file = fs.readFileSync(shards.filePaths[tensor.file]);
-  using stream = context.stream();
-  const ops = new Ops(stream);
-  let at = 0;
-  for (const { offset, bytes, rows, outliers } of tensor.extents) {
-    using from = context.hostBuffer(bytes);
-    using to = context.hostBuffer(rows * tensor.cols * 4);
-    from.view().set(file.subarray(offset, offset + bytes));
-    ops.dequantize(to.address, {
-      format: context.formatId(tensor.format),
-      address: from.address,
-      bytes: BigInt(bytes),
-      rows: BigInt(rows),
-      cols: BigInt(tensor.cols),
-      outliers: BigInt(outliers),
-    });
-    await stream.synchronize();
-    weights.set(new Float32Array(to.buffer), at);
-    at += rows * tensor.cols;
-  }
-  return weights;
-}
-
-function snrDb(weights: Float32Array, approximated: Float32Array): number {
-  let signal = 0, noise = 0;
-  weights.forEach((w, i) => {
-    signal += w * w;
-    noise += (w - approximated[i]) ** 2;
-  });
-  return 10 * Math.log10(signal / noise);
-}
+import { dequantized, snrDb } from "./dequantized.ts";
 
 /** Returns every file of a directory with its content. */
 function contents(directory: string): Map<string, string> {
@@ -331,8 +296,11 @@ Deno.test("quantizeCheckpoint() recognises its whole output, and refuses that of
     writeCheckpoint(other, tinyTensors(TINY_CONFIG, "F16", 2));
     const first = await quantizeCheckpoint({ source, out, compression: "q8" });
     const before = identities(out);
+    // As a kill just after the manifest leaves it.
+    fs.writeFileSync(join(out, "quantize-journal.json"), "whatever");
     const again = await quantizeCheckpoint({ source, out, compression: "q8" });
     assert(again.alreadyComplete && !first.alreadyComplete);
+    assert(!fs.existsSync(join(out, "quantize-journal.json")));
     assert.deepEqual({ ...again, seconds: 0, alreadyComplete: false }, { ...first, seconds: 0 });
     await assert.rejects(
       quantizeCheckpoint({ source, out, compression: "none" }),
