@@ -88,7 +88,12 @@ const SECTIONS: Record<string, Section> = {
       for (const format of ["q8", "q4o", "nf4"]) {
         const directory = await shippedAs(models, format);
         const report = await airkern(["inspect", directory, "--json"]);
-        const linear = report.figures.kinds.find((kind: Json) => kind.kind === "linear");
+        // The linear layers alone: embedding and head are q8 in every format.
+        const linear = report.kinds.filter(({ kind }: Json) => kind.endsWith("_proj.weight"));
+        const sum = (of: (kind: Json) => number) => linear.reduce((total: number, kind: Json) => total + of(kind), 0);
+        const weights = sum((kind) => kind.weights);
+        const bitsPerWeight = sum((kind) => 8 * kind.bytes) / weights;
+        const snrDb = 10 * Math.log10(weights / sum((kind) => kind.weights * 10 ** (-kind.snrDb / 10)));
         for (const precision of format === "q4o" ? ["exact", "fast"] : ["exact"]) {
           const result = await airkern(
             ["perplexity", directory, text, "--against", reference, "--precision", precision, "--shards", shards, "--json"],
@@ -99,7 +104,7 @@ const SECTIONS: Record<string, Section> = {
               percent(result.perplexity / result.reference.perplexity - 1)
             })`,
             ceiling: `unquantized ${result.reference.perplexity.toFixed(4)}`,
-            share: `${linear.bitsPerWeight.toFixed(3)} bits, SNR ${linear.snrDb.toFixed(2)} dB, ` +
+            share: `${bitsPerWeight.toFixed(3)} bits, SNR ${snrDb.toFixed(2)} dB, ` +
               `KL ${result.klDivergence.toFixed(5)}, top-1 ${percent(result.topOneAgreement)}`,
           });
         }
