@@ -30,6 +30,7 @@ export interface PlanRequest {
   maxSequences: number;
   /** Whether the planner may lower contextTokens to fit (the user named none). */
   contextIsFlexible: boolean;
+  /** Activations, and the scratch memory that operations take for a token of the pass. */
   activationBytesPerToken: number;
   logitsBytesPerRow: number;
   logitRows: number;
@@ -43,7 +44,7 @@ export interface Plan {
   resident: readonly boolean[];
   residentBytes: number;
   streamedBytesPerPass: number;
-  /** Ring that streamed extents are read into; 0 where nothing streams. */
+  /** Slots that streamed extents are read into; 0 where nothing streams. */
   slotBytes: number;
   kvCacheBytes: number;
   contextTokens: number;
