@@ -5,8 +5,11 @@
 
 /** Totals over passes of one kind. */
 export interface PassTotals {
+  /** Forward passes. */
   passes: number;
+  /** Tokens that sequences brought. */
   tokens: number;
+  /** Time they took, in seconds. */
   seconds: number;
   /** Bytes read from disk while they ran, embedding rows included. */
   bytesRead: number;
@@ -19,7 +22,9 @@ export interface PassTotals {
 
 /** What an engine has done since it opened. */
 export interface EngineStatistics {
+  /** Forward passes. */
   passes: number;
+  /** Tokens that sequences brought. */
   tokens: number;
   /** Bytes read from disk in the whole run: loading, streaming (read ahead included) and embedding rows. */
   bytesRead: number;

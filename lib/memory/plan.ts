@@ -41,15 +41,23 @@ export interface PlanRequest {
 export interface Plan {
   /** For each extent of the tape, whether it stays in memory. */
   resident: readonly boolean[];
+  /** Weights that stay in memory. */
   residentBytes: number;
+  /** Weights read from disk in each pass. */
   streamedBytesPerPass: number;
   /** Ring that streamed extents are read into; 0 where nothing streams. */
   slotBytes: number;
+  /** Keys and values of all sequences. */
   kvCacheBytes: number;
+  /** Tokens that a sequence may hold. */
   contextTokens: number;
+  /** Most tokens of one pass. */
   passTokens: number;
+  /** Activations of a pass and the logits asked for in it. */
   activationBytes: number;
+  /** Norms, biases and whatever else is always in memory. */
   vectorBytes: number;
+  /** The process itself, with room for the runtime to grow. */
   baselineBytes: number;
   /** Sum of all of the above that is memory: at most ramBytes. */
   totalBytes: number;

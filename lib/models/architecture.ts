@@ -13,21 +13,35 @@ export type RopeScaling =
 
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
 export interface ModelConfig {
+  /** `model_type` of config.json. */
   modelType: string;
+  /** Width of the residual stream. */
   hiddenSize: number;
+  /** Width of the MLP. */
   intermediateSize: number;
+  /** Decoder blocks. */
   numLayers: number;
+  /** Query heads. */
   numHeads: number;
+  /** Key and value heads. */
   numKvHeads: number;
+  /** Width of a head. */
   headDim: number;
+  /** Rows of the embedding and of the LM head. */
   vocabSize: number;
+  /** Added to the mean square in RMSNorm. */
   rmsNormEps: number;
+  /** Base of the rotary frequencies. */
   ropeTheta: number;
+  /** How rotary embeddings stretch. */
   ropeScaling: RopeScaling;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
+  /** Whether the embedding is the LM head too. */
   tieWordEmbeddings: boolean;
+  /** Whether the projections of attention have biases. */
   attentionBias: boolean;
+  /** Whether those of the MLP have. */
   mlpBias: boolean;
 }
 
