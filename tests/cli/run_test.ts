@@ -40,7 +40,7 @@ Deno.test("run prints the continuation on stdout and nothing else; --stats adds 
   });
 });
 
-Deno.test("run --json prints one object with the documented fields, streamed within 192 MiB", async () => {
+Deno.test("run --json prints one object with the documented fields, and stays within 192 MiB", async () => {
   await withTemporaryDirectory(async (directory) => {
     const shards = await quantizeShippedModel(`${directory}/none`, "none");
     const ramBytes = 192 * 2 ** 20;
