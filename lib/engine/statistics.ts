@@ -5,11 +5,11 @@
 
 /** Totals over passes of one kind. */
 export interface PassTotals {
-  /** Forward passes. */
+  /** Passes over the weights. */
   passes: number;
-  /** Tokens that sequences brought. */
+  /** Tokens of all sequences. */
   tokens: number;
-  /** Time they took, in seconds. */
+  /** Seconds in passes. */
   seconds: number;
   /** Bytes read from disk while they ran, embedding rows included. */
   bytesRead: number;
@@ -22,9 +22,9 @@ export interface PassTotals {
 
 /** What an engine has done since it opened. */
 export interface EngineStatistics {
-  /** Forward passes. */
+  /** Passes over the weights. */
   passes: number;
-  /** Tokens that sequences brought. */
+  /** Tokens of all sequences. */
   tokens: number;
   /** Bytes read from disk in the whole run: loading, streaming (read ahead included) and embedding rows. */
   bytesRead: number;

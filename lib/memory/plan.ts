@@ -41,23 +41,23 @@ export interface PlanRequest {
 export interface Plan {
   /** For each extent of the tape, whether it stays in memory. */
   resident: readonly boolean[];
-  /** Weights that stay in memory. */
+  /** Weights that stay in memory, but for norms and biases. */
   residentBytes: number;
-  /** Weights read from disk in each pass. */
+  /** Weights read from disk in every pass. */
   streamedBytesPerPass: number;
   /** Ring that streamed extents are read into; 0 where nothing streams. */
   slotBytes: number;
   /** Keys and values of all sequences. */
   kvCacheBytes: number;
-  /** Tokens that a sequence may hold. */
+  /** Tokens a sequence may hold. */
   contextTokens: number;
   /** Most tokens of one pass. */
   passTokens: number;
-  /** Activations of a pass and the logits asked for in it. */
+  /** Activations, logits, and what describes a pass to the device. */
   activationBytes: number;
-  /** Norms, biases and whatever else is always in memory. */
+  /** Norms, biases and whatever else is always resident. */
   vectorBytes: number;
-  /** The process itself, with room for the runtime to grow. */
+  /** What the process took before, with room for its runtime to grow. */
   baselineBytes: number;
   /** Sum of all of the above that is memory: at most ramBytes. */
   totalBytes: number;

@@ -13,23 +13,23 @@ export type RopeScaling =
 
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
 export interface ModelConfig {
-  /** `model_type` of config.json. */
+  /** `model_type` of the config.json. */
   modelType: string;
   /** Width of the residual stream. */
   hiddenSize: number;
-  /** Width of the MLP. */
+  /** Width inside the MLP. */
   intermediateSize: number;
   /** Decoder blocks. */
   numLayers: number;
-  /** Query heads. */
+  /** Query heads of a layer. */
   numHeads: number;
-  /** Key and value heads. */
+  /** Key and value heads of a layer; a divisor of `numHeads`. */
   numKvHeads: number;
-  /** Width of a head. */
+  /** Elements of a head. */
   headDim: number;
-  /** Rows of the embedding and of the LM head. */
+  /** Token ids, from 0. */
   vocabSize: number;
-  /** Added to the mean square in RMSNorm. */
+  /** Added to the mean square under the root of RMSNorm. */
   rmsNormEps: number;
   /** Base of the rotary frequencies. */
   ropeTheta: number;
@@ -37,11 +37,11 @@ export interface ModelConfig {
   ropeScaling: RopeScaling;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
-  /** Whether the embedding is the LM head too. */
+  /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
-  /** Whether the projections of attention have biases. */
+  /** Whether the projections of the attention have biases. */
   attentionBias: boolean;
-  /** Whether those of the MLP have. */
+  /** Whether the projections of the MLP have biases. */
   mlpBias: boolean;
 }
 
