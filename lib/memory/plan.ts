@@ -30,6 +30,7 @@ export interface PlanRequest {
   maxSequences: number;
   /** Whether the planner may lower contextTokens to fit (the user named none). */
   contextIsFlexible: boolean;
+  /** Activations, and the scratch memory that operations take for a token of the pass. */
   activationBytesPerToken: number;
   logitsBytesPerRow: number;
   logitRows: number;
@@ -45,7 +46,7 @@ export interface Plan {
   residentBytes: number;
   /** Weights read from disk in every pass. */
   streamedBytesPerPass: number;
-  /** Ring that streamed extents are read into; 0 where nothing streams. */
+  /** Slots that streamed extents are read into; 0 where nothing streams. */
   slotBytes: number;
   /** Keys and values of all sequences. */
   kvCacheBytes: number;
