@@ -5,9 +5,9 @@
 
 /** Base class of every error that AirKern raises on purpose; anything else that escapes is a bug. */
 export class AirkernError extends Error {
-  /** Makes an error that is named for its class. */
-  constructor(message: string) {
-    super(message);
+  /** Makes an error that is named for its class, with what caused it where that is known. */
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
     this.name = new.target.name;
   }
 }

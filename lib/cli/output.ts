@@ -63,7 +63,7 @@ export function table(rows: readonly (readonly string[])[], alignment: string): 
 
 /** Returns seconds as people say them: `0.42 s`, `12 s`, `3 min 20 s`, `2 h 5 min`. */
 export function formatSeconds(seconds: number): string {
-  if (seconds < 10) return `${seconds.toFixed(seconds < 0.1 ? 4 : 2)} s`;
+  if (seconds < 10 && !Number.isInteger(seconds)) return `${seconds.toFixed(seconds < 0.1 ? 4 : 2)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;

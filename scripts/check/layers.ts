@@ -22,7 +22,7 @@ const ALLOWED: Record<string, string[]> = {
   shard: ["errors.ts", "checkpoint", "models", "ffi"],
   stream: ["errors.ts", "shard", "memory", "ffi"],
   engine: ["errors.ts", "checkpoint", "models", "layers", "cache", "stream", "shard", "memory", "ffi"],
-  generate: ["errors.ts", "engine", "tokenizer"],
+  generate: ["errors.ts", "engine", "tokenizer", "type:memory", "type:models"],
   "auto_model.ts": ["errors.ts", "generate", "engine", "tokenizer", "shard", "checkpoint", "memory", "ffi"],
   cli: [
     "errors.ts",
