@@ -56,11 +56,11 @@ struct Kernels {
 
 // The fast dot products of q8 and q4o: weights stay integers, activations become 16-bit integers with a scale a block of 32.
 struct FastKernels {
-  // Bytes of one token's packed activations.
-  uint64_t (*packed_bytes)(const Weight &weight);
-  // Packs one token's activations, padded with zeros to [blocks * 32].
-  void (*pack)(const Weight &weight, const float *x, void *packed);
-  // As Kernels::dot; packed: the tokens' activations, packed_bytes apart.
+  // Bytes of the packed activations of all tokens.
+  uint64_t (*packed_bytes)(const Weight &weight, int tokens);
+  // Packs one token's activations, padded with zeros to [blocks * 32]; tokens are packed in their order.
+  void (*pack)(const Weight &weight, const float *x, int token, void *packed);
+  // As Kernels::dot.
   void (*dot)(const Weight &weight, uint64_t row_begin, uint64_t row_end, const void *packed, int tokens, float *sums, uint64_t sum_stride);
 };
 
@@ -70,12 +70,13 @@ const Kernels *kernels_avx512();
 
 const FastKernels *fast_kernels_avx2();
 const FastKernels *fast_kernels_avx512();
+const FastKernels *fast_kernels_amx();
 const TileKernel *bf16_tiles_amx(bool few_tokens);
 double peak_amx(int64_t repeats);
 
 // Return the best that an instruction set has; nullptr where it has nothing faster than the exact kernels.
 const Kernels *kernels_of(Isa isa);
-const FastKernels *fast_kernels_of(Isa isa, Format format);
+const FastKernels *fast_kernels_of(Isa isa, Format format, uint64_t tokens);
 const TileKernel *fast_tiles_of(Isa isa, bool few_tokens);
 
 }  // namespace airk

@@ -39,15 +39,15 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
   const Weight &w = a.weight;
   const Isa isa = isa_of(a.context);
   const Kernels &kernels = *kernels_of(isa);
-  const FastKernels *fast = a.fast ? fast_kernels_of(isa, w.format) : nullptr;
+  const FastKernels *fast = a.fast ? fast_kernels_of(isa, w.format, a.tokens) : nullptr;
   const int tokens = static_cast<int>(a.tokens);
   const uint64_t padded = w.blocks * block_cols;
   const bool prepare = w.format == Format::q4o || padded != w.cols || fast != nullptr;
 
   // Scratch: prepared activations, the column scale, packed activations.
   const uint64_t prepared_floats = prepare ? a.tokens * padded : 0, scale_floats = w.format == Format::q4o ? padded : 0;
-  const uint64_t packed_bytes = fast == nullptr ? 0 : fast->packed_bytes(w);
-  uint8_t *memory = static_cast<uint8_t *>(scratch(a.context, (prepared_floats + scale_floats) * sizeof(float) + a.tokens * packed_bytes + 64));
+  const uint64_t packed_bytes = fast == nullptr ? 0 : fast->packed_bytes(w, tokens);
+  uint8_t *memory = static_cast<uint8_t *>(scratch(a.context, (prepared_floats + scale_floats) * sizeof(float) + packed_bytes));
   if (memory == nullptr) return fail(a.context, AIRK_OUT_OF_MEMORY, "Cannot matmul: no scratch memory");
   float *prepared = reinterpret_cast<float *>(memory), *column_scale = nullptr;
   uint8_t *packed = memory + (prepared_floats + scale_floats) * sizeof(float);
@@ -57,7 +57,7 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
   for (uint64_t t = 0; t < a.tokens; t++) {
     x.row[t] = prepare ? prepared + t * padded : a.x + t * a.x_stride;
     if (prepare) prepare_activations(w, column_scale, a.x + t * a.x_stride, prepared + t * padded);
-    if (fast != nullptr) fast->pack(w, prepared + t * padded, packed + t * packed_bytes);
+    if (fast != nullptr) fast->pack(w, prepared + t * padded, static_cast<int>(t), packed);
   }
 
   // Runs small enough that the threads end together, and large enough that a run's start costs nothing.
