@@ -30,7 +30,6 @@ uint64_t packed_bytes(const Weight &w, int) { return padded_blocks(w) * sizeof(P
 
 void pack(const Weight &w, const float *x, int token, void *packed) {
   PackedBlock *blocks = static_cast<PackedBlock *>(packed);
-  if (token == 0) std::memset(packed, 0, packed_bytes(w, 0));
   for (uint64_t b = 0; b < w.blocks; b++) {
     const __m512 v[2] = {_mm512_loadu_ps(x + b * block_cols), _mm512_loadu_ps(x + b * block_cols + 16)};
     const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
@@ -114,71 +113,109 @@ void configure() {
   _tile_loadconfig(&config);
 }
 
+// 16 rows times all tokens. While tiles multiply four blocks, the vector units finish the four before and unpack the four behind.
 template <class Rows>
-void dot_tile(const Weight &w, const Rows &rows, uint64_t row, uint64_t live_rows, const PackedBlock *x, int tokens, float *sums, uint64_t sum_stride) {
-  alignas(64) int8_t weights[tile_rows][quad_blocks * block_cols];
-  alignas(64) int32_t products[quad_blocks][tile_rows][16];
-  alignas(64) float scale[tile_rows][quad_blocks * run_quads];
-  __m512 acc[tile_rows];
+class TileRows {
+ public:
+  TileRows(const Weight &w, const Rows &rows, uint64_t row, uint64_t live_rows, const PackedBlock *x)
+      : w_(w), rows_(rows), row_(row), live_rows_(live_rows), row_bytes_(w.blocks * Rows::block_bytes), x_(x) {
+    std::memset(weights_, 0, sizeof weights_);
+    std::memset(scale_, 0, sizeof scale_);
+  }
+
+  inline __attribute__((always_inline)) void run(int tokens, float *sums, uint64_t sum_stride) {
+    __m512 acc[tile_rows];
 #pragma GCC unroll 16
-  for (int r = 0; r < tile_rows; r++) acc[r] = _mm512_setzero_ps();
-  std::memset(weights, 0, sizeof weights);
-  std::memset(scale, 0, sizeof scale);
-  const uint64_t row_bytes = w.blocks * Rows::block_bytes, quad_bytes = quad_blocks * Rows::block_bytes;
-  for (uint64_t quad = 0; quad * quad_blocks < w.blocks; quad++) {
-    const uint64_t first = quad * quad_blocks, in_run = quad % run_quads;
-    if (in_run == 0) {
-      const uint64_t left = w.blocks - first;
+    for (int r = 0; r < tile_rows; r++) acc[r] = _mm512_setzero_ps();
+    const uint64_t quads = (w_.blocks + quad_blocks - 1) / quad_blocks;
+    unpack(0);
+    for (uint64_t quad = 0; quad < quads; quad++) {
+      multiply(quad);
+      if (quad > 0) accumulate(quad - 1, acc);
+      if (quad + 1 < quads) unpack(quad + 1);
+      store(quad);
+    }
+    accumulate(quads - 1, acc);
+#pragma GCC unroll 16
+    for (int r = 0; r < tile_rows; r++) {
+      alignas(32) float of_tokens[max_dot_tokens];
+      _mm256_store_ps(of_tokens, _mm256_add_ps(_mm512_castps512_ps256(acc[r]), _mm512_extractf32x8_ps(acc[r], 1)));
+      if (static_cast<uint64_t>(r) < live_rows_)
+        for (int t = 0; t < tokens; t++) sums[static_cast<uint64_t>(t) * sum_stride + static_cast<uint64_t>(r)] = of_tokens[t];
+    }
+  }
+
+ private:
+  inline __attribute__((always_inline)) void unpack(uint64_t quad) {
+    const uint64_t first = quad * quad_blocks;
+    if (quad % run_quads == 0) {
+      const uint64_t left = w_.blocks - first;
       const __mmask16 live = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
-      for (uint64_t r = 0; r < live_rows; r++) _mm512_store_ps(scale[r], rows.scales((row + r) * w.blocks + first, live));
+      for (uint64_t r = 0; r < live_rows_; r++)
+        _mm512_store_ps(scale_[quad / run_quads % 2][r], rows_.scales((row_ + r) * w_.blocks + first, live));
     }
-    for (uint64_t r = 0; r < live_rows; r++) {
-      const uint8_t *code = rows.code + (row + r) * row_bytes + quad * quad_bytes;
-      _mm_prefetch(reinterpret_cast<const char *>(code + tile_rows * row_bytes), _MM_HINT_T1);
-      rows.unpack(code, row_bytes - quad * quad_bytes, weights[r]);
+    const uint64_t offset = first * Rows::block_bytes, left = row_bytes_ - offset;
+    const uint8_t *code = rows_.code + row_ * row_bytes_ + offset;
+    for (uint64_t r = 0; r < live_rows_; r++, code += row_bytes_) {
+      _mm_prefetch(reinterpret_cast<const char *>(code + tile_rows * row_bytes_), _MM_HINT_T1);
+      rows_.unpack(code, left, weights_[quad % 2][r]);
     }
+  }
+
+  inline __attribute__((always_inline)) void multiply(uint64_t quad) {
     // The tile intrinsics do not say which memory they read and write.
     __asm__ volatile("" ::: "memory");
-    const PackedBlock *block = x + first;
+    const PackedBlock *block = x_ + quad * quad_blocks;
+    const int8_t *weights = weights_[quad % 2][0];
     constexpr int64_t stride = quad_blocks * block_cols;
     _tile_zero(0);
-    _tile_loadd(4, weights[0], stride);
+    _tile_loadd(4, weights, stride);
     _tile_loadd(6, block[0].x, 64);
     _tile_dpbssd(0, 4, 6);
     _tile_zero(1);
-    _tile_loadd(5, weights[0] + 32, stride);
+    _tile_loadd(5, weights + 32, stride);
     _tile_loadd(7, block[1].x, 64);
     _tile_dpbssd(1, 5, 7);
     _tile_zero(2);
-    _tile_loadd(4, weights[0] + 64, stride);
+    _tile_loadd(4, weights + 64, stride);
     _tile_loadd(6, block[2].x, 64);
     _tile_dpbssd(2, 4, 6);
     _tile_zero(3);
-    _tile_loadd(5, weights[0] + 96, stride);
+    _tile_loadd(5, weights + 96, stride);
     _tile_loadd(7, block[3].x, 64);
     _tile_dpbssd(3, 5, 7);
+  }
+
+  inline __attribute__((always_inline)) void store(uint64_t quad) {
+    int32_t(*products)[tile_rows][16] = products_[quad % 2];
     _tile_stored(0, products[0], 64);
     _tile_stored(1, products[1], 64);
     _tile_stored(2, products[2], 64);
     _tile_stored(3, products[3], 64);
     __asm__ volatile("" ::: "memory");
+  }
+
+  inline __attribute__((always_inline)) void accumulate(uint64_t quad, __m512 (&acc)[tile_rows]) const {
+    const float(*scale)[quad_blocks * run_quads] = scale_[quad / run_quads % 2];
     for (uint64_t b = 0; b < quad_blocks; b++) {
-      const __m512 of_tokens = _mm512_loadu_ps(block[b].scale);
+      const __m512 of_tokens = _mm512_loadu_ps(x_[quad * quad_blocks + b].scale);
+      const uint64_t in_run = quad % run_quads * quad_blocks + b;
 #pragma GCC unroll 16
       for (int r = 0; r < tile_rows; r++) {
-        const __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products[b][r]));
-        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(product, of_tokens), _mm512_set1_ps(scale[r][in_run * quad_blocks + b]), acc[r]);
+        const __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products_[quad % 2][b][r]));
+        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(product, of_tokens), _mm512_set1_ps(scale[r][in_run]), acc[r]);
       }
     }
   }
-#pragma GCC unroll 16
-  for (int r = 0; r < tile_rows; r++) {
-    alignas(32) float of_tokens[max_dot_tokens];
-    _mm256_store_ps(of_tokens, _mm256_add_ps(_mm512_castps512_ps256(acc[r]), _mm512_extractf32x8_ps(acc[r], 1)));
-    if (static_cast<uint64_t>(r) < live_rows)
-      for (int t = 0; t < tokens; t++) sums[static_cast<uint64_t>(t) * sum_stride + static_cast<uint64_t>(r)] = of_tokens[t];
-  }
-}
+
+  alignas(64) int8_t weights_[2][tile_rows][quad_blocks * block_cols];
+  alignas(64) int32_t products_[2][quad_blocks][tile_rows][16];
+  alignas(64) float scale_[2][tile_rows][quad_blocks * run_quads];
+  const Weight &w_;
+  const Rows &rows_;
+  const uint64_t row_, live_rows_, row_bytes_;
+  const PackedBlock *x_;
+};
 
 template <class Rows>
 void dot_rows(const Weight &w, uint64_t row_begin, uint64_t row_end, const void *packed, int tokens, float *sums, uint64_t sum_stride) {
@@ -186,7 +223,7 @@ void dot_rows(const Weight &w, uint64_t row_begin, uint64_t row_end, const void 
   configure();
   for (uint64_t row = row_begin; row < row_end; row += tile_rows) {
     const uint64_t live = row_end - row < tile_rows ? row_end - row : tile_rows;
-    dot_tile(w, rows, row, live, static_cast<const PackedBlock *>(packed), tokens, sums + (row - row_begin), sum_stride);
+    TileRows<Rows>(w, rows, row, live, static_cast<const PackedBlock *>(packed)).run(tokens, sums + (row - row_begin), sum_stride);
   }
   _tile_release();
 }

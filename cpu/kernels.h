@@ -45,6 +45,8 @@ struct Kernels {
   void (*dot)(const Weight &weight, uint64_t row_begin, uint64_t row_end, const Activations &x, int tokens, float *sums, uint64_t sum_stride);
   // Adds value[i] * x[col[i]] to *sum. Returns false where a column is out of range.
   bool (*sparse_dot)(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sum);
+  // The same for max_dot_tokens tokens at once, side by side: x [cols][max_dot_tokens], sums [max_dot_tokens].
+  bool (*sparse_dots)(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sums);
   const TileKernel *exact_tiles;      // float32
   const TileKernel *few_exact_tiles;  // float32, half as many tokens a tile
   // Reads memory, a multiple of 512 bytes, as fast as one thread can; returns something that depends on all of it.
@@ -58,7 +60,7 @@ struct Kernels {
 struct FastKernels {
   // Bytes of the packed activations of all tokens.
   uint64_t (*packed_bytes)(const Weight &weight, int tokens);
-  // Packs one token's activations, padded with zeros to [blocks * 32]; tokens are packed in their order.
+  // Packs one token's activations, padded with zeros to [blocks * 32]; `packed` was cleared before the first.
   void (*pack)(const Weight &weight, const float *x, int token, void *packed);
   // As Kernels::dot.
   void (*dot)(const Weight &weight, uint64_t row_begin, uint64_t row_end, const void *packed, int tokens, float *sums, uint64_t sum_stride);
