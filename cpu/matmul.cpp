@@ -30,13 +30,14 @@ using namespace airk;
 
 airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format,
                         airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias,
-                        int32_t precision) {
+                        int32_t continues, int32_t precision) {
   if (stream == nullptr) return AIRK_INVALID;
   airk_context *context = context_of(stream);
   MatmulArguments arguments;
   const airk_status status = view_weight(context, "matmul", format, weight, weight_bytes, rows, cols, outliers, &arguments.weight);
   if (status != AIRK_OK) return status;
   if (precision != 0 && precision != 1) return fail(context, AIRK_INVALID, "Cannot matmul: precision %d, required 0 or 1", precision);
+  if (continues != 0 && continues != 1) return fail(context, AIRK_INVALID, "Cannot matmul: continues %d, required 0 or 1", continues);
   if (tokens == 0) return AIRK_OK;
   if (tokens > 1 && (x_stride < cols || y_stride < rows)) {
     return fail(context, AIRK_INVALID, "Cannot matmul: strides %llu and %llu of x and y, required %llu and %llu",
@@ -59,6 +60,7 @@ airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk
   arguments.x_stride = x_stride;
   arguments.y_stride = y_stride;
   arguments.tokens = tokens;
+  arguments.continues = continues == 1;
   arguments.fast = precision == 1;
   return enqueue(stream, [arguments]() -> airk_status {
     return arguments.tokens <= max_dot_tokens ? multiply_by_rows(arguments) : multiply_by_panels(arguments);

@@ -12,6 +12,7 @@ struct MatmulArguments {
   float *y;           // [tokens][y_stride]
   const float *bias;  // [rows] or nullptr
   uint64_t x_stride, y_stride, tokens;
+  bool continues;  // the operation before prepared the same x for the same matrix
   bool fast;
 };
 
