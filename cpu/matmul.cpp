@@ -1,7 +1,7 @@
 // airk_matmul: validation, and the choice between dot products and panels.
 #include "matmul.h"
 
-#include <cstring>
+#include <algorithm>
 
 namespace airk {
 
@@ -15,13 +15,10 @@ void decode_column_scale(const Weight &weight, float *values) {
   for (uint64_t c = 0; c < weight.cols; c++) values[c] = table[weight.q4o.column_scale[c]];
 }
 
-void prepare_activations(const Weight &weight, const float *column_scale, const float *x, float *prepared) {
-  if (column_scale == nullptr) {
-    std::memcpy(prepared, x, weight.cols * sizeof(float));
-  } else {
-    for (uint64_t c = 0; c < weight.cols; c++) prepared[c] = x[c] * column_scale[c];
-  }
-  for (uint64_t c = weight.cols; c < weight.blocks * block_cols; c++) prepared[c] = 0.0f;
+void prepare_activations(const Weight &weight, const float *column_scale, const float *x, uint64_t begin, uint64_t end, float *prepared) {
+  const uint64_t filled = std::min(end, weight.cols);
+  for (uint64_t c = begin; c < filled; c++) prepared[c - begin] = column_scale == nullptr ? x[c] : x[c] * column_scale[c];
+  for (uint64_t c = std::max(begin, filled); c < end; c++) prepared[c - begin] = 0.0f;
 }
 
 }  // namespace airk

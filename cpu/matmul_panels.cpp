@@ -31,7 +31,7 @@ class Pass {
     sum_bytes_ = round_up(group_rows_ * padded_tokens_ * sizeof(float), 64);
     // A thread first packs tiles of tokens, then multiplies groups of rows, in the same memory.
     thread_bytes_ = std::max(panel_bytes_ + sum_bytes_ + panel_cols * sizeof(float) + round_up(group_rows_ * (sizeof(float) + 2 * sizeof(uint64_t)), 64),
-                             static_cast<uint64_t>(tiles.token_tile) * padded_cols_ * sizeof(float));
+                             static_cast<uint64_t>(tiles.token_tile * panel_cols) * sizeof(float));
   }
 
   airk_status run() {
@@ -72,20 +72,20 @@ class Pass {
     return activations_ + (col * padded_tokens_ + tile * tile_tokens * cols) * static_cast<uint64_t>(tiles_.element_bytes);
   }
 
-  // prepared: [token_tile][padded_cols_], a thread's own.
+  // prepared: [token_tile][panel_cols], a thread's own.
   void pack_token_tile(uint64_t tile, const float *column_scale, float *prepared) {
-    const float *rows[64];
+    const float *rows[64] = {};
     const uint64_t tile_tokens = static_cast<uint64_t>(tiles_.token_tile);
-    for (uint64_t t = 0; t < tile_tokens; t++) {
-      const uint64_t token = tile * tile_tokens + t;
-      float *row = prepared + t * padded_cols_;
-      if (token < tokens_) prepare_activations(w_, column_scale, a_.x + (first_token_ + token) * a_.x_stride, row);
-      rows[t] = token < tokens_ ? row : nullptr;
-    }
     for (uint64_t col = 0; col < padded_cols_; col += panel_cols) {
-      tiles_.pack_activations(rows, static_cast<int64_t>(std::min<uint64_t>(panel_cols, padded_cols_ - col)), packed(col, tile));
-      for (uint64_t t = 0; t < tile_tokens; t++)
-        if (rows[t] != nullptr) rows[t] += panel_cols;
+      const uint64_t cols = std::min<uint64_t>(panel_cols, padded_cols_ - col);
+      for (uint64_t t = 0; t < tile_tokens; t++) {
+        const uint64_t token = tile * tile_tokens + t;
+        if (token >= tokens_) break;
+        float *row = prepared + t * panel_cols;
+        prepare_activations(w_, column_scale, a_.x + (first_token_ + token) * a_.x_stride, col, col + cols, row);
+        rows[t] = row;
+      }
+      tiles_.pack_activations(rows, static_cast<int64_t>(cols), packed(col, tile));
     }
   }
 

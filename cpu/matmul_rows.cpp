@@ -70,7 +70,7 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
   if (prepare && kept == nullptr) {
     parallel_for(a.context, tokens, 1, [&](int64_t begin, int64_t end, int) {
       for (uint64_t t = static_cast<uint64_t>(begin); t < static_cast<uint64_t>(end); t++) {
-        prepare_activations(w, column_scale, a.x + t * a.x_stride, prepared + t * padded);
+        prepare_activations(w, column_scale, a.x + t * a.x_stride, 0, padded, prepared + t * padded);
         if (fast != nullptr) fast->pack(w, prepared + t * padded, static_cast<int>(t), packed);
         for (uint64_t c = 0; interleave && c < padded; c++) interleaved[c * max_dot_tokens + t] = prepared[t * padded + c];
       }
