@@ -78,6 +78,6 @@ bool sparse_dot_gather(const uint16_t *col, const uint16_t *value, uint64_t coun
 
 const airk::Kernels *airk::kernels_avx512() {
   static const TileKernel tiles = tiles_f32<12, 2>(), few = tiles_f32<24, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_gather, &tiles, &few, read_all, peak_fma, {search, errors_with, assign}};
+  static const Kernels kernels = {decode, dot, sparse_dot_gather, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
   return &kernels;
 }

@@ -72,6 +72,6 @@ struct Simd {
 
 const airk::Kernels *airk::kernels_portable() {
   static const TileKernel tiles = tiles_f32<4, 2>(), few = tiles_f32<4, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma, {search, errors_with, assign}};
+  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
   return &kernels;
 }

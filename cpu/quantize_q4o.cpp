@@ -165,14 +165,10 @@ class Quantizer {
     const uint64_t first = g * outlier_group, last = std::min(first + outlier_group, source_.rows);
     std::vector<Removal> removals;
     for (uint64_t r = first; r < last; r++) {
-      bool loaded = false;
+      row.load(source_, plan_, r);
+      const double unit = std::ldexp(1.0, 2 * row.exponent);
       for (uint64_t b = 0; b < blocks_; b++) {
         const float error = error_[r * blocks_ + b];
-        if (!loaded) {
-          row.load(source_, plan_, r);
-          loaded = true;
-        }
-        const double unit = std::ldexp(1.0, 2 * row.exponent);
         if (error * unit <= price_) continue;
         Removal removal = {};
         removal.row = static_cast<uint32_t>(r - first);
@@ -321,6 +317,19 @@ bool make_code_book(const int8_t *table, CodeBook *book) {
     book->largest = std::max(book->largest, std::fabs(book->value[i]));
   }
   for (int i = 0; i < 15; i++) book->threshold[i] = 0.5f * (book->value[i] + book->value[i + 1]);
+  book->cells_valid = true;
+  int code = 0;
+  for (int cell = 0; cell < 32; cell++) {
+    const float end = static_cast<float>(cell - 15) / 16.0f * book->largest;
+    book->cell_below[cell] = book->cell_above[cell] = book->value[code];
+    book->cell_threshold[cell] = 1e30f;
+    // A threshold on a cell's end belongs to the next, as x must exceed it. The last cell takes all that is left.
+    for (int inside = 0; code < 15 && (book->threshold[code] < end || cell == 31); inside++) {
+      book->cells_valid = book->cells_valid && inside == 0;
+      book->cell_threshold[cell] = book->threshold[code];
+      book->cell_above[cell] = book->value[++code];
+    }
+  }
   book->multipliers = 22;
   for (int i = 0; i < book->multipliers; i++) book->multiplier[i] = 0.70f + 0.02f * static_cast<float>(i);
   return true;

@@ -81,12 +81,14 @@ void nf4_block_of(const float *weights, uint64_t count, float *absmax, uint8_t *
   for (uint64_t i = 0; i < count; i++) largest = std::max(largest, std::fabs(weights[i]));
   *absmax = largest;
   const float inverse = 1.0f / largest;
-  uint8_t codes[nf4_block] = {};
+  // Code 7 is zero; it also fills the last byte of an odd count, as bitsandbytes pads with zeros.
+  uint8_t codes[nf4_block + 1];
+  std::memset(codes, 7, sizeof codes);
   for (uint64_t i = 0; i < count; i++) {
     const float x = std::clamp(weights[i] * inverse, -1.0f, 1.0f);
     int code = 0;
     for (float threshold : nf4_thresholds) code += x > threshold;
-    codes[i] = static_cast<uint8_t>(largest > 0.0f ? code : 7);
+    if (largest > 0.0f) codes[i] = static_cast<uint8_t>(code);
     decoded[i] = nf4_values[codes[i]] * largest;
   }
   for (uint64_t i = 0; i < count; i += 2) code_out[i / 2] = static_cast<uint8_t>(codes[i] << 4 | codes[i + 1]);

@@ -13,6 +13,9 @@ struct CodeBook {
   float threshold[15];   // midpoints of neighbours
   float largest;         // largest magnitude of value
   uint8_t index_of[256];  // index of the value v at v + 128
+  // The code's range cut into 32 cells, each with one threshold at most where cells_valid: a value of the code below it, one above.
+  bool cells_valid;
+  float cell_threshold[32], cell_below[32], cell_above[32];
   int multipliers;
   float multiplier[24];  // of largest magnitude / largest, tried with both signs
 };

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Train the small Llama that ships with AirKern and write it as a Hugging Face checkpoint directory.
 
-The defaults are the run that made models/kjv-5m. It needs the Debian packages `bible-kjv` and
-`bible-kjv-text` (or their text, see --text) and the Python packages in requirements.txt.
+The weights start at random, or with --init from a checkpoint made earlier. The script needs the Debian
+packages `bible-kjv` and `bible-kjv-text` (or their text, see --text) and the Python packages in
+requirements.txt.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -158,6 +160,14 @@ class PooledDropout:
         return x * self.pool[offset : offset + x.numel()].view(x.shape)
 
 
+@torch.no_grad()
+def scale_residual_branches(model, layers):
+    """Keeps the variance of the residual stream independent of depth at the start (GPT-2)."""
+    for layer in model.model.layers:
+        for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            projection.weight.mul_(1 / math.sqrt(2 * layers))
+
+
 def build_model(args, tokenizer):
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -178,11 +188,11 @@ def build_model(args, tokenizer):
         attn_implementation="sdpa",
     )
     model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for layer in model.model.layers:
-            # Keeps the variance of the residual stream independent of depth at the start (GPT-2).
-            for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                projection.weight.mul_(1 / math.sqrt(2 * args.layers))
+    if args.init:
+        # strict=False: the file leaves out the output head, which is the embedding.
+        model.load_state_dict(load_file(args.init / "model.safetensors"), strict=False)
+    else:
+        scale_residual_branches(model, args.layers)
     # Only the parameters: the rotary frequencies are a buffer and must stay float32.
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, args.dtype))
@@ -197,10 +207,11 @@ def build_model(args, tokenizer):
     return model
 
 
-def learning_rate(step, args):
+def learning_rate(step, spent, args):
+    """Linear warm-up, then a cosine over the steps or over the minutes allowed, whichever ends first."""
     if step < args.warmup:
         return args.lr * (step + 1) / args.warmup
-    progress = (step - args.warmup) / max(1, args.steps - args.warmup)
+    progress = max((step - args.warmup) / max(1, args.steps - args.warmup), spent)
     return args.lr * (args.lr_floor + (1 - args.lr_floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
@@ -216,8 +227,10 @@ def train(model, windows, validation_ids, bos, args):
     best_loss, best_state = math.inf, None
     began = time.time()
     for step in range(args.steps):
+        spent = (time.time() - began) / (60 * args.minutes) if args.minutes else 0.0
+        last = step + 1 == args.steps or spent >= 1
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args)
+            group["lr"] = learning_rate(step, min(spent, 1.0), args)
         inputs, labels = windows.batch(args.batch)
         logits = model(input_ids=inputs, use_cache=False).logits
         loss = F.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1))
@@ -236,7 +249,7 @@ def train(model, windows, validation_ids, bos, args):
             rate = done * args.batch * args.context / (time.time() - began)
             print(f"step {done}/{args.steps} loss {loss.item():.4f} {rate:.0f} tokens/s "
                   f"{time.time() - began:.0f} s", flush=True)
-        if done % args.validate_every == 0 or done == args.steps:
+        if done % args.validate_every == 0 or last:
             model.eval()
             nll = perplexity(model, validation_ids, bos, args.context)["mean_nll"]
             model.train()
@@ -244,6 +257,8 @@ def train(model, windows, validation_ids, bos, args):
             if nll < best_loss:
                 best_loss = nll
                 best_state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        if last:
+            break
     model.load_state_dict(best_state)
     return best_loss
 
@@ -268,6 +283,7 @@ def parse_args():
     )
     root = pathlib.Path(__file__).resolve().parents[2]
     parser.add_argument("--out", type=pathlib.Path, default=root / "models" / "kjv-5m", help="directory to write")
+    parser.add_argument("--init", type=pathlib.Path, help="checkpoint directory to start from (default: random)")
     parser.add_argument("--text", help="output of `bible -f gen1:1-rev22:21`; without it the program is run")
     add("--seed", 1611, "seed of the weights, the dropout and the order of the windows")
     add("--vocab", 2048, "tokens, special tokens included")
@@ -278,6 +294,7 @@ def parse_args():
     add("--heads", 8, "query heads")
     add("--kv-heads", 4, "key and value heads")
     add("--steps", 2300, "optimizer steps")
+    add("--minutes", 0.0, "end the schedule early after this time; 0 is no limit, and reproducible")
     add("--batch", 8, "windows a step")
     add("--lr", 1.5e-3, "peak learning rate")
     add("--lr-floor", 0.02, "share of the peak learning rate left at the last step")

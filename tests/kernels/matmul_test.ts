@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import type { Context } from "../../lib/ffi/context.ts";
+import type { Precision, WeightExtent } from "../../lib/ffi/ops.ts";
+import { Arena, assertClose, eachIsa, nmse, random } from "./reference.ts";
+import { decodeExtent, type FormatName, FORMATS, randomExtent } from "./weight_formats.ts";
+
+const SHAPES = [[1, 1], [7, 1], [1, 7], [7, 33], [33, 63], [63, 64], [64, 65], [65, 100], [100, 257], [257, 1056], [5, 4100]];
+const TOKENS = [1, 2, 3, 5, 8, 9, 17, 64, 130];
+const MOST = 130;
+
+interface Case {
+  bytes: Uint8Array<ArrayBuffer>;
+  outliers: number;
+  x: Float32Array<ArrayBuffer>; // [MOST, cols]
+  bias: Float32Array<ArrayBuffer>; // [rows]
+  y: Float64Array; // [MOST, rows], bias included
+}
+
+const cases = new Map<string, Case>();
+
+/** A case's data, made once for all instruction sets. */
+function caseOf(format: FormatName, rows: number, cols: number): Case {
+  const key = `${format} ${rows} ${cols}`;
+  let known = cases.get(key);
+  if (known) return known;
+  const numbers = random(rows * 10007 + cols);
+  const { bytes, outliers } = randomExtent(numbers, format, rows, cols);
+  const weights = decodeExtent(format, bytes, rows, cols, outliers);
+  const x = numbers.floats(MOST * cols), bias = numbers.floats(rows, 0.1), y = new Float64Array(MOST * rows);
+  for (let t = 0; t < MOST; t++) {
+    for (let r = 0; r < rows; r++) {
+      let sum = bias[r];
+      for (let c = 0; c < cols; c++) sum += x[t * cols + c] * weights[r * cols + c];
+      y[t * rows + r] = sum;
+    }
+  }
+  cases.set(key, known = { bytes, outliers, x, bias, y });
+  return known;
+}
+
+function extentOf(
+  context: Context,
+  arena: Arena,
+  format: FormatName,
+  rows: number,
+  cols: number,
+  bytes: Uint8Array,
+  outliers: number,
+): WeightExtent {
+  const weight = arena.u8(bytes, "weight");
+  return {
+    format: context.formatId(format),
+    address: weight.address,
+    bytes: BigInt(bytes.length),
+    rows: BigInt(rows),
+    cols: BigInt(cols),
+    outliers: BigInt(outliers),
+  };
+}
+
+/** Runs one product with strides wider than the rows and returns y [tokens, rows]; what lies between rows must stay as it was. */
+async function multiply(
+  context: Context,
+  format: FormatName,
+  rows: number,
+  cols: number,
+  tokens: number,
+  precision: Precision,
+  biased = true,
+) {
+  const data = caseOf(format, rows, cols), xStride = cols + 3, yStride = rows + 5;
+  using arena = new Arena(context);
+  const weight = extentOf(context, arena, format, rows, cols, data.bytes, data.outliers);
+  const padded = new Float32Array((tokens - 1) * xStride + cols).fill(NaN);
+  for (let t = 0; t < tokens; t++) padded.set(data.x.subarray(t * cols, (t + 1) * cols), t * xStride);
+  const x = arena.f32(padded, "x"), bias = arena.f32(data.bias, "bias"), y = arena.f32((tokens - 1) * yStride + rows, "y");
+  await arena.run((ops) =>
+    ops.matmul(y.address, yStride, x.address, xStride, tokens, weight, biased ? bias.address : 0n, precision)
+  );
+  const result = new Float32Array(tokens * rows);
+  for (let t = 0; t < tokens; t++) {
+    result.set(y.data.subarray(t * yStride, t * yStride + rows), t * rows);
+    const between = y.data.subarray(t * yStride + rows, Math.min((t + 1) * yStride, y.data.length));
+    assert(between.every(Number.isNaN), `y is written between rows, ${format} ${rows} x ${cols}, ${tokens} tokens`);
+  }
+  return result;
+}
+
+for (const format of FORMATS) {
+  for (const precision of ["exact", "fast"] as const) {
+    const tolerance = precision === "exact" ? 1e-11 : 2e-5;
+    eachIsa(
+      `matmul() ${precision} of ${format} matches float64, tokens 1..130, odd shapes and strides, nmse<${tolerance}`,
+      async (context) => {
+        for (const [rows, cols] of SHAPES) {
+          for (const tokens of TOKENS) {
+            const y = await multiply(context, format, rows, cols, tokens, precision);
+            const expected = caseOf(format, rows, cols).y.subarray(0, tokens * rows);
+            assertClose(y, expected, tolerance, `${rows} x ${cols}, ${tokens} tokens`);
+          }
+        }
+      },
+    );
+  }
+
+  eachIsa(`matmul() exact of ${format} gives a token the same whatever shares its pass, difference<=1e-6`, async (context) => {
+    const [rows, cols] = [257, 1056];
+    const alone = await multiply(context, format, rows, cols, 1, "exact", false);
+    for (const tokens of [2, 5, 8, 9, 17, 64, 130]) {
+      const first = (await multiply(context, format, rows, cols, tokens, "exact", false)).subarray(0, rows);
+      assert(Math.sqrt(nmse(first, alone)) <= 1e-6, `${tokens} tokens: ${Math.sqrt(nmse(first, alone))}`);
+    }
+  });
+}
+
+eachIsa("matmul() fast of 1 to 8 tokens keeps 16 bits of the activations, q8 and q4o, nmse<1e-8", async (context) => {
+  for (const format of ["q8", "q4o"] as const) {
+    for (const tokens of [1, 2, 5, 8]) {
+      const y = await multiply(context, format, 257, 1056, tokens, "fast");
+      assertClose(y, caseOf(format, 257, 1056).y.subarray(0, tokens * 257), 1e-8);
+    }
+  }
+});
+
+eachIsa("matmul() refuses what it cannot do", async (context) => {
+  using arena = new Arena(context);
+  const data = caseOf("q4o", 33, 63);
+  const weight = extentOf(context, arena, "q4o", 33, 63, data.bytes, data.outliers);
+  const x = arena.f32(data.x.subarray(0, 126), "x"), y = arena.f32(66, "y");
+  const refuses = (change: Partial<WeightExtent>, pattern: RegExp, xAddress = x.address, xStride = 63) =>
+    assert.rejects(
+      arena.run((ops) => ops.matmul(y.address, 33, xAddress, xStride, 2, { ...weight, ...change }, 0n, "exact")),
+      pattern,
+    );
+  await Promise.all([
+    refuses({ bytes: weight.bytes - 1n }, /has \d+ bytes, required \d+/),
+    refuses({ rows: 1n << 62n }, /no valid shape/),
+    refuses({ rows: 0n }, /no valid shape/),
+    refuses({ cols: 65537n }, /no valid shape/),
+    refuses({ format: 99 }, /format 99 is unknown/),
+    refuses({ format: context.formatId("q8") }, /no valid shape/),
+    refuses({ outliers: 1n << 40n }, /no valid shape/),
+    refuses({}, /overlaps/, y.address),
+    refuses({}, /strides/, x.address, 62),
+  ]);
+});
