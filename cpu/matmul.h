@@ -15,9 +15,6 @@ struct MatmulArguments {
   bool fast;
 };
 
-// Fails because the outlier sections of the weight contradict themselves.
-airk_status fail_outliers(airk_context *context, const char *op);
-
 // Writes a row of activations [blocks * 32]: times the column scale where the format has one, zero beyond cols.
 void prepare_activations(const Weight &weight, const float *column_scale, const float *x, float *prepared);
 
