@@ -51,7 +51,7 @@ const FAULTS: Record<string, Expectation> = {
     tiers: ["plain"],
   },
   double_free: { launch: "cudaErrorInvalidValue", says: /cudaFree of freed allocation 3/, tiers: ["plain"] },
-  misaligned: { says: /misaligned/, tiers: ["race", "sanitize"] },
+  misaligned: { says: /misaligned/, tiers: ["sanitize"] },
   stack_overflow: { says: /stack overflow|stack-overflow/, tiers: ["plain", "sanitize"] },
   too_many_threads: {
     launch: "cudaErrorInvalidConfiguration",
