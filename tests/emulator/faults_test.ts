@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { builtPath, type Tier } from "./library.ts";
+import { builtPath, hasNvcc, type Tier } from "./library.ts";
 
 interface Expectation {
   /** Error of the launch, where it is refused; else the fault is found when the kernel runs. */
@@ -10,6 +10,7 @@ interface Expectation {
 }
 
 const ANY_LINE = String.raw`.*\(launched at tests/emulator/fixtures/faults\.cu:\d+\)`;
+const PTX: Tier[] = hasNvcc ? ["ptx"] : [];
 const inKernel = (text: string): RegExp => new RegExp(text + ANY_LINE);
 
 /** Each planted fault of fixtures/faults.cu, and the builds that must find it. */
@@ -29,7 +30,10 @@ const FAULTS: Record<string, Expectation> = {
     says: /wrote 0 bytes past the end of its 252 bytes|0 past the end of dynamic shared|AddressSanitizer/,
     tiers: ["plain", "race", "sanitize"],
   },
-  static_shared_overrun: { says: /index 64 out of bounds|AddressSanitizer/, tiers: ["sanitize"] },
+  static_shared_overrun: {
+    says: /index 64 out of bounds|AddressSanitizer|0 bytes past the end of 256 bytes/,
+    tiers: ["sanitize", ...PTX],
+  },
   global_overrun: {
     says: /0 bytes past the end of allocation 1 \(4096 bytes\)|AddressSanitizer/,
     tiers: ["plain", "race", "sanitize"],
@@ -51,7 +55,7 @@ const FAULTS: Record<string, Expectation> = {
     tiers: ["plain"],
   },
   double_free: { launch: "cudaErrorInvalidValue", says: /cudaFree of freed allocation 3/, tiers: ["plain"] },
-  misaligned: { says: /misaligned/, tiers: ["sanitize"] },
+  misaligned: { says: /misaligned/, tiers: ["sanitize", ...PTX] },
   stack_overflow: { says: /stack overflow|stack-overflow/, tiers: ["plain", "sanitize"] },
   too_many_threads: {
     launch: "cudaErrorInvalidConfiguration",

@@ -7,11 +7,21 @@ import { fileURLToPath } from "node:url";
 /** The builds of the same sources; each one is loaded by a process of its own. */
 export type Tier = "plain" | "race" | "sanitize" | "ptx";
 
-const FOLDERS: Record<Tier, string> = { plain: "build", race: "build/race", sanitize: "build/sanitize", ptx: "build/ptx" };
+const FOLDERS: Record<Tier, string> = { plain: "build", race: "build/race", sanitize: "build/sanitize", ptx: "build" };
+
+/** Whether nvcc is there: without it `make emulator` skips the PTX tier, and its tests say so. */
+export const hasNvcc: boolean = (Deno.env.get("PATH") ?? "").split(":").some((folder) => {
+  try {
+    return Deno.statSync(`${folder}/nvcc`).isFile;
+  } catch {
+    return false;
+  }
+});
 
 /** Returns the path of a file that `make emulator` built, and throws where it is missing. */
 export function builtPath(tier: Tier, name: string): string {
-  const path = fileURLToPath(new URL(`../../${FOLDERS[tier]}/${name}`, import.meta.url));
+  const file = tier === "ptx" && name.startsWith("emulator/") ? name.replace(/(\.so)?$/, "_ptx$1") : name;
+  const path = fileURLToPath(new URL(`../../${FOLDERS[tier]}/${file}`, import.meta.url));
   try {
     Deno.statSync(path);
   } catch {
@@ -58,6 +68,7 @@ const FIXTURES = {
   fixture_transpose: { parameters: [address, address, handle], result: status },
   fixture_convert: { parameters: [address, address, address, address, address, "i32", handle], result: status },
   fixture_integers: { parameters: [address, address, address, address, "i32", handle], result: status },
+  fixture_half_pairs: { parameters: [address, address, address, address, "i32", handle], result: status },
   fixture_warp_operations: { parameters: [address, address, handle], result: status },
   fixture_atomics: { parameters: [address, address, address, address, "i32", "i32", handle], result: status },
 } as const;
