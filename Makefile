@@ -2,6 +2,7 @@
 #
 #   make            the CPU twin: build/libairkern_cpu.so
 #   make sanitize   the same under AddressSanitizer and UBSan: build/sanitize/libairkern_cpu.so
+#   make emulator   cuda/*.cu built to run on the CPU, for tests: build/libairkern_emu.so; see tests/emulator/README.md
 #   make clean
 #
 # Files named *_avx2.cpp, *_avx512.cpp and *_amx.cpp are compiled for that instruction set and reached only after the
@@ -47,6 +48,9 @@ $(OBJECTS)/%.o: cpu/%.cpp $(HEADERS) Makefile
 
 sanitize:
 	$(MAKE) BUILD=build/sanitize CXXFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" LDFLAGS="-fsanitize=address,undefined"
+
+NVCC ?= $(shell command -v nvcc)
+-include tests/emulator/emulator.mk
 
 clean:
 	rm -rf build
