@@ -47,8 +47,8 @@ $(OBJECTS)/fixtures/%.o: $(EMU)/fixtures/%.cu $(EMU_HEADERS) $(EMU)/emulator.mk
 	@mkdir -p $(dir $@)
 	$(CXX) $(EMU_FLAGS) $(EMU_INCLUDE) $(EMU_KERNEL_FLAGS) $(EMU_KERNEL) -c -o $@ $<
 
-$(BUILD)/libairkern_emu.so: $(EMU_KERNELS) $(BUILD)/libcudart_emu.so
-	$(CXX) -shared $(EMU_LINK) $(EMU_LINK_FLAGS) -o $@.partial $(EMU_KERNELS) -L$(BUILD) -lcudart_emu
+$(BUILD)/libairkern_emu.so: $(EMU_KERNELS) $(SHARED_OBJECTS) $(BUILD)/libcudart_emu.so
+	$(CXX) -shared $(EMU_LINK) $(EMU_LINK_FLAGS) -Wl,-Bsymbolic -o $@.partial $(EMU_KERNELS) $(SHARED_OBJECTS) -L$(BUILD) -lcudart_emu
 	mv $@.partial $@
 
 $(BUILD)/emulator/libfixtures.so: $(EMU_FIXTURES:%=$(OBJECTS)/fixtures/%.o) $(BUILD)/libcudart_emu.so
@@ -90,8 +90,8 @@ $(OBJECTS)/ptx/ptx_host.o: $(EMU)/ptx/ptx_host.cpp $(EMU)/ptx/ptx_device.h $(EMU
 	@mkdir -p $(dir $@)
 	$(CXX) $(EMU_FLAGS) $(EMU_INCLUDE) -I$(EMU)/ptx -c -o $@ $<
 
-$(BUILD)/libairkern_ptx.so: $(call ptx_objects,$(EMU_PTX_KERNELS)) $(BUILD)/libcudart_emu.so
-	$(CXX) -shared $(EMU_LINK) -o $@.partial $(call ptx_objects,$(EMU_PTX_KERNELS)) -L$(BUILD) -lcudart_emu
+$(BUILD)/libairkern_ptx.so: $(call ptx_objects,$(EMU_PTX_KERNELS)) $(SHARED_OBJECTS) $(BUILD)/libcudart_emu.so
+	$(CXX) -shared $(EMU_LINK) -Wl,-Bsymbolic -o $@.partial $(call ptx_objects,$(EMU_PTX_KERNELS)) $(SHARED_OBJECTS) -L$(BUILD) -lcudart_emu
 	mv $@.partial $@
 
 $(BUILD)/emulator/libfixtures_ptx.so: $(call ptx_objects,$(EMU_PTX_FIXTURES)) $(BUILD)/libcudart_emu.so
