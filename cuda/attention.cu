@@ -96,7 +96,7 @@ struct Merged {
 
 // kDims: head_dim, rounded up to 64, 128 or 256. kKeys: of a tile.
 template <class Cached, int kDims, int kKeys>
-__global__ void __launch_bounds__(kThreads) attend(const AttentionCall call) {
+__global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) {
   constexpr int kStride = kDims + 4, kElements = kDims / kLanes, kOwnKeys = kKeys / kLanes;
   static_assert(kChunk % kKeys == 0, "a tile lies within a chunk");
   __shared__ __align__(16) float q_tile[kRows][kStride], key_tile[kKeys][kStride];

@@ -12,9 +12,13 @@ namespace {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps, kWarpColumns = 1024, kPaddedBlock = 36, kPaddedColumns = 32 * kPaddedBlock;
 
+// Blocks that a multiprocessor must have room for: packed formats need two to have enough reads under way; nf4's path for irregular
+// rows and whole values leave registers for one.
+template <Format F, int kTokens> constexpr int kResident = (F == Format::q8 || F == Format::q4o) && kTokens == 1 ? 2 : 1;
+
 // kTokens: of one call at most. kSplit: warps that share rows. kRows: of a warp.
 template <Format F, int kTokens, int kSplit, int kRows>
-__global__ void __launch_bounds__(kThreads) multiply_rows(const MatmulCall call) {
+__global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_rows(const MatmulCall call) {
   constexpr int kGroups = kWarps / kSplit, kBlockRows = kGroups * kRows, kTile = kSplit * kWarpColumns;
   using D = Decoder<F>;
   __shared__ __align__(16) float x_tile[kTokens][kSplit][kPaddedColumns];

@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads) pack_activations(const MatmulCall ca
 }
 
 // kTokens is 128: 4 x 2 warps of 32 rows x 64 tokens; or 32: 8 warps of 16 rows x 32 tokens.
-template <Format F, int kTokens> __global__ void __launch_bounds__(kThreads) multiply_tensor(const MatmulCall call, const __nv_bfloat16 *packed) {
+template <Format F, int kTokens> __global__ void __launch_bounds__(kThreads, 1) multiply_tensor(const MatmulCall call, const __nv_bfloat16 *packed) {
   constexpr int kTokenWarps = kTokens == kMostTokens ? 2 : 1, kRowWarps = 8 / kTokenWarps;
   constexpr int kRowTiles = kRows / kRowWarps / 16, kTokenTiles = kTokens / kTokenWarps / 8;
   using D = Decoder<F>;

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256, kTile = 64, kPadded = kTile + 4, kDepth = 32;
 
-template <Format F> __global__ void __launch_bounds__(kThreads) multiply_tiles(const MatmulCall call) {
+template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tiles(const MatmulCall call) {
   using D = Decoder<F>;
   __shared__ __align__(16) float w_tile[kDepth][kPadded], x_tile[kDepth][kPadded];
   __shared__ float table[D::kUsesTable ? kTableFloats : 1];

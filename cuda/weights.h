@@ -58,6 +58,12 @@ __device__ __forceinline__ uint4 load_words(const void *from, bool aligned) {
   return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
+// words[i] of four; an array that is indexed by a variable would have to lie in memory.
+__device__ __forceinline__ unsigned pick(const unsigned *words, int i) {
+  const unsigned low = i & 1 ? words[1] : words[0], high = i & 1 ? words[3] : words[2];
+  return i & 2 ? high : low;
+}
+
 __device__ __forceinline__ bool is_aligned(const void *pointer, unsigned bytes) {
   return (reinterpret_cast<uintptr_t>(pointer) & (bytes - 1)) == 0;
 }
@@ -95,7 +101,7 @@ template <> struct Decoder<Format::q4o> {
   }
   // Looks four codes up at a time: the low three bits of each pick a byte of either half of the table, the fourth the half.
   __device__ void part(const Raw &raw, int i, float (&v)[8]) const {
-    const unsigned word = raw.code[i], index = word & 0x77777777u, half = ((word >> 1) & 0x44444444u) | 0x32103210u;
+    const unsigned word = pick(raw.code, i), index = word & 0x77777777u, half = ((word >> 1) & 0x44444444u) | 0x32103210u;
     const unsigned first = __byte_perm(__byte_perm(table[0], table[1], index), __byte_perm(table[2], table[3], index), half);
     const unsigned second =
         __byte_perm(__byte_perm(table[0], table[1], index >> 16), __byte_perm(table[2], table[3], index >> 16), half >> 16);
@@ -125,8 +131,8 @@ template <> struct Decoder<Format::q8> {
     return Raw{{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}, device_bf16(block_scale[index])};
   }
   __device__ void part(const Raw &raw, int i, float (&v)[8]) const {
-    bytes_to_floats(raw.code[i] ^ 0x80808080u, v);
-    bytes_to_floats(raw.code[4 + i] ^ 0x80808080u, v + 4);
+    bytes_to_floats(pick(raw.code, i) ^ 0x80808080u, v);
+    bytes_to_floats(pick(raw.code + 4, i) ^ 0x80808080u, v + 4);
   }
   __device__ float scale(const Raw &raw) const { return raw.scale; }
 };
@@ -136,10 +142,9 @@ template <> struct Decoder<Format::q8> {
 template <> struct Decoder<Format::nf4> {
   static constexpr bool kUsesTable = true;
   struct Raw {
+    // Codes; where rows are irregular the block's place in the flat tensor (low, high) and the number of its columns that exist.
     unsigned code[4];
     float scale;
-    uint64_t element;  // of the flat tensor
-    int columns;       // that exist, 0 .. 32
   };
   const uint8_t *code;
   const float *absmax;
@@ -154,21 +159,24 @@ template <> struct Decoder<Format::nf4> {
   }
   __device__ float value(unsigned nibble) const { return table[nibble * 32]; }
   __device__ Raw load(uint64_t row, uint64_t block, bool valid) const {
+    if (!valid) return Raw{{0, 0, 0, 0}, 0.0f};
     const uint64_t element = row * cols + block * 32;
-    if (!valid) return Raw{{0, 0, 0, 0}, 0.0f, element, 0};
-    const int columns = static_cast<int>(min(cols - block * 32, uint64_t{32}));
-    if (!regular) return Raw{{0, 0, 0, 0}, 1.0f, element, columns};
+    if (!regular) {
+      const unsigned columns = static_cast<unsigned>(min(cols - block * 32, uint64_t{32}));
+      return Raw{{static_cast<unsigned>(element), static_cast<unsigned>(element >> 32), columns, 0}, 1.0f};
+    }
     const uint4 words = load_streaming_16(code + element / 2);
-    return Raw{{words.x, words.y, words.z, words.w}, absmax[element / nf4_block], element, columns};
+    return Raw{{words.x, words.y, words.z, words.w}, absmax[element / nf4_block]};
   }
   __device__ void part(const Raw &raw, int i, float (&v)[8]) const {
     if (!regular) {
+      const uint64_t first = static_cast<uint64_t>(raw.code[1]) << 32 | raw.code[0];
 #pragma unroll
       for (int j = 0; j < 8; j++) {
-        const int column = 4 * i + j + (j < 4 ? 0 : 12);
+        const unsigned column = static_cast<unsigned>(4 * i + j + (j < 4 ? 0 : 12));
         v[j] = 0.0f;
-        if (column >= raw.columns) continue;
-        const uint64_t element = raw.element + column;
+        if (column >= raw.code[2]) continue;
+        const uint64_t element = first + column;
         const unsigned byte = code[element / 2];
         v[j] = value(element % 2 == 0 ? byte >> 4 : byte & 15) * absmax[element / nf4_block];
       }
@@ -177,7 +185,7 @@ template <> struct Decoder<Format::nf4> {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       // Two bytes; the high nibble is the even element.
-      const unsigned word = raw.code[2 * half + i / 2] >> (16 * (i & 1));
+      const unsigned word = pick(raw.code, 2 * half + i / 2) >> (16 * (i & 1));
       v[4 * half] = value((word >> 4) & 15);
       v[4 * half + 1] = value(word & 15);
       v[4 * half + 2] = value((word >> 12) & 15);
