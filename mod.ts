@@ -19,13 +19,7 @@
  */
 export { AutoModel, type ModelOptions, type ModelProgress, type ShardOptions } from "./lib/auto_model.ts";
 export { type GenerateOptions, type GenerateOutput, Model } from "./lib/generate/model.ts";
-export {
-  Generation,
-  type GenerationRequest,
-  type GenerationResult,
-  type GenerationStatistics,
-  type GenerationStep,
-} from "./lib/generate/generation.ts";
+export type { Generation, GenerationResult, GenerationStatistics, GenerationStep } from "./lib/generate/generation.ts";
 export type { SamplingOptions } from "./lib/generate/sampler.ts";
 export type { FinishReason } from "./lib/generate/stopping.ts";
 export type { DecodeOptions, EncodeOptions, Tokenizer } from "./lib/tokenizer/tokenizer.ts";

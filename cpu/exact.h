@@ -232,16 +232,20 @@ template <int MR, int NV>
 void multiply_f32(const void *a_panel, const void *b_panel, int64_t k, float *c, int64_t ldc) {
   const float *a = static_cast<const float *>(a_panel), *b = static_cast<const float *>(b_panel);
   Simd::V acc[MR][NV];
+  // Left to itself GCC keeps more than 16 accumulators in memory.
+#pragma GCC unroll 32
   for (int r = 0; r < MR; r++)
     for (int v = 0; v < NV; v++) acc[r][v] = Simd::load(c + r * ldc + v * Simd::width);
   for (int64_t i = 0; i < k; i++, b += NV * Simd::width) {
     Simd::V tokens[NV];
     for (int v = 0; v < NV; v++) tokens[v] = Simd::load(b + v * Simd::width);
+#pragma GCC unroll 32
     for (int r = 0; r < MR; r++) {
       const Simd::V weight = Simd::set1(a[r * panel_stride + i]);
       for (int v = 0; v < NV; v++) acc[r][v] = Simd::fma(weight, tokens[v], acc[r][v]);
     }
   }
+#pragma GCC unroll 32
   for (int r = 0; r < MR; r++)
     for (int v = 0; v < NV; v++) Simd::store(c + r * ldc + v * Simd::width, acc[r][v]);
 }
@@ -287,11 +291,14 @@ uint64_t read_all(const uint8_t *from, uint64_t bytes) {
 double peak_fma(int64_t repeats) {
   constexpr int chains = Simd::width == 16 ? 24 : 12;
   Simd::V sum[chains], factor = Simd::set1(0.5f), term = Simd::set1(1.0f);
+#pragma GCC unroll 32
   for (int c = 0; c < chains; c++) sum[c] = Simd::set1(static_cast<float>(c));
   for (int64_t i = 0; i < repeats; i++) {
+#pragma GCC unroll 32
     for (int c = 0; c < chains; c++) sum[c] = Simd::fma(sum[c], factor, term);
   }
   float total = 0.0f;
+#pragma GCC unroll 32
   for (int c = 0; c < chains; c++) total += Simd::sum(sum[c]);
   // Uses the total, which is finite, or the compiler could leave out the loop.
   return static_cast<double>(repeats) * chains * Simd::width * 2 + (total > 1e30f ? 1.0 : 0.0);

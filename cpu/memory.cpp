@@ -1,6 +1,5 @@
 // Memory: the CPU twin's device memory and host memory are the same.
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>

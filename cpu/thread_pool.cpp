@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace airk {
@@ -103,6 +104,20 @@ void ThreadPool::work(int thread) {
   }
 }
 
+void ThreadPool::wake_for(int64_t runs) {
+  const int64_t sleepers = sleepers_.load(std::memory_order_seq_cst), awake = static_cast<int64_t>(helpers_.size()) - sleepers;
+  // Each wake-up is a system call on the caller's way: no more than there are runs for.
+  const int64_t wanted = std::min(sleepers, runs - awake);
+  if (wanted <= 0) return;
+  // A helper that counted itself has either gone to sleep by now or sees the open range.
+  { std::lock_guard<std::mutex> lock(sleep_mutex_); }
+  if (wanted == sleepers) {
+    wake_.notify_all();
+  } else {
+    for (int64_t i = 0; i < wanted; i++) wake_.notify_one();
+  }
+}
+
 bool ThreadPool::run(int64_t items, int64_t grain, const RangeBody &body) {
   if (items <= 0) return true;
   if (grain < 1) grain = 1;
@@ -124,10 +139,7 @@ bool ThreadPool::run(int64_t items, int64_t grain, const RangeBody &body) {
   uint32_t generation = static_cast<uint32_t>(state_.load(std::memory_order_relaxed) >> 32) + 1;
   if (generation == 0) generation = 1;
   state_.store(static_cast<uint64_t>(generation) << 32 | kOpen, std::memory_order_seq_cst);
-  if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-    { std::lock_guard<std::mutex> lock(sleep_mutex_); }
-    wake_.notify_all();
-  }
+  wake_for((items - 1) / grain);
   work(0);
   state_.fetch_and(~kOpen, std::memory_order_acq_rel);
   const auto alone = [&] { return (state_.load(std::memory_order_acquire) & (kOpen - 1)) == 0; };

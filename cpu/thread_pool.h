@@ -50,6 +50,7 @@ class ThreadPool {
   void help(int thread);
   void work(int thread);
   bool try_join(uint32_t *seen);
+  void wake_for(int64_t runs);
 
   // A helper takes part by raising the count of those inside, only while the range is open; the caller closes it and waits for
   // those inside alone. So a helper that sleeps, or that the kernel has put aside, delays nobody.

@@ -25,7 +25,9 @@ const DEFAULT_MAX_SEQUENCES = 4;
 export interface ModelProgress {
   /** `quantize` on first use, `wait` while another process does that, then `load`. */
   phase: "wait" | "quantize" | "verify" | "load";
+  /** Bytes read so far. */
   doneBytes: number;
+  /** Bytes to read in this phase. */
   totalBytes: number;
 }
 
@@ -40,17 +42,26 @@ export interface ShardOptions {
   layerShardsPath?: string;
   /** Threads that compute. Default: one a core. */
   threads?: number;
+  /** Told while the model is quantized and loaded. */
   onProgress?: (progress: ModelProgress) => void;
   /** Stops opening the model. A quantization that was stopped goes on from there next time. */
   signal?: AbortSignal;
 }
 
 /** How a model is opened. */
-export interface ModelOptions extends ShardOptions, Omit<EngineOptions, "ramBytes" | "onProgress" | "logitRows"> {
+export interface ModelOptions extends ShardOptions {
   /** Budget of the whole process, in bytes or as `8GiB`; its resident set stays at or under it. Default: what the machine has free. */
   ram?: string | number;
+  /** Tokens that a prompt and its text may have. Default: the model's own, 4096 at most, fewer where the budget is small. */
+  contextTokens?: number;
   /** Prompts that share a pass, and have room in the KV cache; more of them wait. Default: 4. */
   maxSequences?: number;
+  /** Most tokens of one pass; a longer prompt is brought in parts. Default: 512, fewer where the budget is small. */
+  passTokens?: number;
+  /** How matrix products may round activations: `exact` keeps float32. Default: `exact`. */
+  precision?: "exact" | "fast";
+  /** Element type of the KV cache. Default: `f16`. */
+  kvCacheType?: "f16" | "f32";
 }
 
 /** Returns the user's cache directory for AirKern. */

@@ -5,39 +5,33 @@
 
 /** Base class of every error that AirKern raises on purpose; anything else that escapes is a bug. */
 export class AirkernError extends Error {
-  override name = "AirkernError";
+  /** Makes an error that is named for its class, with what caused it where that is known. */
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
 }
 
 /** A file on disk is not what it should be: damaged, truncated, of an unknown kind. */
-export class FormatError extends AirkernError {
-  override name = "FormatError";
-}
+export class FormatError extends AirkernError {}
 
 /** Valid input that this version cannot handle, such as an architecture it does not know. */
-export class UnsupportedError extends AirkernError {
-  override name = "UnsupportedError";
-}
+export class UnsupportedError extends AirkernError {}
 
 /** A memory, disk or context budget cannot hold what is asked for. */
-export class BudgetError extends AirkernError {
-  override name = "BudgetError";
-}
+export class BudgetError extends AirkernError {}
 
 /** A caller's argument or command-line option is wrong. */
-export class UsageError extends AirkernError {
-  override name = "UsageError";
-}
+export class UsageError extends AirkernError {}
 
 /** Work was stopped by its caller's signal or by Ctrl-C. */
-export class CancelledError extends AirkernError {
-  override name = "CancelledError";
-}
+export class CancelledError extends AirkernError {}
 
 /** A native library is missing, does not fit, or reported a failure. */
 export class NativeError extends AirkernError {
-  override name = "NativeError";
   /** The airk_status of the failed call, or -1 where the library could not be used at all. */
   readonly status: number;
+  /** Makes an error for a native status. */
   constructor(message: string, status = -1) {
     super(message);
     this.status = status;

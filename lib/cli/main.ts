@@ -26,7 +26,7 @@ function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode;
   if (Deno.env.get("AIRKERN_DEBUG") === "1") console.error(error);
   if (error instanceof CancelledError) {
-    printError(`airkern: ${oneLine(error.message)}`);
+    printError("airkern: Stopped");
     return INTERRUPTED_EXIT_CODE;
   }
   if (error instanceof AirkernError) printError(`airkern: ${oneLine(error.message)}`);

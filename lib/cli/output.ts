@@ -49,19 +49,21 @@ export function printError(line: string): void {
   }
 }
 
-/** Returns rows as text, the columns aligned: the first to the left, numbers to the right. */
-export function table(rows: readonly (readonly string[])[], indent = "  "): string[] {
-  const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, i) => widths[i] = Math.max(widths[i] ?? 0, cell.length));
-  const numeric = widths.map((_, i) => rows.some((row) => /^[\d.]/.test(row[i] ?? "")));
+/**
+ * Returns rows as lines with their columns aligned.
+ *
+ * @param alignment one letter a column: `l` for left, `r` for right.
+ */
+export function table(rows: readonly (readonly string[])[], alignment: string): string[] {
+  const widths = Array.from(alignment, (_, i) => Math.max(...rows.map((row) => row[i].length)));
   return rows.map((row) =>
-    (indent + row.map((cell, i) => i > 0 && numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i])).join("  ")).trimEnd()
+    ("  " + row.map((cell, i) => alignment[i] === "r" ? cell.padStart(widths[i]) : cell.padEnd(widths[i])).join("  ")).trimEnd()
   );
 }
 
 /** Returns seconds as people say them: `0.42 s`, `12 s`, `3 min 20 s`, `2 h 5 min`. */
 export function formatSeconds(seconds: number): string {
-  if (seconds < 10) return `${seconds.toFixed(seconds < 0.1 ? 4 : 2)} s`;
+  if (seconds < 10 && !Number.isInteger(seconds)) return `${seconds.toFixed(seconds < 0.1 ? 4 : 2)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;

@@ -67,7 +67,7 @@ export class ProgressDisplay implements Disposable {
     if (elapsedSeconds * 1000 < SILENT_MS) return;
     // What an earlier run had done is not part of this run's speed.
     const rate = (done - this.#startDone) / elapsedSeconds;
-    const left = rate > 0 ? `${formatSeconds((total - done) / rate)} left` : "";
+    const left = rate > 0 ? `${formatSeconds(Math.ceil((total - done) / rate))} left` : "";
     const values = {
       amounts: `${amount(done, unit)} of ${amount(total, unit)}`,
       rate: `${amount(Math.round(rate), unit)}/s`,

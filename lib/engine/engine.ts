@@ -243,6 +243,8 @@ export class Engine implements AsyncDisposable {
       prefetcher.beginPass({ expectAnother });
       await forward.run();
       await stream.synchronize();
+      // A signal that came when all was computed has set the device's cancel flag none the less; recovering clears it.
+      if (signal?.aborted || this.#closed) throw new CancelledError("Cannot finish the pass: it was cancelled");
       const { stallMs } = prefetcher.endPass({ expectAnother });
       const totals = forward.isDecode ? this.#decode : this.#prefill;
       totals.passes++;

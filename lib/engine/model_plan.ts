@@ -43,7 +43,8 @@ export interface EngineOptions {
 }
 
 const DEFAULT_CONTEXT_TOKENS = 4096;
-const DEFAULT_PASS_TOKENS = 512;
+/** Most tokens of one pass where a caller names no number. */
+export const DEFAULT_PASS_TOKENS = 512;
 
 /** A model and the plan to run it by. */
 export interface ModelPlan {

@@ -5,8 +5,11 @@
 
 /** Totals over passes of one kind. */
 export interface PassTotals {
+  /** Passes over the weights. */
   passes: number;
+  /** Tokens of all sequences. */
   tokens: number;
+  /** Seconds in passes. */
   seconds: number;
   /** Bytes read from disk while they ran, embedding rows included. */
   bytesRead: number;
@@ -19,7 +22,9 @@ export interface PassTotals {
 
 /** What an engine has done since it opened. */
 export interface EngineStatistics {
+  /** Passes over the weights. */
   passes: number;
+  /** Tokens of all sequences. */
   tokens: number;
   /** Bytes read from disk in the whole run: loading, streaming (read ahead included) and embedding rows. */
   bytesRead: number;

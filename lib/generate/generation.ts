@@ -12,6 +12,7 @@ export interface GenerationRequest {
   promptIds: readonly number[];
   /** Most tokens to add. */
   maxNewTokens: number;
+  /** How tokens are chosen. */
   sampling?: SamplingOptions;
   /** Tokens that end the text. */
   eosTokenIds?: readonly number[];
@@ -33,7 +34,9 @@ export interface GenerationStep {
 
 /** Measures of one generation. */
 export interface GenerationStatistics {
+  /** Tokens of the prompt. */
   promptTokens: number;
+  /** New tokens. */
   generatedTokens: number;
   /** Passes over the model that this text took part in. */
   passes: number;
@@ -51,9 +54,28 @@ export interface GenerationStatistics {
 export interface GenerationResult {
   /** The new tokens, an end-of-text token included. */
   tokenIds: number[];
+  /** The new text, without special tokens and stop strings. */
   text: string;
+  /** Why the text ended. */
   finishReason: FinishReason;
+  /** Measures of the generation. */
   statistics: GenerationStatistics;
+}
+
+/** A text being generated. Iterating over it gives each step as it comes; leaving the iteration early cancels it. */
+export interface Generation extends AsyncIterable<GenerationStep> {
+  /** Resolves when the text is complete; rejects when it failed or was cancelled. */
+  readonly done: Promise<GenerationResult>;
+  /** The new tokens so far, an end-of-text token included. */
+  readonly tokenIds: readonly number[];
+  /** All text given out so far. */
+  readonly text: string;
+  /** Why the text ended; undefined before that, and where it failed or was cancelled. */
+  readonly finishReason: FinishReason | undefined;
+  /** The measures so far. */
+  readonly statistics: GenerationStatistics;
+  /** Ends the text where it is. */
+  cancel(): void;
 }
 
 /** What the loop reads off its engine for a generation's statistics. */
@@ -62,13 +84,11 @@ export interface EngineClock {
   bytesRead: number;
 }
 
-/** A text being generated. Iterating over it gives each step as it comes; leaving the iteration early cancels it. */
-export class Generation implements AsyncIterable<GenerationStep> {
+/** The loop's side of a generation. */
+export class LoopGeneration implements Generation {
   readonly request: GenerationRequest;
-  /** Resolves when the text is complete; rejects when it failed or was cancelled. */
   readonly done: Promise<GenerationResult>;
   readonly tokenIds: number[] = [];
-  /** All text given out so far. */
   text = "";
   finishReason: FinishReason | undefined;
   passes = 0;
@@ -90,8 +110,6 @@ export class Generation implements AsyncIterable<GenerationStep> {
   readonly #abort = (): void => this.cancel();
 
   /**
-   * Made by the loop.
-   *
    * @throws {UsageError} for sampling options out of range or an empty stop string.
    */
   constructor(request: GenerationRequest, contextTokens: number, nowMs: number, onCancel: () => void) {
@@ -153,14 +171,12 @@ export class Generation implements AsyncIterable<GenerationStep> {
     this.#end();
   }
 
-  /** Ends the text where it is. */
   cancel(): void {
     if (this.#ended) return;
     this.fail(new CancelledError("Generation stopped: it was cancelled"));
     this.#onCancel();
   }
 
-  /** Returns the measures so far. */
   get statistics(): GenerationStatistics {
     const first = this.#first, last = this.#last, generatedTokens = this.tokenIds.length;
     const decodeSeconds = first && last ? (last.nowMs - first.nowMs) / 1000 : 0;

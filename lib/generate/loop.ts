@@ -6,7 +6,7 @@
  * @module
  */
 import { CancelledError, UsageError } from "../errors.ts";
-import { Generation, type GenerationRequest } from "./generation.ts";
+import { type Generation, type GenerationRequest, LoopGeneration } from "./generation.ts";
 
 /** What a sequence brings to a pass. */
 export interface LoopPassItem<S> {
@@ -38,7 +38,7 @@ export interface LoopOptions {
 
 /** A sequence that takes part. */
 interface Active<S> {
-  generation: Generation;
+  generation: LoopGeneration;
   sequence: S;
   /** Tokens of the prompt that are not in the KV cache yet, or the newest token alone. */
   pending: readonly number[];
@@ -48,7 +48,7 @@ interface Active<S> {
 export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
   readonly #engine: LoopEngine<S>;
   readonly #maxSequences: number;
-  #waiting: Generation[] = [];
+  #waiting: LoopGeneration[] = [];
   #active: Active<S>[] = [];
   #running: Promise<void> | undefined;
   /** The sequences of the pass under way, and what stops it. */
@@ -85,7 +85,7 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
         `Cannot generate: the prompt has token ${stranger}, the vocabulary holds ids from 0 to ${vocabSize - 1}`,
       );
     }
-    const generation = new Generation(request, contextTokens, performance.now(), () => this.#stopIdlePass());
+    const generation = new LoopGeneration(request, contextTokens, performance.now(), () => this.#stopIdlePass());
     if (!generation.ended) {
       this.#waiting.push(generation);
       this.#running ??= this.#run();

@@ -3,6 +3,8 @@
  * @module
  */
 import type { Engine } from "../engine/engine.ts";
+import type { Plan } from "../memory/plan.ts";
+import type { ModelConfig } from "../models/architecture.ts";
 import type { Sequence } from "../engine/sequence.ts";
 import type { EngineStatistics } from "../engine/statistics.ts";
 import { UsageError } from "../errors.ts";
@@ -33,16 +35,20 @@ export interface GenerateOutput {
   sequences: number[][];
   /** The generated text alone, without special tokens and stop strings. */
   texts: string[];
+  /** Why each text ended. */
   finishReasons: FinishReason[];
+  /** Measures of each generation. */
   statistics: GenerationStatistics[];
 }
 
 /** A model that is ready to generate. Made by `AutoModel.fromPretrained`; disposing of it frees its memory. */
 export class Model implements AsyncDisposable {
+  /** Turns text into tokens and back. */
   readonly tokenizer: Tokenizer;
   readonly #engine: Engine;
   readonly #loop: GenerationLoop<Sequence>;
 
+  /** @ignore Made by `AutoModel.fromPretrained`. */
   constructor(engine: Engine, tokenizer: Tokenizer, maxSequences: number) {
     this.#engine = engine;
     this.tokenizer = tokenizer;
@@ -50,12 +56,12 @@ export class Model implements AsyncDisposable {
   }
 
   /** Sizes of the model. */
-  get config(): Engine["config"] {
+  get config(): ModelConfig {
     return this.#engine.config;
   }
 
   /** What stays in memory, what streams from disk, and how the memory is divided. */
-  get plan(): Engine["plan"] {
+  get plan(): Plan {
     return this.#engine.plan;
   }
 

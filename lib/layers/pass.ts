@@ -5,7 +5,12 @@
 import type { AttentionInput, Ops, Precision } from "../ffi/ops.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 
-/** Device addresses of a pass's activations; all float32, `tokens` rows. */
+/**
+ * Device addresses of a pass's activations; all float32, `tokens` rows.
+ *
+ * To keep a pass small, what is never needed together shares memory: `projected` is `normed`, whose last reader comes before it is written,
+ * and `gate` and `up` lie over `query`, `key`, `value` and `attended`.
+ */
 export interface Activations {
   /** [tokens, hiddenSize], the residual stream. */
   hidden: bigint;

@@ -30,6 +30,7 @@ export interface PlanRequest {
   maxSequences: number;
   /** Whether the planner may lower contextTokens to fit (the user named none). */
   contextIsFlexible: boolean;
+  /** Activations, and the scratch memory that operations take for a token of the pass. */
   activationBytesPerToken: number;
   logitsBytesPerRow: number;
   logitRows: number;
@@ -41,15 +42,23 @@ export interface PlanRequest {
 export interface Plan {
   /** For each extent of the tape, whether it stays in memory. */
   resident: readonly boolean[];
+  /** Weights that stay in memory, but for norms and biases. */
   residentBytes: number;
+  /** Weights read from disk in every pass. */
   streamedBytesPerPass: number;
-  /** Ring that streamed extents are read into; 0 where nothing streams. */
+  /** Slots that streamed extents are read into; 0 where nothing streams. */
   slotBytes: number;
+  /** Keys and values of all sequences. */
   kvCacheBytes: number;
+  /** Tokens a sequence may hold. */
   contextTokens: number;
+  /** Most tokens of one pass. */
   passTokens: number;
+  /** Activations, logits, and what describes a pass to the device. */
   activationBytes: number;
+  /** Norms, biases and whatever else is always resident. */
   vectorBytes: number;
+  /** What the process took before, with room for its runtime to grow. */
   baselineBytes: number;
   /** Sum of all of the above that is memory: at most ramBytes. */
   totalBytes: number;

@@ -20,14 +20,14 @@ export const MIN_CONTEXT_TOKENS = 256;
 const FLEXIBLE_CONTEXT_SHARE = 1 / 4;
 
 /**
- * Ring beyond which a disk does not get faster: scripts/bench/stream.ts reads at the disk's ceiling with 4 extents of 16 MiB, and
- * what is more serves better as residency.
+ * Slots beyond which a disk does not get faster: some 20 ms of reading, in which the event loop or the end of a pass may keep it from starting
+ * new reads. What is more serves better as residency.
  */
-const USEFUL_RING_BYTES = 64 * 2 ** 20;
-const USEFUL_RING_EXTENTS = 4;
+const USEFUL_SLOT_BYTES = 64 * 2 ** 20;
+const USEFUL_SLOT_EXTENTS = 4;
 
 /** One extent is computed on while the next is read. */
-const MIN_RING_EXTENTS = 2;
+const MIN_SLOT_EXTENTS = 2;
 
 /**
  * Chooses which extents stay in `budgetBytes`, spread evenly by bytes: in every run of the tape the resident bytes differ from the run's
@@ -91,7 +91,7 @@ function largestFitting(low: number, high: number, fits: (value: number) => bool
 }
 
 /**
- * Divides the budget. What computing needs comes first (KV cache, activations, logits), then a ring that keeps the disk busy; all the rest
+ * Divides the budget. What computing needs comes first (KV cache, activations, logits), then slots that keep the disk busy; all the rest
  * keeps extents resident. Fewer tokens a pass are taken where they make all weights fit, or where else nothing would fit; a
  * shorter context only where the request allows it.
  *
@@ -104,19 +104,19 @@ export function plan(request: PlanRequest): Plan {
   const largest = tape.reduce((max, extent) => Math.max(max, extent.paddedBytes), 0);
 
   const minPassTokens = Math.min(askedPassTokens, Math.max(MIN_PASS_TOKENS, request.maxSequences));
-  const minRingBytes = Math.min(MIN_RING_EXTENTS * largest, tapeBytes);
+  const minSlotBytes = Math.min(MIN_SLOT_EXTENTS * largest, tapeBytes);
   const kvBytes = (contextTokens: number) => request.kvBytesPerToken * contextTokens * request.maxSequences;
   // A token gives one row of logits at most.
   const activationBytes = (passTokens: number) =>
     request.activationBytesPerToken * passTokens + request.logitsBytesPerRow * Math.min(request.logitRows, passTokens);
   const minimumBytes = (contextTokens: number) =>
-    baselineBytes + vectorBytes + kvBytes(contextTokens) + activationBytes(minPassTokens) + minRingBytes;
+    baselineBytes + vectorBytes + kvBytes(contextTokens) + activationBytes(minPassTokens) + minSlotBytes;
 
   const minContextTokens = request.contextIsFlexible
     ? Math.min(request.contextTokens, MIN_CONTEXT_TOKENS)
     : request.contextTokens;
   const spareBytes = limitBytes - minimumBytes(minContextTokens);
-  if (spareBytes < 0) throw refusal(request, limitBytes, minContextTokens, kvBytes, activationBytes(minPassTokens), minRingBytes);
+  if (spareBytes < 0) throw refusal(request, limitBytes, minContextTokens, kvBytes, activationBytes(minPassTokens), minSlotBytes);
   const contextTokens = largestFitting(
     minContextTokens,
     request.contextTokens,
@@ -127,11 +127,11 @@ export function plan(request: PlanRequest): Plan {
     limitBytes - baselineBytes - vectorBytes - kvBytes(contextTokens) - activationBytes(passTokens);
   const allResident = largestFitting(minPassTokens, askedPassTokens, (tokens) => tapeBytes <= weightBudget(tokens));
   const passTokens = allResident ??
-    largestFitting(minPassTokens, askedPassTokens, (tokens) => minRingBytes <= weightBudget(tokens))!;
+    largestFitting(minPassTokens, askedPassTokens, (tokens) => minSlotBytes <= weightBudget(tokens))!;
   const weightBytes = weightBudget(passTokens);
   let slotBytes = 0, placement = { resident: tape.map(() => true), residentBytes: tapeBytes };
   if (allResident === undefined) {
-    slotBytes = Math.min(weightBytes, usefulRingBytes(tapeBytes, largest, minRingBytes));
+    slotBytes = Math.min(weightBytes, usefulSlotBytes(tapeBytes, largest, minSlotBytes));
     slotBytes -= slotBytes % 4096;
     // What is left of a budget too small for whole passes is less than one token's activations: kept free, since a little more memory would
     // take it back for that token, and more memory shall never stream more.
@@ -155,10 +155,10 @@ export function plan(request: PlanRequest): Plan {
   };
 }
 
-/** Returns the ring above which memory serves better as residency; of a small model no more than an eighth. */
-function usefulRingBytes(tapeBytes: number, largest: number, minRingBytes: number): number {
-  const useful = Math.max(USEFUL_RING_EXTENTS * largest, USEFUL_RING_BYTES);
-  return Math.max(minRingBytes, Math.min(useful, tapeBytes / 8));
+/** Returns the slots above which memory serves better as residency; of a small model no more than an eighth. */
+function usefulSlotBytes(tapeBytes: number, largest: number, minSlotBytes: number): number {
+  const useful = Math.max(USEFUL_SLOT_EXTENTS * largest, USEFUL_SLOT_BYTES);
+  return Math.max(minSlotBytes, Math.min(useful, tapeBytes / 8));
 }
 
 function refusal(
@@ -167,14 +167,14 @@ function refusal(
   contextTokens: number,
   kvBytes: (contextTokens: number) => number,
   activationBytes: number,
-  ringBytes: number,
+  slotBytes: number,
 ): BudgetError {
   const parts: [name: string, bytes: number][] = [
     ["the process itself", request.baselineBytes],
     ["norms and biases", request.vectorBytes],
     [`the KV cache of ${contextTokens} tokens x ${request.maxSequences}`, kvBytes(contextTokens)],
     ["activations and logits", activationBytes],
-    ["two extents of weights", ringBytes],
+    ["two extents of weights", slotBytes],
   ];
   const neededBytes = parts.reduce((sum, [, bytes]) => sum + bytes, 0);
   const [name, bytes] = parts.reduce((a, b) => b[1] > a[1] ? b : a);

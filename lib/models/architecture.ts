@@ -13,21 +13,35 @@ export type RopeScaling =
 
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
 export interface ModelConfig {
+  /** `model_type` of the config.json. */
   modelType: string;
+  /** Width of the residual stream. */
   hiddenSize: number;
+  /** Width inside the MLP. */
   intermediateSize: number;
+  /** Decoder blocks. */
   numLayers: number;
+  /** Query heads of a layer. */
   numHeads: number;
+  /** Key and value heads of a layer; a divisor of `numHeads`. */
   numKvHeads: number;
+  /** Elements of a head. */
   headDim: number;
+  /** Token ids, from 0. */
   vocabSize: number;
+  /** Added to the mean square under the root of RMSNorm. */
   rmsNormEps: number;
+  /** Base of the rotary frequencies. */
   ropeTheta: number;
+  /** How rotary embeddings stretch. */
   ropeScaling: RopeScaling;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
+  /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
+  /** Whether the projections of the attention have biases. */
   attentionBias: boolean;
+  /** Whether the projections of the MLP have biases. */
   mlpBias: boolean;
 }
 

@@ -44,6 +44,7 @@ export interface QuantizeProgress {
   phase: "wait" | "quantize" | "verify";
   /** Bytes of the source (of the output when verifying), with what an earlier run had done. */
   doneBytes: number;
+  /** Bytes when all is done. */
   totalBytes: number;
   /** The tensor at work, or "". */
   tensor: string;
@@ -55,11 +56,13 @@ export interface QuantizeOptions {
   source: string;
   /** Directory to write, new or empty or left by an interrupted run. */
   out: string;
+  /** Format of the linear layers; `none` keeps the source's types. */
   compression: Compression;
   /** Threads to quantize on; default one a core. */
   threads?: number;
   /** Remove the source's safetensors files once all of their tensors are verified in the output. */
   deleteOriginal?: boolean;
+  /** Is told where the work begins and of each extent that is done. */
   onProgress?: (progress: QuantizeProgress) => void;
   /** Stops soon after it is aborted; what is finished is kept for the next run. */
   signal?: AbortSignal;

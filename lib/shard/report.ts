@@ -6,10 +6,13 @@ import type { Compression, Manifest, TensorEntry, WeightFormatName } from "./man
 
 /** Figures of a set of tensors. */
 export interface QuantizeFigures {
+  /** How many tensors there are. */
   tensors: number;
+  /** Elements of all of them. */
   weights: number;
   /** Bytes of the extents without their padding. */
   bytes: number;
+  /** Bits of those bytes a weight. */
   bitsPerWeight: number;
   /** Weights kept apart, in percent. */
   outliersPercent: number;
@@ -69,12 +72,17 @@ export function manifestFigures(manifest: Manifest): { total: QuantizeFigures; k
 export interface QuantizeReport {
   /** Absolute path of the shard directory. */
   out: string;
+  /** Format of the linear layers. */
   compression: Compression;
+  /** Figures of all tensors. */
   total: QuantizeFigures;
+  /** Figures of each kind of tensor. */
   kinds: KindFigures[];
   /** Bytes of the shard files on disk. */
   fileBytes: number;
+  /** Wall time. */
   seconds: number;
+  /** Tensors of the checkpoint that the model does not use, and why. */
   ignoredTensors: { name: string; reason: string }[];
   /** Files that an earlier, interrupted run had finished. */
   resumedFiles: number;

@@ -26,9 +26,13 @@ export interface Damage {
 
 /** What {@linkcode verifyShards} found. */
 export interface VerifyReport {
+  /** Shard files that the manifest lists. */
   files: number;
+  /** Extents in them. */
   extents: number;
+  /** Bytes of those extents, padding included. */
   bytes: number;
+  /** Wall time. */
   seconds: number;
   /** Empty where all is whole. */
   damages: Damage[];
@@ -36,15 +40,21 @@ export interface VerifyReport {
 
 /** How far a verification is. */
 export interface VerifyProgress {
+  /** Always this; other work reports others in the same shape. */
   phase: "verify";
+  /** Bytes of extents reread so far. */
   doneBytes: number;
+  /** Bytes of all extents. */
   totalBytes: number;
+  /** Name of the tensor that was reread last. */
   tensor: string;
 }
 
 /** Options of {@linkcode verifyShards}. */
 export interface VerifyOptions {
+  /** Is told of each extent that was reread. */
   onProgress?: (progress: VerifyProgress) => void;
+  /** Stops the work soon after it is aborted. */
   signal?: AbortSignal;
 }
 

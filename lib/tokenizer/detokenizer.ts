@@ -142,6 +142,7 @@ export class Detokenizer {
   #leadingSpaces: number;
   #stripFirstToken: boolean;
 
+  /** Starts a stream. Use the tokenizer's `detokenizer()`, which knows the decoder. */
   constructor(decoder: TokenDecoder, options: DetokenizerOptions = {}) {
     this.#decoder = decoder;
     this.#skipSpecialTokens = options.skipSpecialTokens ?? true;

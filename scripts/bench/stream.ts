@@ -1,11 +1,11 @@
 /**
  * Compares the prefetch loop with a bare loop of direct reads over the same files, interleaved, since a disk's speed drifts.
  *
- *   deno run -A scripts/bench/stream.ts [SHARD_DIRECTORY] [--dir FOLDER] [--bytes 3GiB] [--extent 16MiB] [--ring 64MiB] [--resident 0.2]
- *       [--depth 4] [--piece 4MiB] [--rounds 5]
+ *   deno run -A scripts/bench/stream.ts [SHARD_DIRECTORY] [--dir FOLDER] [--bytes 3GiB] [--extent 4MiB] [--slots 64MiB] [--resident 0.2]
+ *       [--depth 8] [--piece 1MiB] [--rounds 5]
  *
  * Without a shard directory, files of random bytes are written below FOLDER (the system's folder for temporary files) and removed
- * afterwards. --extent, --ring, --depth and --piece take lists (`4MiB,8MiB`): every combination is measured. --resident is the share of the
+ * afterwards. --extent, --slots, --depth and --piece take lists (`4MiB,8MiB`): every combination is measured. --resident is the share of the
  * tape that stays in memory; it is not read.
  */
 import { randomFillSync } from "node:crypto";
@@ -34,11 +34,11 @@ const { values: options, positionals } = parseArgs({
   options: {
     dir: { type: "string", default: tmpdir() },
     bytes: { type: "string", default: "3GiB" },
-    extent: { type: "string", default: "16MiB" },
-    ring: { type: "string", default: "64MiB" },
+    extent: { type: "string", default: "4MiB" },
+    slots: { type: "string", default: "64MiB" },
     resident: { type: "string", default: "0.2" },
-    depth: { type: "string", default: "4" },
-    piece: { type: "string", default: "4MiB" },
+    depth: { type: "string", default: "8" },
+    piece: { type: "string", default: "1MiB" },
     rounds: { type: "string", default: "5" },
   },
 });
@@ -128,7 +128,7 @@ async function bench(shards: Shards, extent: string): Promise<void> {
   const files = shards.manifest.files.map(({ name, bytes }) => ({ path: join(shards.path, name), bytes }));
   using context = Context.open();
   using stream = context.stream();
-  for (const slotBytes of sizes(options.ring)) {
+  for (const slotBytes of sizes(options.slots)) {
     for (const depth of numbers("depth", options.depth, 1, 32)) {
       for (const pieceBytes of sizes(options.piece)) {
         await using prefetcher = await Prefetcher.open({
@@ -167,7 +167,7 @@ async function bench(shards: Shards, extent: string): Promise<void> {
   }
 }
 
-console.log("| extents | ring | depth | piece | bare reads | prefetcher | ratio, median | ratio, range | disk busy |");
+console.log("| extents | slots | depth | piece | bare reads | prefetcher | ratio, median | ratio, range | disk busy |");
 console.log("|---|---|---|---|---|---|---|---|---|");
 if (positionals.length > 0) {
   const [path] = positionals;

@@ -9,9 +9,10 @@ import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/llama/", import.meta.url));
 
-interface TensorJson {
+/** A tensor in a fixture: base64 of little-endian float32. */
+export interface TensorJson {
   dtype: "f32";
-  shape: [rows: number, cols: number];
+  shape: [rows: number, cols: number] | [cols: number];
   data: string;
 }
 
@@ -24,8 +25,10 @@ export interface ParityCase {
   decodeLogits: Float32Array[];
 }
 
-function rowsOf({ dtype, shape: [rows, cols], data }: TensorJson): Float32Array[] {
+/** Returns a fixture tensor's rows; a vector is one row. */
+export function rowsOf({ dtype, shape, data }: TensorJson): Float32Array[] {
   assert.equal(dtype, "f32");
+  const cols = shape.at(-1)!, rows = shape.length === 2 ? shape[0] : 1;
   const values = new Float32Array(Uint8Array.fromBase64(data).buffer);
   assert.equal(values.length, rows * cols);
   return Array.from({ length: rows }, (_, row) => values.subarray(row * cols, (row + 1) * cols));
@@ -43,9 +46,14 @@ export function expectedOf(name: string): ParityCase[] {
 }
 
 /** A fixture's shard directory, unquantized; removed when disposed of. */
-export async function shardFixture(name: string): Promise<{ path: string } & Disposable> {
-  const path = Deno.makeTempDirSync({ prefix: `airkern-${name}-` });
-  await quantizeCheckpoint({ source: FIXTURES + name, out: path, compression: "none" });
+export function shardFixture(name: string): Promise<{ path: string } & Disposable> {
+  return shardCheckpoint(FIXTURES + name);
+}
+
+/** A checkpoint's shard directory, unquantized; removed when disposed of. */
+export async function shardCheckpoint(source: string): Promise<{ path: string } & Disposable> {
+  const path = Deno.makeTempDirSync({ prefix: "airkern-shards-" });
+  await quantizeCheckpoint({ source, out: path, compression: "none" });
   return { path, [Symbol.dispose]: () => Deno.removeSync(path, { recursive: true }) };
 }
 

@@ -256,17 +256,15 @@ Deno.test("quantize() to nf4 gives a zero block code 7 and absmax 0", async () =
   assert.deepEqual(extent, Uint8Array.from({ length: 64 + 33 }, (_, i) => i < 64 ? 0 : 0x77));
 });
 
-Deno.test("quantize() to nf4 keeps the lower code on a threshold and takes the upper above it", async () => {
+Deno.test("quantize() to nf4 changes codes within two float32 steps of the library's thresholds", async () => {
   using context = openContext();
-  // Some of the library's thresholds, which are midpoints of neighbouring codes in float64, rounded to float32.
-  const thresholds = [[-0.045525018125772476, 6], [0.03979014977812767, 7], [0.1202552504837513, 8], [0.8614784181118011, 14]];
-  const up = (x: number) => {
-    const value = Float32Array.of(x);
-    new Int32Array(value.buffer)[0] += x > 0 ? 1 : -1;
-    return value[0];
-  };
-  const values = Float32Array.from({ length: 64 }, () => 1);
-  thresholds.forEach(([threshold], i) => values.set([threshold, up(Math.fround(threshold))], 2 * i));
+  const thresholds = [[-0.8480964004993439, 0], [-0.045525018125772476, 6], [0.03979014977812767, 7], [0.8614784181118011, 14]];
+  const values = Float32Array.from({ length: 64 }, () => 1), bits = new Int32Array(values.buffer);
+  thresholds.forEach(([threshold], i) => {
+    values.set([threshold, threshold], 2 * i);
+    bits[2 * i] -= 2 * Math.sign(threshold);
+    bits[2 * i + 1] += 2 * Math.sign(threshold);
+  });
   const { extent } = await quantize(context, "nf4", values, 1, 64);
   thresholds.forEach(([, lower], i) => assert.equal(extent[64 + i], lower << 4 | lower + 1));
 });

@@ -89,8 +89,8 @@ Deno.test("plan() keeps every random request within its budget, with sums that a
     else {
       streaming++;
       if (made.residentBytes > 0) partly++;
-      assert.ok(made.slotBytes >= 2 * largestOf(tape), "the ring holds two of the largest extents");
-      assert.ok(made.slotBytes <= Math.max(64 * MiB, 4 * largestOf(tape)), "the ring takes no more than is of use");
+      assert.ok(made.slotBytes >= 2 * largestOf(tape), "the slots hold two of the largest extents");
+      assert.ok(made.slotBytes <= Math.max(64 * MiB, 4 * largestOf(tape)), "the slots take no more than is of use");
       assert.equal(made.slotBytes % 4096, 0);
     }
   }

@@ -13,7 +13,7 @@ Deno.test({
   fn: () =>
     withTemporaryDirectory(async (directory) => {
       // An embedding far larger than the bound, and linear layers above the size of a training sample. All zeros: sparse on disk.
-      const config = { ...TINY_CONFIG, num_hidden_layers: 1, hidden_size: 2048, intermediate_size: 12_288, vocab_size: 160_000 };
+      const config = { ...TINY_CONFIG, num_hidden_layers: 1, hidden_size: 2048, intermediate_size: 6144, vocab_size: 160_000 };
       const { embedding, layers, head } = LLAMA.tensors(LLAMA.parseConfig({ ...config, tie_word_embeddings: true }));
       const entries = [...embedding, ...layers.flat(), ...head].map(({ name, rows, cols, kind }) => ({
         name,

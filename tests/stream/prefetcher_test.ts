@@ -182,7 +182,7 @@ Deno.test("Prefetcher with all extents resident answers at once and reads nothin
   assert.deepEqual(pass, { bytesRead: 0, readBusyMs: 0, stallMs: 0, stalls: 0 });
 });
 
-Deno.test("Prefetcher runs on into an expected pass, as far as the ring holds, and into no other", async () => {
+Deno.test("Prefetcher runs on into an expected pass, as far as the slots hold, and into no other", async () => {
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await Prefetcher.open(options(shards, stream, 0, 4 * LARGEST));
@@ -278,7 +278,7 @@ Deno.test("Prefetcher.abortPass() ends a waiting acquire, and the next pass begi
   using shards = small();
   using stream = context.stream();
   await using consumer = new Consumer(shards, stream, 4 * MiB);
-  // Far enough from the end that the ring cannot hold the rest already.
+  // Far enough from the end that the slots cannot hold the rest already.
   for (const stopAt of [0, 1, 9, 14]) {
     const io = new GatedIo();
     io.closed = false;
@@ -381,7 +381,7 @@ Deno.test("Prefetcher refuses a device with memory of its own", async () => {
   );
 });
 
-Deno.test("Prefetcher refuses a plan whose ring is too small, and calls out of order", async () => {
+Deno.test("Prefetcher refuses a plan whose slots are too small, and calls out of order", async () => {
   using shards = small();
   using stream = context.stream();
   const largest = shards.tape.reduce((max, extent) => Math.max(max, extent.paddedBytes), 0);

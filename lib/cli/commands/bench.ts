@@ -132,5 +132,5 @@ function lines(figures: Figures): string[] {
     ["memory reads", rate(figures.memoryBytesPerSecond), ""],
     ["disk before, after", rate(figures.diskBytesPerSecondBefore), rate(figures.diskBytesPerSecondAfter)],
     ["peak resident set", formatBytes(figures.peakRssBytes), "measurements included"],
-  ], "");
+  ], "lrl");
 }

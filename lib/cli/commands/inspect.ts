@@ -46,9 +46,9 @@ async function inspect(path: string, options: InspectOptions): Promise<void> {
     ["files", `${found.files.length}, ${formatBytes(found.fileBytes)}`],
   ];
   if (found.kind === "shards") rows.push(["made by", found.generator]);
-  for (const line of table(rows)) printLine(line);
-  const tensors = options.tensors ? tensorRows(found) : found.kind === "shards" ? kindRows(found) : [];
-  for (const line of table(tensors)) printLine(line);
+  for (const line of table(rows, "ll")) printLine(line);
+  const lines = options.tensors ? tensorLines(found) : found.kind === "shards" ? kindLines(found) : [];
+  for (const line of lines) printLine(line);
   if (found.kind === "shards") {
     for (const { name, reason } of found.ignoredTensors) {
       printLine(`  left out ${name}: ${reason}`);
@@ -75,39 +75,35 @@ function snr(value: number | null): string {
   return value === null ? "-" : value.toFixed(2);
 }
 
-function kindRows({ kinds }: ShardInspection): string[][] {
-  return [
-    ["tensors", "format", "count", "size", "bits/weight", "outliers %", "SNR dB"],
-    ...kinds.map((kind) => [
-      kind.kind,
-      kind.formats.join(", "),
-      `${kind.tensors}`,
-      formatBytes(kind.bytes),
-      kind.bitsPerWeight.toFixed(3),
-      kind.outliersPercent.toFixed(3),
-      snr(kind.snrDb),
-    ]),
-  ];
+function kindLines({ kinds }: ShardInspection): string[] {
+  const rows = kinds.map((kind) => [
+    kind.kind,
+    kind.formats.join(", "),
+    `${kind.tensors}`,
+    formatBytes(kind.bytes),
+    kind.bitsPerWeight.toFixed(3),
+    kind.outliersPercent.toFixed(3),
+    snr(kind.snrDb),
+  ]);
+  return table([["tensors", "format", "count", "size", "bits/weight", "outliers %", "SNR dB"], ...rows], "llrrrrr");
 }
 
-function tensorRows(found: ShardInspection | CheckpointInspection): string[][] {
+function tensorLines(found: ShardInspection | CheckpointInspection): string[] {
   if (found.kind === "checkpoint") {
-    return [
-      ["tensor", "type", "shape", "size", "file"],
-      ...found.tensors.map(({ name, dtype, shape, bytes, file }) => [name, dtype, shape.join(" x "), formatBytes(bytes), file]),
-    ];
+    const rows = found.tensors.map((
+      { name, dtype, shape, bytes, file },
+    ) => [name, dtype, shape.join(" x "), formatBytes(bytes), file]);
+    return table([["tensor", "type", "shape", "size", "file"], ...rows], "llrrl");
   }
-  return [
-    ["tensor", "format", "shape", "size", "bits/weight", "SNR dB", "extents", "file"],
-    ...found.tensors.map((tensor) => [
-      tensor.name,
-      tensor.format,
-      `${tensor.rows} x ${tensor.cols}`,
-      formatBytes(tensor.bytes),
-      tensor.bitsPerWeight.toFixed(3),
-      snr(tensor.snrDb),
-      `${tensor.extents}`,
-      tensor.file,
-    ]),
-  ];
+  const rows = found.tensors.map((tensor) => [
+    tensor.name,
+    tensor.format,
+    `${tensor.rows} x ${tensor.cols}`,
+    formatBytes(tensor.bytes),
+    tensor.bitsPerWeight.toFixed(3),
+    snr(tensor.snrDb),
+    `${tensor.extents}`,
+    tensor.file,
+  ]);
+  return table([["tensor", "format", "shape", "size", "bits/weight", "SNR dB", "extents", "file"], ...rows], "llrrrrrl");
 }

@@ -63,7 +63,8 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   try {
     text = await readFile(file, "utf8");
   } catch (error) {
-    throw new FormatError(`Cannot read the text ${file}: ${(error as Error).message}`);
+    const missing = (error as { code?: string }).code === "ENOENT";
+    throw new FormatError(`Cannot read the text ${file}: ${missing ? "no such file" : (error as Error).message}`);
   }
   using interrupt = new Interrupt();
   const { signal } = interrupt;
@@ -131,6 +132,6 @@ function comparisonLines(path: string, against: string, result: PerplexityCompar
       ["increase %", increase.toFixed(3)],
       ["KL divergence, nats a token", result.klDivergence.toFixed(6)],
       ["top-1 agreement %", (100 * result.topOneAgreement).toFixed(2)],
-    ]),
+    ], "lr"),
   ];
 }

@@ -84,7 +84,7 @@ function reportLines(report: QuantizeReport): string[] {
     row("all", "", report.total),
   ];
   const state = report.alreadyComplete ? "was quantized before" : `quantized in ${formatSeconds(report.seconds)}`;
-  const lines = [`${report.out}: ${report.compression}, ${formatBytes(report.fileBytes)}, ${state}`, ...table(rows)];
+  const lines = [`${report.out}: ${report.compression}, ${formatBytes(report.fileBytes)}, ${state}`, ...table(rows, "llrrrrr")];
   if (report.resumedFiles > 0) lines.push(`${report.resumedFiles} files were there from an earlier run`);
   for (const { name, reason } of report.ignoredTensors) lines.push(`left out ${name}: ${reason}`);
   for (const path of report.deletedFiles) lines.push(`removed ${path}`);

@@ -8,7 +8,7 @@ import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model
 import { UsageError } from "../../errors.ts";
 import type { Generation, GenerationStatistics } from "../../generate/generation.ts";
 import { DEFAULT_MAX_NEW_TOKENS, type Model } from "../../generate/model.ts";
-import { longestContextTokens } from "../../engine/model_plan.ts";
+import { DEFAULT_PASS_TOKENS, longestContextTokens } from "../../engine/model_plan.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
 import type { Plan } from "../../memory/plan.ts";
@@ -119,6 +119,8 @@ async function run(path: string, prompt: string, options: RunOptions): Promise<v
     ramBytes: options.ram,
     contextTokens,
     maxSequences: 1,
+    // A short prompt needs no room for a long one.
+    passTokens: Math.min(promptIds.length, DEFAULT_PASS_TOKENS),
     threads,
     precision: options.precision,
     kvCacheType: options.kvCache,
@@ -179,7 +181,7 @@ export function planLines(plan: Plan): string[] {
       ["norms and biases", formatBytes(plan.vectorBytes), ""],
       ["runtime", formatBytes(plan.baselineBytes), ""],
       ["all memory", formatBytes(plan.totalBytes), ""],
-    ]),
+    ], "lrl"),
   ];
 }
 
@@ -200,7 +202,7 @@ function printStatistics(generation: Generation, model: Model): void {
       ["read in all", formatBytes(model.statistics.bytesRead), ""],
       ["read while decoding", formatBytes(decodeBytesRead), `${formatBytes(readBytesPerSecond(statistics))}/s`],
       ["peak resident set", formatBytes(residentSet().peakBytes), ""],
-    ]),
+    ], "lrl"),
   ];
   for (const line of lines) printError(line);
 }
