@@ -8,6 +8,11 @@
 # Files named *_avx2.cpp, *_avx512.cpp and *_amx.cpp are compiled for that instruction set and reached only after the
 # processor was asked for it; all others are portable C++17, so that one library serves every x86-64 and other machines.
 
+# One job a processor unless the caller says otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+
 CXX      ?= g++
 CXXFLAGS ?= -O3
 BUILD    ?= build

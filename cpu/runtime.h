@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <string>
+#include <new>
+#include <utility>
 
 #include "../cuda/airkern.h"
 
@@ -18,13 +19,15 @@ enum class Isa { portable, avx2, avx512, amx };
 Isa isa_of(const airk_context *context);
 
 // Runs body(begin, end, thread) over [0, items) in runs of `grain`, on all threads of the context's pool; returns when all are done.
-// Runs are handed out dynamically, so uneven work balances. thread < thread_count(context). Never throws.
+// Runs are handed out dynamically, so uneven work balances. thread < thread_count(context). Never throws; where the body does, the
+// context fails for good. Not to be called from within a body. items <= grain runs on the caller alone and costs nothing, so give
+// small work a large grain; else waking the pool costs about a microsecond while its threads are hot.
 using RangeBody = std::function<void(int64_t begin, int64_t end, int thread)>;
 void parallel_for(airk_context *context, int64_t items, int64_t grain, const RangeBody &body);
 int thread_count(const airk_context *context);
 
 // Scratch memory of the context that only grows, 64-aligned, for the operation that runs now (one operation runs at a time in a
-// context; quantizers have their own memory). nullptr where it cannot be had.
+// context; quantizers have their own memory). Its contents are lost between calls. nullptr where it cannot be had.
 void *scratch(airk_context *context, std::size_t bytes);
 
 airk_context *context_of(airk_stream *stream);
@@ -37,7 +40,30 @@ bool cancelled(const airk_context *context);
 
 // Appends an operation. `run` returns a status; one other than AIRK_OK is sticky. Arguments are validated before this call,
 // so that a caller's mistake is answered at once and nothing is enqueued.
+// Never throws.
 airk_status enqueue(airk_stream *stream, std::function<airk_status()> run);
+
+// The same for any callable; building the std::function may need memory, so that happens here where the failure is caught.
+template <class Run>
+airk_status enqueue(airk_stream *stream, Run &&run) {
+  try {
+    return enqueue(stream, std::function<airk_status()>(std::forward<Run>(run)));
+  } catch (const std::bad_alloc &) {
+    return fail(context_of(stream), AIRK_OUT_OF_MEMORY, "Cannot enqueue an operation: no memory for its arguments");
+  }
+}
+
+// Runs the body of an ABI function: an exception must not cross into the caller.
+template <class Body>
+airk_status guarded(airk_context *context, Body &&body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc &) {
+    return fail(context, AIRK_OUT_OF_MEMORY, "Cannot serve the call: no memory for its bookkeeping");
+  } catch (...) {
+    return fail(context, AIRK_DEVICE_ERROR, "Cannot serve the call: the system refused a thread or a lock");
+  }
+}
 
 // Checks for arguments.
 inline bool multiply_overflows(uint64_t a, uint64_t b, uint64_t *product) { return __builtin_mul_overflow(a, b, product); }

@@ -27,7 +27,14 @@ const loaded = new Map<string, Library>();
 export function libraryPath(kind: LibraryKind): string {
   const override = Deno.env.get("AIRKERN_LIBRARY_PATH");
   if (override) return override.endsWith(".so") ? override : `${override}/${FILE_NAMES[kind]}`;
-  return fileURLToPath(new URL(`../../build/${FILE_NAMES[kind]}`, import.meta.url));
+  const beside = new URL(`../../build/${FILE_NAMES[kind]}`, import.meta.url);
+  if (beside.protocol !== "file:") {
+    throw new NativeError(
+      `Cannot find the ${kind} library: AirKern was imported from ${beside.host}, where none is built; ` +
+        `build one with \`${BUILD_COMMANDS[kind]}\` in a copy of the repository and set AIRKERN_LIBRARY_PATH to it`,
+    );
+  }
+  return fileURLToPath(beside);
 }
 
 /**

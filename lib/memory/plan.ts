@@ -17,6 +17,8 @@ export interface TapeExtent {
 export interface PlanRequest {
   /** Budget of the whole process; undefined where the machine's free memory is the limit. */
   ramBytes: number | undefined;
+  /** Largest resident set the process can grow to on this machine; a larger budget is cut to it. */
+  machineBytes: number;
   /** What the process takes without any of the below: its resident set now plus room for the runtime to grow. */
   baselineBytes: number;
   tape: readonly TapeExtent[];

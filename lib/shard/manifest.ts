@@ -1,5 +1,5 @@
 /**
- * The types of a shard directory's manifest, `airkern.json`.
+ * A shard directory's manifest, `airkern.json`: its types and constants.
  *
  * A shard directory holds a manifest, the tokenizer's files, and one safetensors-compatible file a group of tensors:
  * `embedding.safetensors`, `layer-0000.safetensors`, ..., `head.safetensors`. In each file the header is padded so that data starts
@@ -9,11 +9,22 @@
  * @module
  */
 
+/** Name of the manifest in a shard directory. */
+export const MANIFEST_FILE = "airkern.json";
+
+/** Name and version of this program, as manifests have it. */
+export const GENERATOR = "airkern 0.1.0";
+
 /** Extents start on and are padded to this many bytes: the unit of direct I/O. */
 export const EXTENT_ALIGNMENT = 4096;
 
 /** Largest extent in bytes. Half of what the streaming design allows: finer overlap of reading and computing costs nothing here. */
 export const MAX_EXTENT_BYTES = 16 * 1024 * 1024;
+
+/** Rounds bytes up to {@linkcode EXTENT_ALIGNMENT}. */
+export function paddedBytes(bytes: number): number {
+  return Math.ceil(bytes / EXTENT_ALIGNMENT) * EXTENT_ALIGNMENT;
+}
 
 /** How a stored tensor's weights are encoded; cuda/airkern.h has each layout. */
 export type WeightFormatName = "f32" | "f16" | "bf16" | "q8" | "nf4" | "q4o";

@@ -1,0 +1,19 @@
+#include "check.h"
+#include "row_kernels.h"
+
+using airk::at;
+
+extern "C" airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count) {
+  if (!stream) return AIRK_INVALID;
+  if (count == 0) return AIRK_OK;
+  const auto check = airk::Check(stream, "add").tensor("y", y).tensor("x", x).shape("y", {count});
+  if (check.failed()) return check.status();
+  airk_context *context = airk::context_of(stream);
+  return airk::enqueue(stream, [=] {
+    const auto kernel = airk::row_kernels(context).add;
+    airk::parallel_for(context, static_cast<int64_t>(count), airk::kRunElements, [=](int64_t begin, int64_t end, int) {
+      kernel(at<float>(y) + begin, at<const float>(x) + begin, end - begin);
+    });
+    return AIRK_OK;
+  });
+}

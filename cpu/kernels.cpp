@@ -1,0 +1,30 @@
+#include "kernels.h"
+
+namespace airk {
+
+#if defined(__x86_64__)
+
+const Kernels *kernels_of(Isa isa) {
+  if (isa >= Isa::avx512) return kernels_avx512();
+  return isa == Isa::avx2 ? kernels_avx2() : kernels_portable();
+}
+
+const FastKernels *fast_kernels_of(Isa isa, Format format) {
+  if (format != Format::q8 && format != Format::q4o) return nullptr;
+  if (isa >= Isa::avx512) return fast_kernels_avx512();
+  return isa == Isa::avx2 ? fast_kernels_avx2() : nullptr;
+}
+
+const TileKernel *fast_tiles_of(Isa isa, bool few_tokens) { return isa == Isa::amx ? bf16_tiles_amx(few_tokens) : nullptr; }
+
+#else
+
+const Kernels *kernels_of(Isa) { return kernels_portable(); }
+const FastKernels *fast_kernels_of(Isa, Format) { return nullptr; }
+const TileKernel *fast_tiles_of(Isa, bool) { return nullptr; }
+
+#endif
+
+const SearchKernels *search_kernels_of(Isa isa) { return &kernels_of(isa)->search; }
+
+}  // namespace airk

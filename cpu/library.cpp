@@ -1,0 +1,190 @@
+// The library, its contexts and their errors.
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "context.h"
+#include "isa.h"
+
+namespace airk {
+
+namespace {
+
+constexpr int32_t kMaxThreads = 1024;
+
+// NUL-terminated, cut to capacity.
+void copy_text(const std::string &text, char *out, uint64_t capacity) {
+  if (!out || capacity == 0) return;
+  const std::size_t length = text.size() < capacity ? text.size() : static_cast<std::size_t>(capacity - 1);
+  std::memcpy(out, text.data(), length);
+  out[length] = 0;
+}
+
+// Reads "key=value,key=value". Returns the complaint, empty where there is none.
+std::string parse_options(const std::string &options, Isa *isa) {
+  for (std::size_t begin = 0; begin < options.size();) {
+    std::size_t end = options.find(',', begin);
+    if (end == std::string::npos) end = options.size();
+    const std::string option = options.substr(begin, end - begin);
+    begin = end + 1;
+    if (option.compare(0, 4, "isa=") != 0) return "Cannot use option \"" + option + "\": known is isa=";
+    Isa wanted;
+    if (!parse_isa(option.substr(4), &wanted)) {
+      return "Cannot use option \"" + option + "\": isa is one of portable, avx2, avx512, amx";
+    }
+    if (wanted < *isa) *isa = wanted;
+  }
+  return "";
+}
+
+std::string json_string(const std::string &text) {
+  std::string out = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (static_cast<unsigned char>(c) >= 0x20) out += c;
+  }
+  return out + '"';
+}
+
+}  // namespace
+
+Isa isa_of(const airk_context *context) { return context->isa; }
+
+int thread_count(const airk_context *context) { return context->pool.threads(); }
+
+bool cancelled(const airk_context *context) { return context->cancel.load(std::memory_order_relaxed); }
+
+void parallel_for(airk_context *context, int64_t items, int64_t grain, const RangeBody &body) {
+  if (context->pool.run(items, grain, body)) return;
+  make_sticky(context, fail(context, AIRK_OUT_OF_MEMORY, "Cannot finish an operation: no memory within a thread of the pool"));
+}
+
+void *scratch(airk_context *context, std::size_t bytes) {
+  if (bytes <= context->scratch_bytes && context->scratch) return context->scratch;
+  std::free(context->scratch);
+  context->scratch = nullptr;
+  context->scratch_bytes = 0;
+  void *memory = nullptr;
+  const std::size_t rounded = (bytes + 63) / 64 * 64;
+  if (rounded < bytes || posix_memalign(&memory, 64, rounded ? rounded : 64) != 0) return nullptr;
+  context->scratch = memory;
+  context->scratch_bytes = rounded;
+  return memory;
+}
+
+airk_status fail(airk_context *context, airk_status status, const char *format, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof(text), format, arguments);
+  va_end(arguments);
+  try {
+    std::lock_guard<std::mutex> lock(context->error_mutex);
+    context->error = text;
+  } catch (...) {
+    // Without memory for the text the status alone has to do.
+  }
+  return status;
+}
+
+void make_sticky(airk_context *context, airk_status status) {
+  std::lock_guard<std::mutex> lock(context->error_mutex);
+  if (context->sticky.load(std::memory_order_relaxed) != AIRK_OK) return;
+  // Moved, which needs no memory; synchronizing calls bring the text back.
+  context->sticky_error.swap(context->error);
+  context->sticky.store(status, std::memory_order_release);
+}
+
+airk_status sticky_status(airk_context *context) {
+  const airk_status status = context->sticky.load(std::memory_order_acquire);
+  if (status != AIRK_OK) {
+    std::lock_guard<std::mutex> lock(context->error_mutex);
+    context->error = context->sticky_error;
+  }
+  return status;
+}
+
+}  // namespace airk
+
+airk_context::airk_context(int threads, airk::Isa wanted) : isa(wanted), pool(threads) {}
+
+airk_context::~airk_context() {
+  // Each stream runs its queue to the end, so none waits for ever for another's event.
+  for (airk_stream *stream : streams) delete stream;
+  for (airk_event *event : events) delete event;
+  airk::release_blocks(this);
+  std::free(scratch);
+}
+
+extern "C" uint32_t airk_abi_version(void) { return AIRK_ABI_VERSION; }
+
+extern "C" airk_status airk_device_count(int32_t *count) {
+  if (!count) return AIRK_INVALID;
+  *count = 1;
+  return AIRK_OK;
+}
+
+extern "C" airk_status airk_context_create(int32_t device, int32_t threads, const char *options, airk_context **context, char *message,
+                                           uint64_t message_capacity) {
+  if (!context) return AIRK_INVALID;
+  *context = nullptr;
+  airk::copy_text("", message, message_capacity);
+  try {
+    const auto refuse = [&](airk_status status, const std::string &reason) {
+      airk::copy_text(reason, message, message_capacity);
+      return status;
+    };
+    if (device != 0) {
+      return refuse(AIRK_NO_DEVICE, "Cannot open device " + std::to_string(device) + ": the CPU twin has device 0 alone");
+    }
+    if (threads < 0 || threads > airk::kMaxThreads) {
+      return refuse(AIRK_INVALID, "Cannot start " + std::to_string(threads) + " threads: required are 0 to " +
+                                      std::to_string(airk::kMaxThreads));
+    }
+    airk::Isa isa = airk::detect_isa();
+    const std::string complaint = airk::parse_options(options ? options : "", &isa);
+    if (!complaint.empty()) return refuse(AIRK_INVALID, complaint);
+    if (threads == 0) threads = std::min(airk::usable_processors(), airk::kMaxThreads);
+    *context = new airk_context(threads, isa);
+    return AIRK_OK;
+  } catch (const std::bad_alloc &) {
+    airk::copy_text("Cannot open the device: no memory", message, message_capacity);
+    return AIRK_OUT_OF_MEMORY;
+  } catch (...) {
+    airk::copy_text("Cannot open the device: the system refused a thread", message, message_capacity);
+    return AIRK_DEVICE_ERROR;
+  }
+}
+
+extern "C" void airk_context_destroy(airk_context *context) { delete context; }
+
+extern "C" airk_status airk_error_message(airk_context *context, char *message, uint64_t capacity) {
+  if (!context || !message || capacity == 0) return AIRK_INVALID;
+  std::lock_guard<std::mutex> lock(context->error_mutex);
+  airk::copy_text(context->error, message, capacity);
+  return AIRK_OK;
+}
+
+extern "C" airk_status airk_device_description(airk_context *context, char *json, uint64_t capacity) {
+  if (!context || !json) return AIRK_INVALID;
+  return airk::guarded(context, [&] {
+    const std::string text = "{\"kind\":\"cpu\",\"name\":" + airk::json_string(airk::processor_name()) + ",\"isa\":\"" +
+                             airk::isa_name(context->isa) + "\",\"threads\":" + std::to_string(context->pool.threads()) +
+                             ",\"unifiedMemory\":true}";
+    if (text.size() >= capacity) {
+      return airk::fail(context, AIRK_INVALID, "Cannot describe the device: %zu bytes needed, capacity is %llu", text.size() + 1,
+                        static_cast<unsigned long long>(capacity));
+    }
+    airk::copy_text(text, json, capacity);
+    return static_cast<airk_status>(AIRK_OK);
+  });
+}
+
+extern "C" airk_status airk_context_cancel(airk_context *context, int32_t cancelled) {
+  if (!context) return AIRK_INVALID;
+  context->cancel.store(cancelled != 0, std::memory_order_relaxed);
+  return AIRK_OK;
+}

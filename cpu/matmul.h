@@ -1,0 +1,32 @@
+// The parts of airk_matmul.
+#pragma once
+
+#include "kernels.h"
+
+namespace airk {
+
+struct MatmulArguments {
+  airk_context *context;
+  Weight weight;
+  const float *x;     // [tokens][x_stride]
+  float *y;           // [tokens][y_stride]
+  const float *bias;  // [rows] or nullptr
+  uint64_t x_stride, y_stride, tokens;
+  bool fast;
+};
+
+// Fails because the outlier sections of the weight contradict themselves.
+airk_status fail_outliers(airk_context *context, const char *op);
+
+// Writes a row of activations [blocks * 32]: times the column scale where the format has one, zero beyond cols.
+void prepare_activations(const Weight &weight, const float *column_scale, const float *x, float *prepared);
+
+// Writes the values of q4o's column scale [cols].
+void decode_column_scale(const Weight &weight, float *values);
+
+// Few tokens: dot products straight from the packed weights.
+airk_status multiply_by_rows(const MatmulArguments &arguments);
+// Many tokens: panels of decoded weights, used for all tokens.
+airk_status multiply_by_panels(const MatmulArguments &arguments);
+
+}  // namespace airk

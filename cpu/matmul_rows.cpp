@@ -1,0 +1,82 @@
+// Matrix products of few tokens, bound by the reading of the weights: every weight is read and decoded once for all tokens.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "matmul.h"
+
+namespace airk {
+namespace {
+
+constexpr uint64_t run_rows = 128;  // rows whose sums wait on the stack for their outliers, scale and bias
+
+// Adds what the dense loop left out and writes y. Returns false where the outlier sections are corrupt.
+bool finish_rows(const MatmulArguments &a, const Kernels &kernels, const Activations &x, uint64_t row_begin, uint64_t row_end, const float *sums) {
+  const Weight &w = a.weight;
+  for (uint64_t row = row_begin; row < row_end; row++) {
+    uint64_t begin = 0, end = 0;
+    float scale = 1.0f;
+    if (w.format == Format::q4o) {
+      if (!outliers_of_row(w, row, &begin, &end)) return false;
+      scale = from_bf16(w.q4o.row_scale[row]);
+    }
+    for (uint64_t t = 0; t < a.tokens; t++) {
+      float sum = sums[t * run_rows + row - row_begin];
+      if (begin < end) {
+        float sparse = 0.0f;
+        if (!kernels.sparse_dot(w.q4o.outlier_col + begin, w.q4o.outlier + begin, end - begin, w.cols, x.row[t], &sparse)) return false;
+        sum += outlier_unit * sparse;
+      }
+      a.y[t * a.y_stride + row] = sum * scale + (a.bias == nullptr ? 0.0f : a.bias[row]);
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+airk_status multiply_by_rows(const MatmulArguments &a) {
+  const Weight &w = a.weight;
+  const Isa isa = isa_of(a.context);
+  const Kernels &kernels = *kernels_of(isa);
+  const FastKernels *fast = a.fast ? fast_kernels_of(isa, w.format) : nullptr;
+  const int tokens = static_cast<int>(a.tokens);
+  const uint64_t padded = w.blocks * block_cols;
+  const bool prepare = w.format == Format::q4o || padded != w.cols || fast != nullptr;
+
+  // Scratch: prepared activations, the column scale, packed activations.
+  const uint64_t prepared_floats = prepare ? a.tokens * padded : 0, scale_floats = w.format == Format::q4o ? padded : 0;
+  const uint64_t packed_bytes = fast == nullptr ? 0 : fast->packed_bytes(w);
+  uint8_t *memory = static_cast<uint8_t *>(scratch(a.context, (prepared_floats + scale_floats) * sizeof(float) + a.tokens * packed_bytes + 64));
+  if (memory == nullptr) return fail(a.context, AIRK_OUT_OF_MEMORY, "Cannot matmul: no scratch memory");
+  float *prepared = reinterpret_cast<float *>(memory), *column_scale = nullptr;
+  uint8_t *packed = memory + (prepared_floats + scale_floats) * sizeof(float);
+  if (w.format == Format::q4o) decode_column_scale(w, column_scale = prepared + prepared_floats);
+
+  Activations x = {};
+  for (uint64_t t = 0; t < a.tokens; t++) {
+    x.row[t] = prepare ? prepared + t * padded : a.x + t * a.x_stride;
+    if (prepare) prepare_activations(w, column_scale, a.x + t * a.x_stride, prepared + t * padded);
+    if (fast != nullptr) fast->pack(w, prepared + t * padded, packed + t * packed_bytes);
+  }
+
+  // Runs small enough that the threads end together, and large enough that a run's start costs nothing.
+  const uint64_t share = w.rows / (static_cast<uint64_t>(thread_count(a.context)) * 8);
+  const int64_t grain = static_cast<int64_t>(std::clamp<uint64_t>(share / 8 * 8, 16, run_rows));
+  std::atomic<bool> corrupt{false};
+  parallel_for(a.context, static_cast<int64_t>(w.rows), grain, [&](int64_t begin, int64_t end, int) {
+    float sums[max_dot_tokens * run_rows];
+    for (uint64_t row = static_cast<uint64_t>(begin); row < static_cast<uint64_t>(end); row += run_rows) {
+      const uint64_t row_end = std::min(row + run_rows, static_cast<uint64_t>(end));
+      if (fast != nullptr) {
+        fast->dot(w, row, row_end, packed, tokens, sums, run_rows);
+      } else {
+        kernels.dot(w, row, row_end, x, tokens, sums, run_rows);
+      }
+      if (!finish_rows(a, kernels, x, row, row_end, sums)) corrupt = true;
+    }
+  });
+  return corrupt ? fail_outliers(a.context, "matmul") : AIRK_OK;
+}
+
+}  // namespace airk

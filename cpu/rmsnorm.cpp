@@ -1,0 +1,29 @@
+#include "check.h"
+#include "row_kernels.h"
+
+using airk::at;
+
+extern "C" airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols,
+                                    float eps) {
+  if (!stream) return AIRK_INVALID;
+  if (rows == 0) return AIRK_OK;
+  const auto check = airk::Check(stream, "rmsnorm")
+                         .tensor("y", y)
+                         .tensor("x", x)
+                         .tensor("weight", weight)
+                         .at_least("cols", cols, 1)
+                         .shape("x", {rows, cols})
+                         .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps));
+  if (check.failed()) return check.status();
+  airk_context *context = airk::context_of(stream);
+  return airk::enqueue(stream, [=] {
+    const auto kernel = airk::row_kernels(context).rmsnorm;
+    const int64_t width = static_cast<int64_t>(cols);
+    airk::parallel_for(context, static_cast<int64_t>(rows), airk::grain_of(width), [=](int64_t begin, int64_t end, int) {
+      for (int64_t row = begin; row < end; row++) {
+        kernel(at<float>(y) + row * width, at<const float>(x) + row * width, at<const float>(weight), width, eps);
+      }
+    });
+    return AIRK_OK;
+  });
+}

@@ -1,0 +1,36 @@
+#include "check.h"
+#include "row_kernels.h"
+
+using airk::at;
+
+extern "C" airk_status airk_rope(airk_stream *stream, airk_ptr x, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads,
+                                 uint64_t head_dim, uint64_t rotary_dim) {
+  if (!stream) return AIRK_INVALID;
+  if (tokens == 0) return AIRK_OK;
+  const auto check = airk::Check(stream, "rope")
+                         .tensor("x", x)
+                         .tensor("cos", cos)
+                         .tensor("sin", sin)
+                         .at_least("heads", heads, 1)
+                         .at_least("head_dim", head_dim, 1)
+                         .shape("x", {tokens, heads, head_dim})
+                         .at_least("rotary_dim", rotary_dim, 2)
+                         .at_most("rotary_dim", rotary_dim, head_dim)
+                         .require(rotary_dim % 2 == 0, "rotary_dim is %llu, required is an even number",
+                                  static_cast<unsigned long long>(rotary_dim));
+  if (check.failed()) return check.status();
+  airk_context *context = airk::context_of(stream);
+  return airk::enqueue(stream, [=] {
+    const auto kernel = airk::row_kernels(context).rotate;
+    const uint64_t half = rotary_dim / 2;
+    const int64_t grain = airk::grain_of(static_cast<int64_t>(rotary_dim));
+    airk::parallel_for(context, static_cast<int64_t>(tokens * heads), grain, [=](int64_t begin, int64_t end, int) {
+      for (uint64_t i = static_cast<uint64_t>(begin); i < static_cast<uint64_t>(end); i++) {
+        const uint64_t token = i / heads;
+        kernel(at<float>(x) + i * head_dim, at<const float>(cos) + token * half, at<const float>(sin) + token * half,
+               static_cast<int64_t>(half));
+      }
+    });
+    return AIRK_OK;
+  });
+}

@@ -1,0 +1,42 @@
+// Kernels over one run of elements, one table an instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime.h"
+
+namespace airk {
+
+struct RowKernels {
+  // y, x, weight: [cols]. y may be x.
+  void (*rmsnorm)(float *y, const float *x, const float *weight, int64_t cols, float eps);
+  // x: [2 * half] in place; cos, sin: [half].
+  void (*rotate)(float *x, const float *cos, const float *sin, int64_t half);
+  // y = silu(gate) * up. y may be gate or up.
+  void (*swiglu)(float *y, const float *gate, const float *up, int64_t count);
+  // y += x.
+  void (*add)(float *y, const float *x, int64_t count);
+  // y = x as float16, to nearest even.
+  void (*to_half)(uint16_t *y, const float *x, int64_t count);
+};
+
+extern const RowKernels kRowKernelsPortable, kRowKernelsAvx2, kRowKernelsAvx512;
+
+inline const RowKernels &row_kernels(const airk_context *context) {
+#if defined(__x86_64__)
+  const Isa isa = isa_of(context);
+  if (isa >= Isa::avx512) return kRowKernelsAvx512;
+  if (isa >= Isa::avx2) return kRowKernelsAvx2;
+#else
+  (void)context;
+#endif
+  return kRowKernelsPortable;
+}
+
+// Elements that one thread can pass in about the time that waking another costs.
+constexpr int64_t kRunElements = 16384;
+
+// Runs of items, each of `elements`, that are worth a thread.
+inline int64_t grain_of(int64_t elements) { return elements < kRunElements ? kRunElements / (elements < 1 ? 1 : elements) : 1; }
+
+}  // namespace airk

@@ -1,0 +1,5 @@
+#include "simd_portable.h"
+
+#include "row_kernels_impl.h"
+
+const airk::RowKernels airk::kRowKernelsPortable = airk::kKernels;

@@ -1,0 +1,159 @@
+/**
+ * Opens a model by its path, quantizing it on first use.
+ * @module
+ */
+import { accessSync, constants, existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { openCheckpoint } from "./checkpoint/checkpoint.ts";
+import { Engine, type EngineOptions } from "./engine/engine.ts";
+import { UsageError } from "./errors.ts";
+import { Model } from "./generate/model.ts";
+import { parseBytes } from "./memory/bytes.ts";
+import type { Compression } from "./shard/manifest.ts";
+import { quantizeCheckpoint } from "./shard/quantizer.ts";
+import { isShardDirectory, openShards, readManifest, type ShardDirectory } from "./shard/reader.ts";
+import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
+
+/** The format that a checkpoint is quantized to where none is named. */
+export const DEFAULT_COMPRESSION: Compression = "q4o";
+
+/** Prompts that share a pass where a caller names no number; more of them wait. */
+const DEFAULT_MAX_SEQUENCES = 4;
+
+/** How far opening a model is. */
+export interface ModelProgress {
+  /** `quantize` on first use, `wait` while another process does that, then `load`. */
+  phase: "wait" | "quantize" | "verify" | "load";
+  doneBytes: number;
+  totalBytes: number;
+}
+
+/** Where a model's shards are, or are made on first use. */
+export interface ShardOptions {
+  /** Format that a checkpoint is quantized to on first use. Default: `q4o`. A shard directory has its own. */
+  compression?: Compression;
+  /**
+   * Directory for the shards of checkpoints, each in a folder named by the model's name, revision and compression. Default: the folder
+   * `airkern-<compression>` within the checkpoint, or where that cannot be written, `airkern` in the user's cache directory.
+   */
+  layerShardsPath?: string;
+  /** Threads that compute. Default: one a core. */
+  threads?: number;
+  onProgress?: (progress: ModelProgress) => void;
+  /** Stops opening the model. A quantization that was stopped goes on from there next time. */
+  signal?: AbortSignal;
+}
+
+/** How a model is opened. */
+export interface ModelOptions extends ShardOptions, Omit<EngineOptions, "ramBytes" | "onProgress" | "logitRows"> {
+  /** Budget of the whole process, in bytes or as `8GiB`; its resident set stays at or under it. Default: what the machine has free. */
+  ram?: string | number;
+  /** Prompts that share a pass, and have room in the KV cache; more of them wait. Default: 4. */
+  maxSequences?: number;
+}
+
+/** Returns the user's cache directory for AirKern. */
+function cacheDirectory(): string {
+  return join(Deno.env.get("XDG_CACHE_HOME") || join(homedir(), ".cache"), "airkern");
+}
+
+function isWritable(directory: string): boolean {
+  try {
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Returns whether a directory still has weights to quantize. */
+function hasWeights(path: string): boolean {
+  return ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(path, name)));
+}
+
+/**
+ * Opens the shards of a model: of a shard directory itself, or of a checkpoint, which is quantized first where that was not done yet.
+ *
+ * @throws {FormatError} for a path that is missing, neither of both, or damaged.
+ * @throws {UsageError} where the shards there are of another revision or format than asked for.
+ */
+export async function openModelShards(path: string, options: ShardOptions = {}): Promise<ShardDirectory> {
+  const { compression, layerShardsPath, threads, onProgress, signal } = options;
+  if (isShardDirectory(path)) {
+    const shards = await openShards(path);
+    const { compression: found } = shards.manifest;
+    if (compression !== undefined && compression !== found) {
+      throw new UsageError(`Cannot open ${path} as ${compression}: its weights are stored as ${found}`);
+    }
+    return shards;
+  }
+  const wanted = compression ?? DEFAULT_COMPRESSION;
+  const beside = join(path, `airkern-${wanted}`);
+  // The source may have been removed by --delete-original.
+  if (!hasWeights(path) && isShardDirectory(beside)) return await openShards(beside);
+  let name: string, revision: string;
+  {
+    using checkpoint = await openCheckpoint(path);
+    ({ name, revision } = checkpoint);
+  }
+  const folder = `${name.replaceAll("/", "--")}-${revision}-${wanted}`;
+  const out = layerShardsPath !== undefined
+    ? join(layerShardsPath, folder)
+    : isShardDirectory(beside) || isWritable(path)
+    ? beside
+    : join(cacheDirectory(), folder);
+  if (isShardDirectory(out)) {
+    const { source } = readManifest(out);
+    if (source.revision === revision) return await openShards(out);
+    throw new UsageError(
+      `Cannot use ${out}: it was made from revision ${source.revision}, the checkpoint now is ${revision}; remove that directory`,
+    );
+  }
+  await quantizeCheckpoint({ source: path, out, compression: wanted, threads, onProgress, signal });
+  return await openShards(out);
+}
+
+/** Returns the bytes of a budget. */
+function ramBytes(ram: string | number | undefined): number | undefined {
+  if (typeof ram !== "number") return ram === undefined ? undefined : parseBytes(ram);
+  if (!Number.isSafeInteger(ram) || ram < 1) throw new UsageError(`Cannot use ram ${ram}: required a whole number of bytes`);
+  return ram;
+}
+
+/** Returns the tokenizer of a shard directory. */
+export async function loadModelTokenizer(shards: ShardDirectory): Promise<Tokenizer> {
+  const { config, generationConfig } = shards.manifest;
+  return await loadTokenizer(shards.path, { config, generationConfig });
+}
+
+/**
+ * Opens the engine of a model. The tokenizer must be there before: what it takes is memory that the plan must know of.
+ *
+ * @throws as {@linkcode AutoModel.fromPretrained}.
+ */
+export async function openModel(shards: ShardDirectory, tokenizer: Tokenizer, options: EngineOptions = {}): Promise<Model> {
+  const maxSequences = options.maxSequences ?? DEFAULT_MAX_SEQUENCES;
+  const engine = await Engine.open(shards, { ...options, maxSequences });
+  return new Model(engine, tokenizer, maxSequences);
+}
+
+/** Opens models. */
+export class AutoModel {
+  /**
+   * Opens a model of a Hugging Face checkpoint directory (config.json, safetensors, tokenizer.json) or of a shard directory. A checkpoint is
+   * quantized on first use, and the shards are used again as long as the checkpoint is the same.
+   *
+   * @throws {FormatError} for a path that is missing, and for anything wrong in its files.
+   * @throws {UnsupportedError} for a model or setting that is not known.
+   * @throws {BudgetError} where the memory or the disk cannot hold it.
+   * @throws {NativeError} where the native library is not built.
+   */
+  static async fromPretrained(path: string, options: ModelOptions = {}): Promise<Model> {
+    const { ram, compression, layerShardsPath, ...engineOptions } = options;
+    const budgetBytes = ramBytes(ram);
+    const { threads, onProgress, signal } = engineOptions;
+    const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+    return await openModel(shards, await loadModelTokenizer(shards), { ...engineOptions, ramBytes: budgetBytes });
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * A model as Hugging Face stores it: a directory with config.json and safetensors files, one or several with an index.
+ * @module
+ */
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { FormatError } from "../errors.ts";
+import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
+import { readAt } from "./positional_io.ts";
+import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
+
+const SINGLE_FILE = "model.safetensors";
+const INDEX_FILE = "model.safetensors.index.json";
+
+/** Bytes read at the start, the middle and the end of each tensor to tell models of equal shapes apart. */
+const SAMPLE_BYTES = 4096;
+
+/** One safetensors file of a checkpoint. */
+export interface CheckpointFile extends SafetensorsHeader {
+  name: string;
+  path: string;
+  /** Last modification, in milliseconds since 1970. */
+  modifiedMs: number;
+}
+
+/** One tensor of a checkpoint. */
+export interface CheckpointTensor extends SafetensorsTensor {
+  /** Index into {@linkcode Checkpoint.files}. */
+  file: number;
+}
+
+/** An open checkpoint: what it holds, and ranged reads of its tensors. */
+export class Checkpoint implements Disposable {
+  readonly path: string;
+  /** Name of the model: `organisation/name` within a Hugging Face cache, else the directory's name. */
+  readonly name: string;
+  /** Identifies the content: the snapshot's commit within a Hugging Face cache, else {@linkcode fingerprint}. */
+  readonly revision: string;
+  /** 16 hex digits over config.json, all headers and file sizes, and samples of every tensor. */
+  readonly fingerprint: string;
+  readonly config: JsonObject;
+  readonly generationConfig: JsonObject | null;
+  readonly files: readonly CheckpointFile[];
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  readonly #descriptors: number[];
+
+  /** Use {@linkcode openCheckpoint}. */
+  constructor(parts: {
+    path: string;
+    config: JsonObject;
+    generationConfig: JsonObject | null;
+    files: CheckpointFile[];
+    tensors: Map<string, CheckpointTensor>;
+    descriptors: number[];
+    fingerprint: string;
+  }) {
+    this.path = parts.path;
+    this.config = parts.config;
+    this.generationConfig = parts.generationConfig;
+    this.files = parts.files;
+    this.tensors = parts.tensors;
+    this.fingerprint = parts.fingerprint;
+    this.#descriptors = parts.descriptors;
+    const snapshot = /\/models--([^/]+)\/snapshots\/([0-9a-f]{7,64})$/.exec(parts.path);
+    this.name = snapshot ? snapshot[1].replaceAll("--", "/") : basename(parts.path);
+    this.revision = snapshot ? snapshot[2] : parts.fingerprint;
+  }
+
+  /**
+   * Fills `into` with a tensor's bytes from `offset` on; several reads may be in flight.
+   * @throws {FormatError} where the file ends early, or cannot be read.
+   */
+  async read(tensor: CheckpointTensor, offset: number, into: Uint8Array): Promise<void> {
+    await readTensor(this.files[tensor.file], this.#descriptors[tensor.file], tensor, offset, into);
+  }
+
+  /**
+   * Fills `into` with rows of a matrix, as they are stored. A vector is one row.
+   * @throws {FormatError} as {@linkcode read}.
+   */
+  async readRows(tensor: CheckpointTensor, firstRow: number, rows: number, into: Uint8Array): Promise<void> {
+    const rowBytes = tensor.shape.length < 2 ? tensor.bytes : tensor.bytes / tensor.shape[0];
+    await this.read(tensor, firstRow * rowBytes, into.subarray(0, rows * rowBytes));
+  }
+
+  /** Closes the files. No read may be in flight. */
+  [Symbol.dispose](): void {
+    for (const descriptor of this.#descriptors.splice(0)) fs.closeSync(descriptor);
+  }
+}
+
+async function readTensor(
+  file: CheckpointFile,
+  descriptor: number,
+  tensor: CheckpointTensor,
+  offset: number,
+  into: Uint8Array,
+): Promise<void> {
+  const where = `tensor ${JSON.stringify(tensor.name)} of ${file.path} at byte ${tensor.offset + offset}`;
+  if (offset + into.length > tensor.bytes) {
+    throw new RangeError(`Cannot read ${into.length} bytes of ${where}: it has ${tensor.bytes - offset}`);
+  }
+  let got: number;
+  try {
+    got = await readAt(descriptor, into, tensor.offset + offset);
+  } catch (error) {
+    throw new FormatError(`Cannot read ${where}: ${(error as Error).message}`);
+  }
+  if (got !== into.length) {
+    throw new FormatError(`Cannot read ${where}: the file ended after ${got} of ${into.length} bytes; was it changed meanwhile?`);
+  }
+}
+
+/** Returns which files the checkpoint has, and for a sharded one where its index says each tensor is. */
+function listFiles(path: string): { names: string[]; weightMap: Map<string, string> | undefined } {
+  const indexPath = join(path, INDEX_FILE);
+  const index = readJsonObject(indexPath);
+  if (index === undefined) {
+    if (fs.existsSync(join(path, SINGLE_FILE))) return { names: [SINGLE_FILE], weightMap: undefined };
+    if (fs.existsSync(join(path, "airkern.json"))) {
+      throw new FormatError(`Cannot read ${path} as a checkpoint: it is a shard directory already (airkern.json)`);
+    }
+    throw new FormatError(`Cannot read model ${path}: it holds neither ${SINGLE_FILE} nor ${INDEX_FILE}`);
+  }
+  if (!isJsonObject(index.weight_map)) throw new FormatError(`Cannot read ${indexPath}: it has no weight_map`);
+  const weightMap = new Map<string, string>();
+  for (const [tensor, name] of Object.entries(index.weight_map)) {
+    if (!isPlainFileName(name)) {
+      throw new FormatError(
+        `Cannot read ${indexPath}: tensor ${JSON.stringify(tensor)} is in ${JSON.stringify(name)}, which is no file name`,
+      );
+    }
+    weightMap.set(tensor, name);
+  }
+  return { names: [...new Set(weightMap.values())].sort(), weightMap };
+}
+
+/** Joins the files' tensors into one table and checks it against the index, both ways. */
+function joinTensors(files: CheckpointFile[], weightMap: Map<string, string> | undefined): Map<string, CheckpointTensor> {
+  const tensors = new Map<string, CheckpointTensor>();
+  files.forEach((file, index) => {
+    for (const tensor of file.tensors) {
+      const other = tensors.get(tensor.name);
+      const subject = `tensor ${JSON.stringify(tensor.name)}`;
+      if (other) throw new FormatError(`Cannot read ${file.path}: ${subject} is in ${files[other.file].name} too`);
+      if (weightMap && weightMap.get(tensor.name) !== file.name) {
+        const listed = weightMap.get(tensor.name);
+        throw new FormatError(
+          `Cannot read ${file.path}: its ${subject} is listed ${listed ? `in ${listed}` : "nowhere"} by ${INDEX_FILE}`,
+        );
+      }
+      tensors.set(tensor.name, { ...tensor, file: index });
+    }
+  });
+  for (const [name, file] of weightMap ?? []) {
+    if (!tensors.has(name)) {
+      throw new FormatError(
+        `Cannot read ${INDEX_FILE}: tensor ${JSON.stringify(name)} should be in ${file}, which does not have it`,
+      );
+    }
+  }
+  return tensors;
+}
+
+/**
+ * Hashes what tells one model from another without reading it all: fine-tunes of one model have equal headers and sizes, so samples of every
+ * tensor belong to it. Modification times do not, so that a copy is the same model.
+ */
+async function fingerprintOf(
+  config: JsonObject,
+  files: CheckpointFile[],
+  descriptors: number[],
+  tensors: Map<string, CheckpointTensor>,
+): Promise<string> {
+  const hash = createHash("sha256").update(JSON.stringify(config));
+  for (const file of files) hash.update(`\n${file.name} ${file.fileBytes} ${file.headerSha256}`);
+  const sample = new Uint8Array(SAMPLE_BYTES);
+  for (const tensor of [...tensors.values()].sort((a, b) => a.file - b.file || a.offset - b.offset)) {
+    const into = sample.subarray(0, Math.min(SAMPLE_BYTES, tensor.bytes));
+    const last = tensor.bytes - into.length;
+    for (const offset of new Set([0, Math.floor(last / 2), last])) {
+      await readTensor(files[tensor.file], descriptors[tensor.file], tensor, offset, into);
+      hash.update(into);
+    }
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+/**
+ * Opens a checkpoint directory and checks everything that can be checked without reading the weights.
+ * @throws {FormatError} for a path that is missing or no checkpoint, and for anything wrong in its files.
+ */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const stat = fs.statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) throw new FormatError(`Cannot open model ${path}: no such directory`);
+  if (!stat.isDirectory()) throw new FormatError(`Cannot open model ${path}: it is a file; give the directory that holds it`);
+  // The path as given, not its target: a snapshot of a Hugging Face cache is known by its place.
+  path = resolve(path);
+  const { names, weightMap } = listFiles(path);
+  const config = readJsonObject(join(path, "config.json"));
+  if (config === undefined) throw new FormatError(`Cannot read model ${path}: it holds no config.json`);
+  const generationConfig = readJsonObject(join(path, "generation_config.json")) ?? null;
+  const files: CheckpointFile[] = [];
+  for (const name of names) {
+    const file = join(path, name);
+    if (!fs.existsSync(file)) throw new FormatError(`Cannot read model ${path}: ${INDEX_FILE} lists ${name}, which is missing`);
+    files.push({ ...await readHeader(file), name, path: file, modifiedMs: fs.statSync(file).mtimeMs });
+  }
+  const tensors = joinTensors(files, weightMap);
+  const descriptors: number[] = [];
+  try {
+    for (const file of files) descriptors.push(fs.openSync(file.path, "r"));
+    const fingerprint = await fingerprintOf(config, files, descriptors, tensors);
+    return new Checkpoint({ path, config, generationConfig, files, tensors, descriptors, fingerprint });
+  } catch (error) {
+    for (const descriptor of descriptors) fs.closeSync(descriptor);
+    throw error;
+  }
+}
+
+/**
+ * Removes a file of a checkpoint. Within a Hugging Face cache the file is a link to a blob; the blob goes too, unless another snapshot
+ * links to it.
+ */
+export function removeCheckpointFile(path: string): void {
+  const target = fs.realpathSync(path);
+  fs.unlinkSync(path);
+  const snapshot = dirname(resolve(path));
+  const snapshots = dirname(snapshot);
+  const blobs = join(dirname(snapshots), "blobs");
+  if (basename(snapshots) !== "snapshots" || !fs.existsSync(blobs) || dirname(target) !== fs.realpathSync(blobs)) return;
+  for (const revision of fs.readdirSync(snapshots)) {
+    const folder = join(snapshots, revision);
+    for (const name of fs.readdirSync(folder)) {
+      const link = join(folder, name);
+      if (fs.existsSync(link) && fs.realpathSync(link) === target) return;
+    }
+  }
+  fs.unlinkSync(target);
+}

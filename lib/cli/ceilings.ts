@@ -1,0 +1,27 @@
+/**
+ * The ceilings that a run is compared with: what the disk and the memory give to a bare loop.
+ * @module
+ */
+import type { Context } from "../ffi/context.ts";
+import { measureReadSeconds } from "../ffi/measure.ts";
+import type { ShardDirectory } from "../shard/reader.ts";
+import { measureDiskReadBytesPerSecond } from "../stream/disk.ts";
+
+/** Bytes read to measure the disk: enough to outlast a device's bursts, little enough not to be waited for. */
+const DISK_BYTES = 512 * 1024 * 1024;
+
+/** Bytes of memory read to measure it: far more than any cache holds. */
+const MEMORY_BYTES = 256 * 1024 * 1024;
+const MEMORY_REPEATS = 5;
+
+/** Returns bytes a second of bare direct reads of a model's own files. */
+export async function diskCeiling(context: Context, shards: ShardDirectory, signal: AbortSignal): Promise<number> {
+  const files = shards.filePaths.map((path, i) => ({ path, bytes: shards.manifest.files[i].bytes }));
+  return await measureDiskReadBytesPerSecond(context, files, { bytes: DISK_BYTES, signal });
+}
+
+/** Returns bytes a second at which all threads together read memory. */
+export async function memoryCeiling(context: Context): Promise<number> {
+  using memory = context.hostBuffer(MEMORY_BYTES);
+  return MEMORY_BYTES / await measureReadSeconds(context, memory.address, MEMORY_BYTES, MEMORY_REPEATS);
+}

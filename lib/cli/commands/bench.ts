@@ -1,0 +1,136 @@
+/**
+ * `bench MODEL`: measures a model against the ceilings of this machine.
+ * @module
+ */
+import { type Command, Option } from "commander";
+import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model.ts";
+import { Context } from "../../ffi/context.ts";
+import { Random } from "../../generate/random.ts";
+import { residentSet } from "../../memory/budget.ts";
+import { formatBytes } from "../../memory/bytes.ts";
+import { diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { Interrupt } from "../interrupt.ts";
+import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
+import { formatSeconds, printJson, printLine, table } from "../output.ts";
+import { ProgressDisplay } from "../progress.ts";
+
+interface BenchOptions extends OpenOptions {
+  promptTokens: number;
+  maxTokens: number;
+  json?: boolean;
+}
+
+/** Adds the command. */
+export function addBenchCommand(root: Command): void {
+  const command = root.command("bench").argument("<model>", "directory of a checkpoint or of shards")
+    .summary("measure a model against the machine's ceilings")
+    .description(
+      "Measures prefill and decode, and what share of the disk's and the memory's ceiling they reach. The disk is measured before and after, since " +
+        "disks drift.",
+    )
+    .addOption(ramOption())
+    .addOption(new Option("--prompt-tokens <n>", "tokens of the prompt").argParser(wholeNumber(1)).default(512))
+    .addOption(new Option("--max-tokens <n>", "tokens to generate").argParser(wholeNumber(2)).default(16));
+  addJsonOption(addComputeOptions(addShardOptions(command)))
+    .addHelpText("after", "\nExample:\n  deno run -A mod.ts bench /data/7b --ram 1GiB")
+    .action(bench);
+}
+
+async function bench(path: string, options: BenchOptions): Promise<void> {
+  using interrupt = new Interrupt();
+  const { signal } = interrupt;
+  using progress = await ProgressDisplay.create();
+  const onProgress = progress.showBytes;
+  const { threads, format: compression, shards: layerShardsPath, promptTokens, maxTokens } = options;
+  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+  progress.stop();
+  using context = Context.open({ threads });
+  const memoryBytesPerSecond = await memoryCeiling(context);
+  const diskBefore = await diskCeiling(context, shards, signal);
+  const { plan, statistics } = await generate();
+  const diskAfter = await diskCeiling(context, shards, signal);
+  const diskBytesPerSecond = (diskBefore + diskAfter) / 2;
+
+  const { ttftSeconds, secondsPerToken, decodeSeconds, decodeBytesRead } = statistics;
+  const passBytes = plan.residentBytes + plan.streamedBytesPerPass;
+  const readBytesPerSecond = decodeBytesRead / decodeSeconds;
+  const weightBytesPerSecond = passBytes / secondsPerToken!;
+  const figures = {
+    promptTokens,
+    generatedTokens: statistics.generatedTokens,
+    prefillSeconds: ttftSeconds!,
+    prefillTokensPerSecond: promptTokens / ttftSeconds!,
+    secondsPerToken: secondsPerToken!,
+    weightBytesPerPass: passBytes,
+    streamedBytesPerPass: plan.streamedBytesPerPass,
+    readBytesPerSecond,
+    diskBytesPerSecondBefore: diskBefore,
+    diskBytesPerSecondAfter: diskAfter,
+    diskShare: readBytesPerSecond / diskBytesPerSecond,
+    weightBytesPerSecond,
+    memoryBytesPerSecond,
+    memoryShare: weightBytesPerSecond / memoryBytesPerSecond,
+    peakRssBytes: residentSet().peakBytes,
+  };
+  if (options.json) printJson({ model: path, ...figures });
+  else for (const line of lines(figures)) printLine(line);
+
+  async function generate() {
+    const tokenizer = await loadModelTokenizer(shards);
+    await using model = await openModel(shards, tokenizer, {
+      ramBytes: options.ram,
+      contextTokens: promptTokens + maxTokens,
+      maxSequences: 1,
+      passTokens: promptTokens,
+      threads,
+      precision: options.precision,
+      kvCacheType: options.kvCache,
+      onProgress,
+      signal,
+    });
+    progress.stop();
+    // Any tokens will do: what they are changes nothing about the time.
+    const random = new Random(0);
+    const promptIds = Array.from({ length: promptTokens }, () => random.uint32() % tokenizer.vocabSize);
+    const { statistics } = await model.submit(promptIds, { maxNewTokens: maxTokens, eosTokenId: [], signal }).done;
+    return { plan: model.plan, statistics };
+  }
+}
+
+/** Figures of a benchmark. */
+interface Figures {
+  promptTokens: number;
+  generatedTokens: number;
+  prefillSeconds: number;
+  prefillTokensPerSecond: number;
+  secondsPerToken: number;
+  weightBytesPerPass: number;
+  streamedBytesPerPass: number;
+  readBytesPerSecond: number;
+  diskBytesPerSecondBefore: number;
+  diskBytesPerSecondAfter: number;
+  diskShare: number;
+  weightBytesPerSecond: number;
+  memoryBytesPerSecond: number;
+  memoryShare: number;
+  peakRssBytes: number;
+}
+
+function lines(figures: Figures): string[] {
+  const percent = (share: number, of: string) => `${(100 * share).toFixed(1)}% of ${of}`;
+  const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
+  return table([
+    [
+      "prefill",
+      formatSeconds(figures.prefillSeconds),
+      `${figures.prefillTokensPerSecond.toPrecision(3)} tokens/s of ${figures.promptTokens}`,
+    ],
+    ["decode, a token", formatSeconds(figures.secondsPerToken), `${(1 / figures.secondsPerToken).toPrecision(3)} tokens/s`],
+    ["weights a pass", formatBytes(figures.weightBytesPerPass), `${formatBytes(figures.streamedBytesPerPass)} of them streamed`],
+    ["weights while decoding", rate(figures.weightBytesPerSecond), percent(figures.memoryShare, "memory reads")],
+    ["disk while decoding", rate(figures.readBytesPerSecond), percent(figures.diskShare, "bare direct reads")],
+    ["memory reads", rate(figures.memoryBytesPerSecond), ""],
+    ["disk before, after", rate(figures.diskBytesPerSecondBefore), rate(figures.diskBytesPerSecondAfter)],
+    ["peak resident set", formatBytes(figures.peakRssBytes), "measurements included"],
+  ], "");
+}

@@ -1,0 +1,113 @@
+/**
+ * `inspect MODEL`: describes a checkpoint or a shard directory.
+ * @module
+ */
+import type { Command } from "commander";
+import { UnsupportedError } from "../../errors.ts";
+import { formatBytes } from "../../memory/bytes.ts";
+import { architectureFor } from "../../models/registry.ts";
+import { type CheckpointInspection, inspectCheckpoint, inspectShards, type ShardInspection } from "../../shard/inspect.ts";
+import { isShardDirectory } from "../../shard/reader.ts";
+import { addJsonOption } from "../options.ts";
+import { printJson, printLine, table } from "../output.ts";
+
+interface InspectOptions {
+  tensors?: boolean;
+  json?: boolean;
+}
+
+/** Adds the command. */
+export function addInspectCommand(root: Command): void {
+  addJsonOption(
+    root.command("inspect").argument("<model>", "directory of a checkpoint or of shards")
+      .summary("describe a checkpoint or a shard directory")
+      .description(
+        "Describes a checkpoint or a shard directory: its architecture, its files, and how its tensors are stored. No weights are read.",
+      )
+      .option("--tensors", "list every tensor"),
+  )
+    .addHelpText("after", "\nExample:\n  deno run -A mod.ts inspect models/kjv-5m --tensors")
+    .action(inspect);
+}
+
+async function inspect(path: string, options: InspectOptions): Promise<void> {
+  const found = isShardDirectory(path) ? await inspectShards(path) : await inspectCheckpoint(path);
+  if (options.json) {
+    printJson(found);
+    return;
+  }
+  const { source, total } = found;
+  const kind = found.kind === "shards" ? `shard directory, ${found.compression}` : "checkpoint";
+  printLine(`${found.path}: ${kind}`);
+  const rows = [
+    ["source", `${source.name}, revision ${source.revision}`],
+    ["architecture", architectureLine(found.config)],
+    ["weights", `${total.weights}, ${total.bitsPerWeight.toFixed(3)} bits each`],
+    ["files", `${found.files.length}, ${formatBytes(found.fileBytes)}`],
+  ];
+  if (found.kind === "shards") rows.push(["made by", found.generator]);
+  for (const line of table(rows)) printLine(line);
+  const tensors = options.tensors ? tensorRows(found) : found.kind === "shards" ? kindRows(found) : [];
+  for (const line of table(tensors)) printLine(line);
+  if (found.kind === "shards") {
+    for (const { name, reason } of found.ignoredTensors) {
+      printLine(`  left out ${name}: ${reason}`);
+    }
+  }
+}
+
+/** Returns the model's sizes in a line, or why it cannot be run. */
+function architectureLine(config: Record<string, unknown>): string {
+  try {
+    const { modelType, numLayers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropeScaling } = architectureFor(
+      config,
+    )
+      .parseConfig(config);
+    return `${modelType}, ${numLayers} layers, hidden ${hiddenSize}, ${numHeads} heads, ${numKvHeads} KV heads, ` +
+      `vocabulary ${vocabSize}, context ${contextTokens}, rope ${ropeScaling.type}`;
+  } catch (error) {
+    if (error instanceof UnsupportedError) return `not supported: ${error.message}`;
+    throw error;
+  }
+}
+
+function snr(value: number | null): string {
+  return value === null ? "-" : value.toFixed(2);
+}
+
+function kindRows({ kinds }: ShardInspection): string[][] {
+  return [
+    ["tensors", "format", "count", "size", "bits/weight", "outliers %", "SNR dB"],
+    ...kinds.map((kind) => [
+      kind.kind,
+      kind.formats.join(", "),
+      `${kind.tensors}`,
+      formatBytes(kind.bytes),
+      kind.bitsPerWeight.toFixed(3),
+      kind.outliersPercent.toFixed(3),
+      snr(kind.snrDb),
+    ]),
+  ];
+}
+
+function tensorRows(found: ShardInspection | CheckpointInspection): string[][] {
+  if (found.kind === "checkpoint") {
+    return [
+      ["tensor", "type", "shape", "size", "file"],
+      ...found.tensors.map(({ name, dtype, shape, bytes, file }) => [name, dtype, shape.join(" x "), formatBytes(bytes), file]),
+    ];
+  }
+  return [
+    ["tensor", "format", "shape", "size", "bits/weight", "SNR dB", "extents", "file"],
+    ...found.tensors.map((tensor) => [
+      tensor.name,
+      tensor.format,
+      `${tensor.rows} x ${tensor.cols}`,
+      formatBytes(tensor.bytes),
+      tensor.bitsPerWeight.toFixed(3),
+      snr(tensor.snrDb),
+      `${tensor.extents}`,
+      tensor.file,
+    ]),
+  ];
+}

@@ -1,0 +1,92 @@
+/**
+ * `quantize MODEL_DIR --out DIR`: makes a shard directory of a checkpoint.
+ * @module
+ */
+import { type Command, Option } from "commander";
+import { DEFAULT_COMPRESSION } from "../../auto_model.ts";
+import { formatBytes } from "../../memory/bytes.ts";
+import type { Compression } from "../../shard/manifest.ts";
+import { quantizeCheckpoint } from "../../shard/quantizer.ts";
+import type { QuantizeFigures, QuantizeReport } from "../../shard/report.ts";
+import { Interrupt } from "../interrupt.ts";
+import { addJsonOption, threadsOption } from "../options.ts";
+import { formatSeconds, printJson, printLine, table } from "../output.ts";
+import { ProgressDisplay } from "../progress.ts";
+
+interface QuantizeCommandOptions {
+  out: string;
+  format: Compression;
+  deleteOriginal?: boolean;
+  threads?: number;
+  json?: boolean;
+}
+
+/** Adds the command. */
+export function addQuantizeCommand(root: Command): void {
+  const command = root.command("quantize").argument("<model_dir>", "directory of a Hugging Face checkpoint")
+    .summary("make a shard directory of a checkpoint")
+    .description(
+      "Quantizes a checkpoint into a directory of shards, from which every other command runs. Memory stays bounded whatever the size of the " +
+        "model. A run that was stopped or killed goes on where it was.",
+    )
+    .requiredOption("--out <dir>", "directory to write")
+    .addOption(
+      new Option(
+        "--format <name>",
+        "weights of the linear layers: q4o 4.3 bits, nf4 4.5, q8 8.5, none keeps those of the checkpoint",
+      )
+        .choices(["q4o", "nf4", "q8", "none"]).default(DEFAULT_COMPRESSION),
+    )
+    .option("--delete-original", "remove each safetensors file once all its tensors are verified in the output")
+    .addOption(threadsOption());
+  addJsonOption(command)
+    .addHelpText(
+      "after",
+      `
+Ends with a report: bits a weight, weights kept apart as outliers, and the signal-to-noise ratio (SNR) of each kind of tensor.
+
+Example:
+  deno run -A mod.ts quantize models/kjv-5m --out /tmp/kjv-q4o --format q4o`,
+    )
+    .action(quantize);
+}
+
+async function quantize(source: string, options: QuantizeCommandOptions): Promise<void> {
+  using interrupt = new Interrupt();
+  using progress = await ProgressDisplay.create();
+  const report = await quantizeCheckpoint({
+    source,
+    out: options.out,
+    compression: options.format,
+    threads: options.threads,
+    deleteOriginal: options.deleteOriginal,
+    onProgress: progress.showBytes,
+    signal: interrupt.signal,
+  });
+  progress.stop();
+  if (options.json) printJson(report);
+  else for (const line of reportLines(report)) printLine(line);
+}
+
+function reportLines(report: QuantizeReport): string[] {
+  const row = (name: string, formats: string, figures: QuantizeFigures) => [
+    name,
+    formats,
+    `${figures.tensors}`,
+    `${figures.weights}`,
+    figures.bitsPerWeight.toFixed(3),
+    figures.outliersPercent.toFixed(3),
+    figures.snrDb === null ? "-" : figures.snrDb.toFixed(2),
+  ];
+  const rows = [
+    ["tensors", "format", "count", "weights", "bits/weight", "outliers %", "SNR dB"],
+    ...report.kinds.map((kind) => row(kind.kind, kind.formats.join(", "), kind)),
+    row("all", "", report.total),
+  ];
+  const state = report.alreadyComplete ? "was quantized before" : `quantized in ${formatSeconds(report.seconds)}`;
+  const lines = [`${report.out}: ${report.compression}, ${formatBytes(report.fileBytes)}, ${state}`, ...table(rows)];
+  if (report.resumedFiles > 0) lines.push(`${report.resumedFiles} files were there from an earlier run`);
+  for (const { name, reason } of report.ignoredTensors) lines.push(`left out ${name}: ${reason}`);
+  for (const path of report.deletedFiles) lines.push(`removed ${path}`);
+  return lines;
+}

@@ -1,0 +1,206 @@
+/**
+ * `run MODEL PROMPT`: continues a text.
+ * @module
+ */
+import type { Command } from "commander";
+import { Option } from "commander";
+import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model.ts";
+import { UsageError } from "../../errors.ts";
+import type { Generation, GenerationStatistics } from "../../generate/generation.ts";
+import { DEFAULT_MAX_NEW_TOKENS, type Model } from "../../generate/model.ts";
+import { longestContextTokens } from "../../engine/model_plan.ts";
+import { formatBytes } from "../../memory/bytes.ts";
+import { residentSet } from "../../memory/budget.ts";
+import type { Plan } from "../../memory/plan.ts";
+import { architectureFor } from "../../models/registry.ts";
+import { Interrupt } from "../interrupt.ts";
+import {
+  addComputeOptions,
+  addJsonOption,
+  addShardOptions,
+  numberIn,
+  type OpenOptions,
+  ramOption,
+  wholeNumber,
+} from "../options.ts";
+import { formatSeconds, printError, printJson, printLine, table, writeOut } from "../output.ts";
+import { ProgressDisplay } from "../progress.ts";
+
+interface RunOptions extends OpenOptions {
+  maxTokens: number;
+  context?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  seed?: number;
+  stop?: string[];
+  stats?: boolean;
+  json?: boolean;
+}
+
+/** Adds the command. */
+export function addRunCommand(root: Command): void {
+  const command = root.command("run").argument("<model>", "directory of a checkpoint or of shards").argument(
+    "<prompt>",
+    "text to continue",
+  )
+    .summary("continue a text")
+    .description("Continues a text. The new text, without the prompt, streams to stdout as it is generated.")
+    .addOption(
+      new Option("--max-tokens <n>", "most tokens to generate").argParser(wholeNumber(1)).default(DEFAULT_MAX_NEW_TOKENS),
+    )
+    .addOption(
+      new Option("--context <n>", "tokens that the context holds, prompt included (default: prompt and --max-tokens)")
+        .argParser(wholeNumber(1)),
+    )
+    .addOption(ramOption())
+    .addOption(
+      new Option(
+        "--temperature <x>",
+        "0: the likeliest token each time; above: random draws (default: 1 with --top-k, --top-p or --min-p, else 0)",
+      )
+        .argParser(numberIn(0, Infinity)),
+    )
+    .addOption(new Option("--top-k <n>", "draw only from the n likeliest tokens; 0 for all").argParser(wholeNumber(0)))
+    .addOption(
+      new Option("--top-p <x>", "draw only from the likeliest tokens that together have this probability").argParser(
+        numberIn(0, 1),
+      ),
+    )
+    .addOption(
+      new Option("--min-p <x>", "draw only from tokens at least x times as likely as the likeliest").argParser(numberIn(0, 1)),
+    )
+    .addOption(
+      new Option("--repetition-penalty <x>", "above 1: make tokens that were there before less likely")
+        .argParser(numberIn(0, Infinity, false)),
+    )
+    .addOption(new Option("--seed <n>", "make random draws repeatable (default: a random seed)").argParser(wholeNumber(0)))
+    .addOption(
+      new Option("--stop <text>", "end before this text; may be given several times")
+        .argParser((text: string, earlier: string[] = []) => [...earlier, text]),
+    );
+  addJsonOption(addComputeOptions(addShardOptions(command)).option("--stats", "print the plan and the figures to stderr"))
+    .addHelpText(
+      "after",
+      `
+Special tokens written in the prompt, such as <|eot_id|>, are ordinary text. Ctrl-C stops; the text so far stays.
+--json prints text, promptTokens, generatedTokens, finishReason (stop, length, context, cancelled), passes, ttftSeconds,
+secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan.
+
+Examples:
+  deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40
+  deno run -A mod.ts run /data/405b "Hello" --ram 8GiB --max-tokens 2 --stats
+  deno run -A mod.ts run models/kjv-5m "And" --temperature 0.7 --top-p 0.9 --seed 7 --stop "." --json`,
+    )
+    .action(run);
+}
+
+/** What the text ended with, a cancelled one included. */
+function finishReason(generation: Generation): string {
+  return generation.finishReason ?? "cancelled";
+}
+
+async function run(path: string, prompt: string, options: RunOptions): Promise<void> {
+  if (prompt === "") throw new UsageError("Cannot continue an empty prompt: required at least one character");
+  using interrupt = new Interrupt();
+  const { signal } = interrupt;
+  using progress = await ProgressDisplay.create();
+  const onProgress = progress.showBytes;
+  const { format: compression, shards: layerShardsPath, threads, maxTokens: maxNewTokens } = options;
+  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+  const tokenizer = await loadModelTokenizer(shards);
+  const promptIds = tokenizer.encode(prompt);
+  // No more than the model was made for: there the text ends for want of context.
+  const config = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
+  const contextTokens = options.context ?? Math.min(promptIds.length + maxNewTokens, longestContextTokens(config));
+  await using model = await openModel(shards, tokenizer, {
+    ramBytes: options.ram,
+    contextTokens,
+    maxSequences: 1,
+    threads,
+    precision: options.precision,
+    kvCacheType: options.kvCache,
+    onProgress,
+    signal,
+  });
+  progress.stop();
+  const { temperature, topK, topP, minP, repetitionPenalty, seed, stop } = options;
+  const generation = model.submit(promptIds, {
+    ...{ maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop, signal },
+  });
+  try {
+    for await (const { text } of generation) if (!options.json) writeOut(text);
+  } finally {
+    if (options.json) printJson(results(generation, model));
+    else printLine("");
+    if (options.stats) printStatistics(generation, model);
+  }
+}
+
+/** Returns the bytes read a second over decode; 0 where nothing was decoded. */
+function readBytesPerSecond({ decodeBytesRead, decodeSeconds }: GenerationStatistics): number {
+  return decodeSeconds > 0 ? decodeBytesRead / decodeSeconds : 0;
+}
+
+function results(generation: Generation, model: Model): Record<string, unknown> {
+  const { statistics } = generation;
+  const { residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes } = model.plan;
+  return {
+    text: generation.text,
+    promptTokens: statistics.promptTokens,
+    generatedTokens: statistics.generatedTokens,
+    finishReason: finishReason(generation),
+    passes: statistics.passes,
+    ttftSeconds: statistics.ttftSeconds,
+    secondsPerToken: statistics.secondsPerToken,
+    bytesRead: model.statistics.bytesRead,
+    readBytesPerSecond: readBytesPerSecond(statistics),
+    peakRssBytes: residentSet().peakBytes,
+    peakVramBytes: 0,
+    plan: { residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes },
+  };
+}
+
+/** Returns the plan as lines of text. */
+export function planLines(plan: Plan): string[] {
+  const { residentBytes, streamedBytesPerPass } = plan;
+  const weightBytes = residentBytes + streamedBytesPerPass;
+  const share = (bytes: number) => `${weightBytes > 0 ? (100 * bytes / weightBytes).toFixed(1) : "0.0"}%`;
+  return [
+    "plan",
+    ...table([
+      ["weights resident", formatBytes(residentBytes), share(residentBytes)],
+      ["weights streamed a pass", formatBytes(streamedBytesPerPass), share(streamedBytesPerPass)],
+      ["ring of slots", formatBytes(plan.slotBytes), ""],
+      ["KV cache", formatBytes(plan.kvCacheBytes), `${plan.contextTokens} tokens a sequence`],
+      ["activations and logits", formatBytes(plan.activationBytes), `${plan.passTokens} tokens a pass`],
+      ["norms and biases", formatBytes(plan.vectorBytes), ""],
+      ["runtime", formatBytes(plan.baselineBytes), ""],
+      ["all memory", formatBytes(plan.totalBytes), ""],
+    ]),
+  ];
+}
+
+function printStatistics(generation: Generation, model: Model): void {
+  const { statistics } = generation;
+  const { ttftSeconds, secondsPerToken, decodeBytesRead } = statistics;
+  const seconds = (value: number | null) => value === null ? "-" : formatSeconds(value);
+  const rate = secondsPerToken ? `${(1 / secondsPerToken).toPrecision(3)} tokens/s` : "";
+  const lines = [
+    ...planLines(model.plan),
+    "statistics",
+    ...table([
+      ["prompt", `${statistics.promptTokens} tokens`, ""],
+      ["generated", `${statistics.generatedTokens} tokens`, `ended by: ${finishReason(generation)}`],
+      ["passes", `${statistics.passes}`, ""],
+      ["time to first token", seconds(ttftSeconds), ""],
+      ["time a token", seconds(secondsPerToken), rate],
+      ["read in all", formatBytes(model.statistics.bytesRead), ""],
+      ["read while decoding", formatBytes(decodeBytesRead), `${formatBytes(readBytesPerSecond(statistics))}/s`],
+      ["peak resident set", formatBytes(residentSet().peakBytes), ""],
+    ]),
+  ];
+  for (const line of lines) printError(line);
+}

@@ -1,0 +1,88 @@
+/**
+ * Options that several commands share, and how their values are read.
+ * @module
+ */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { parseBytes } from "../memory/bytes.ts";
+
+/** Returns a reader of whole numbers from a least one on. */
+export function wholeNumber(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\s*[+-]?\d+\s*$/.test(text) || !Number.isSafeInteger(value) || value < least) {
+      throw new InvalidArgumentError(`Required is a whole number from ${least}.`);
+    }
+    return value;
+  };
+}
+
+/** Returns a reader of numbers in a range. */
+export function numberIn(least: number, most: number, leastIsAllowed = true): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !(leastIsAllowed ? value >= least : value > least) || value > most || value === Infinity) {
+      const from = leastIsAllowed ? `from ${least}` : `above ${least}`;
+      throw new InvalidArgumentError(`Required is a number ${from}${most === Infinity ? "" : ` to ${most}`}.`);
+    }
+    return value;
+  };
+}
+
+/** Reads a size such as `8GiB`. */
+export function size(text: string): number {
+  try {
+    return parseBytes(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`);
+  }
+}
+
+/** Options of every command that opens a model, as commander gives them. */
+export interface OpenOptions {
+  ram?: number;
+  threads?: number;
+  precision: "exact" | "fast";
+  kvCache: "f16" | "f32";
+  format?: "q4o" | "nf4" | "q8" | "none";
+  shards?: string;
+}
+
+/** Returns the option for a number of threads. */
+export function threadsOption(): Option {
+  return new Option("--threads <n>", "threads that compute (default: one a core)").argParser(wholeNumber(1));
+}
+
+/** Returns the option for the memory budget. */
+export function ramOption(): Option {
+  return new Option(
+    "--ram <size>",
+    "memory budget of the whole process, such as 512MiB or 8GiB (default: what the machine has free)",
+  )
+    .argParser(size);
+}
+
+/** Adds the options that say where a model's shards are and in what format. */
+export function addShardOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--format <name>", "format that a checkpoint is quantized to on first use (default: q4o)")
+        .choices(["q4o", "nf4", "q8", "none"]),
+    )
+    .option("--shards <dir>", "directory for the shards of checkpoints (default: beside the model, MODEL/airkern-FORMAT)")
+    .addOption(threadsOption());
+}
+
+/** Adds the options that say how a model computes. */
+export function addComputeOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--precision <name>", "exact keeps float32 activations; fast may round them inside matrix products")
+        .choices(["exact", "fast"]).default("exact"),
+    )
+    .addOption(new Option("--kv-cache <type>", "element type of the KV cache").choices(["f16", "f32"]).default("f16"));
+}
+
+/** Adds the option for machine-readable output. */
+export function addJsonOption(command: Command): Command {
+  return command.option("--json", "print one JSON object instead");
+}

@@ -1,0 +1,180 @@
+/**
+ * One forward pass: embeddings, decoder blocks, and logits where they are asked for.
+ * @module
+ */
+import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
+import { PAGE_TOKENS } from "../cache/kv_cache.ts";
+import { CancelledError } from "../errors.ts";
+import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import type { Activations, Pass } from "../layers/pass.ts";
+import type { RotaryTable } from "../layers/rope.ts";
+import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
+import type { EmbeddingRows } from "./embedding_rows.ts";
+import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
+import type { WeightTape } from "./weight_tape.ts";
+import type { Workspace } from "./workspace.ts";
+
+/** What every pass of an engine works with. */
+export interface ForwardParts {
+  architecture: Architecture;
+  config: ModelConfig;
+  tensors: ModelTensors;
+  precision: Precision;
+  ops: Ops;
+  workspace: Workspace;
+  cache: KvCache;
+  weights: WeightTape;
+  rotary: RotaryTable;
+  embedding: EmbeddingRows;
+  /** Id of the embedding's weight format. */
+  embeddingFormat: number;
+}
+
+/** A pass under way, as layers see it. */
+export class ForwardPass implements Pass {
+  readonly config: ModelConfig;
+  readonly ops: Ops;
+  readonly precision: Precision;
+  readonly tokens: number;
+  readonly activations: Activations;
+  readonly rope: { cos: bigint; sin: bigint };
+  readonly #parts: ForwardParts;
+  readonly #layout: PassLayout;
+  readonly #signal: AbortSignal | undefined;
+  readonly #attention: AttentionInput;
+
+  /** `sequences` are the items' caches, already extended by the pass's tokens. */
+  constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
+    const { config, workspace, cache } = parts;
+    this.#parts = parts;
+    this.#layout = layout;
+    this.#signal = signal;
+    this.config = config;
+    this.ops = parts.ops;
+    this.precision = parts.precision;
+    this.tokens = layout.tokens;
+    this.activations = workspace.activations;
+    this.rope = { cos: workspace.address("cos"), sin: workspace.address("sin") };
+    this.#attention = {
+      kCache: 0n,
+      vCache: 0n,
+      cacheType: cache.nativeType,
+      sequences: workspace.address("sequences"),
+      sequenceCount: layout.items.length,
+      pageTable: workspace.address("pageTable"),
+      mask: layout.masked ? workspace.address("mask") : 0n,
+      tokens: layout.tokens,
+      heads: config.numHeads,
+      kvHeads: config.numKvHeads,
+      headDim: config.headDim,
+      pageTokens: PAGE_TOKENS,
+      contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
+      scale: 1 / Math.sqrt(config.headDim),
+    };
+    this.#describe(sequences);
+  }
+
+  /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
+  #describe(sequences: readonly CachedSequence[]): void {
+    const { workspace, rotary } = this.#parts;
+    const slots = workspace.int32("slots"), table = workspace.int32("pageTable"), rows = workspace.int32("sequences");
+    const cos = workspace.float32("cos"), sin = workspace.float32("sin");
+    let entries = 0;
+    this.#layout.items.forEach(({ item, firstToken, tokens }, index) => {
+      const sequence = sequences[index];
+      const before = sequence.tokens - tokens;
+      rows.set([firstToken, tokens, before, entries], index * 4);
+      table.set(sequence.pages, entries);
+      entries += sequence.pages.length;
+      for (let i = 0; i < tokens; i++) {
+        slots[firstToken + i] = sequence.slot(before + i);
+        rotary.fill(cos, sin, firstToken + i, before + depthInPass(item, i), item.ropeSpanTokens ?? sequence.tokens);
+      }
+    });
+    if (this.#layout.masked) fillMask(this.#layout, workspace.bytesOf("mask"));
+  }
+
+  /** Whether every sequence brings one token. */
+  get isDecode(): boolean {
+    return this.tokens === this.#layout.items.length;
+  }
+
+  vector(name: string): bigint {
+    return this.#parts.workspace.vectorAddress(name);
+  }
+
+  linear(y: bigint, x: bigint, name: string, biasName?: string): Promise<void> {
+    this.#checkSignal();
+    const bias = biasName === undefined ? 0n : this.vector(biasName);
+    return this.#parts.weights.linear(this.ops, y, x, this.tokens, name, bias, this.precision);
+  }
+
+  appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
+    const { cache, workspace, config } = this.#parts;
+    const kCache = cache.keys(layer), vCache = cache.values(layer);
+    this.ops.kvAppend(
+      kCache,
+      vCache,
+      cache.nativeType,
+      key,
+      value,
+      workspace.address("slots"),
+      this.tokens,
+      config.numKvHeads,
+      config.headDim,
+      PAGE_TOKENS,
+    );
+    return { ...this.#attention, kCache, vCache };
+  }
+
+  /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
+  async run(): Promise<void> {
+    const { architecture, config, weights } = this.#parts;
+    weights.rewind();
+    await this.#embed();
+    for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
+    this.#checkSignal();
+    if (this.#layout.logitRows.length > 0) await this.#logits();
+    else await weights.skipRest();
+  }
+
+  async #embed(): Promise<void> {
+    const { workspace, embedding, embeddingFormat, config } = this.#parts;
+    const { rows, bytes } = await embedding.gather(
+      this.#layout.ids,
+      workspace.bytesOf("embeddingRows"),
+      workspace.int32("embeddingIndexes"),
+    );
+    const extent: WeightExtent = {
+      format: embeddingFormat,
+      address: workspace.address("embeddingRows"),
+      bytes: BigInt(bytes),
+      rows: BigInt(rows),
+      cols: BigInt(config.hiddenSize),
+      outliers: 0n,
+    };
+    this.ops.embedding(this.activations.hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+  }
+
+  /** Norm and head of the rows that were asked for alone; the likeliest token of those that want no more. */
+  async #logits(): Promise<void> {
+    const { workspace, tensors, config, weights } = this.#parts;
+    const { hidden, normed } = this.activations;
+    const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
+    workspace.int32("logitRowIds").set(this.#layout.logitRows);
+    this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
+    this.ops.rmsnorm(normed, normed, this.vector(tensors.finalNormName), rows, config.hiddenSize, config.rmsNormEps);
+    await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
+    for (const { item, firstRow, rows } of this.#layout.items) {
+      if (item.output !== "argmax" || rows === 0) continue;
+      const index = workspace.address("argmax") + BigInt(firstRow * 4);
+      this.ops.argmax(index, logits + BigInt(firstRow * config.vocabSize * 4), rows, config.vocabSize);
+    }
+  }
+
+  #checkSignal(): void {
+    if (this.#signal?.aborted) {
+      throw new CancelledError("Cannot finish the pass: it was cancelled", { cause: this.#signal.reason });
+    }
+  }
+}

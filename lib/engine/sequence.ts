@@ -1,0 +1,71 @@
+/**
+ * A sequence of tokens that passes extend.
+ * @module
+ */
+import type { CachedSequence } from "../cache/kv_cache.ts";
+import { UsageError } from "../errors.ts";
+
+/** One text being read or written: the keys and values of its tokens. Made by `Engine.openSequence`. */
+export class Sequence implements Disposable {
+  readonly #cached: CachedSequence;
+  readonly #onDispose: () => void;
+  #inPass = false;
+  #disposed = false;
+
+  constructor(cached: CachedSequence, onDispose: () => void) {
+    this.#cached = cached;
+    this.#onDispose = onDispose;
+  }
+
+  /** Tokens whose keys and values are in the cache. */
+  get cachedTokens(): number {
+    return this.#cached.tokens;
+  }
+
+  /** Most tokens the sequence may hold. */
+  get capacityTokens(): number {
+    return this.#cached.capacityTokens;
+  }
+
+  /**
+   * Forgets all but the first `tokens`, so that the next pass continues from there.
+   * @throws {UsageError} where there are fewer, or while a pass uses the sequence.
+   */
+  truncate(tokens: number): void {
+    this.#requireIdle("truncate");
+    this.#cached.truncate(tokens);
+  }
+
+  /** Gives the sequence's memory back. While a pass uses it, that happens when the pass ends. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    if (!this.#inPass) this.#release();
+  }
+
+  /**
+   * Lends the pages to a pass; `leavePass` must follow.
+   * @throws {UsageError} where the sequence is closed or in a pass already.
+   */
+  enterPass(): CachedSequence {
+    this.#requireIdle("run");
+    this.#inPass = true;
+    return this.#cached;
+  }
+
+  /** Ends what `enterPass` began. */
+  leavePass(): void {
+    this.#inPass = false;
+    if (this.#disposed) this.#release();
+  }
+
+  #release(): void {
+    this.#cached[Symbol.dispose]();
+    this.#onDispose();
+  }
+
+  #requireIdle(action: string): void {
+    if (this.#disposed) throw new UsageError(`Cannot ${action} a sequence: it is closed`);
+    if (this.#inPass) throw new UsageError(`Cannot ${action} a sequence: a pass is using it`);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The matrix products of a pass: takes each extent of the tape from the prefetcher, enqueues the product with it, and gives it up.
+ * @module
+ */
+import type { Context } from "../ffi/context.ts";
+import type { Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import type { TapeExtent } from "../memory/plan.ts";
+import type { ShardDirectory } from "../shard/reader.ts";
+import type { Prefetcher } from "../stream/prefetcher.ts";
+
+/** One extent of the tape as operations take it; its address changes from pass to pass. */
+interface TapeWeight {
+  tensor: number;
+  firstRow: number;
+  rows: number;
+  weight: WeightExtent;
+}
+
+/** Walks the tape from its start, once a pass. */
+export class WeightTape {
+  readonly #shards: ShardDirectory;
+  readonly #prefetcher: Prefetcher;
+  readonly #weights: TapeWeight[];
+  #position = 0;
+
+  constructor(context: Context, shards: ShardDirectory, tape: readonly TapeExtent[], prefetcher: Prefetcher) {
+    this.#shards = shards;
+    this.#prefetcher = prefetcher;
+    const { tensors } = shards.manifest;
+    let firstRow = 0;
+    this.#weights = tape.map(({ tensor, extent }) => {
+      const { format, cols, extents } = tensors[tensor];
+      const { rows, bytes, outliers } = extents[extent];
+      firstRow = extent === 0 ? 0 : firstRow + extents[extent - 1].rows;
+      const weight: WeightExtent = {
+        format: context.formatId(format),
+        address: 0n,
+        bytes: BigInt(bytes),
+        rows: BigInt(rows),
+        cols: BigInt(cols),
+        outliers: BigInt(outliers),
+      };
+      return { tensor, firstRow, rows, weight };
+    });
+  }
+
+  /** Goes back to the start of the tape. */
+  rewind(): void {
+    this.#position = 0;
+  }
+
+  /** Enqueues y: [tokens, rows] = x: [tokens, cols] times the named matrix transposed, plus the bias at an address unless 0n. */
+  async linear(
+    ops: Ops,
+    y: bigint,
+    x: bigint,
+    tokens: number,
+    name: string,
+    bias: bigint,
+    precision: Precision,
+  ): Promise<void> {
+    const tensor = this.#shards.tensorIndex(name);
+    const { rows, cols } = this.#shards.manifest.tensors[tensor];
+    for (let row = 0; row < rows;) {
+      const next = this.#weights[this.#position];
+      if (next?.tensor !== tensor || next.firstRow !== row) {
+        throw new Error(`Cannot use ${name}: matrices must be used in the order that the architecture declares`);
+      }
+      const address = this.#prefetcher.acquire(this.#position);
+      next.weight.address = typeof address === "bigint" ? address : await address;
+      const offset = BigInt(row * 4);
+      ops.matmul(y + offset, rows, x, cols, tokens, next.weight, bias === 0n ? 0n : bias + offset, precision);
+      this.#prefetcher.release(this.#position++);
+      row += next.rows;
+    }
+  }
+
+  /** Passes over the rest of the tape without computing: a pass is whole only when every extent had its turn. */
+  async skipRest(): Promise<void> {
+    for (; this.#position < this.#weights.length; this.#position++) {
+      await this.#prefetcher.acquire(this.#position);
+      this.#prefetcher.release(this.#position);
+    }
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Tables of rotary position embeddings: Su et al. 2021, arXiv:2104.09864, stretched as transformers' `modeling_rope_utils.py` does.
+ *
+ * Every step is rounded to float32 where transformers rounds, so that tables agree to the last bits also at positions where the angle is
+ * thousands of radians.
+ * @module
+ */
+import type { ModelConfig, RopeScaling } from "../models/architecture.ts";
+
+const f32 = Math.fround;
+
+/** Returns f32 [headDim / 2], base ^ (-2 i / headDim). */
+function plainInverseFrequencies(base: number, headDim: number): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: headDim / 2 }, (_, i) => 1 / f32(f32(base) ** f32((2 * i) / headDim)));
+}
+
+/** Returns the base that NTK-aware scaling uses for a sequence longer than the original context. */
+function dynamicBase(theta: number, scaling: RopeScaling & { type: "dynamic" }, headDim: number, spanTokens: number): number {
+  const { factor, originalContextTokens } = scaling;
+  const stretch = f32(f32(f32(factor * spanTokens) / originalContextTokens) - (factor - 1));
+  return f32(theta * f32(stretch ** f32(headDim / (headDim - 2))));
+}
+
+/** Stretches long wavelengths by `factor`, leaves short ones, and blends between: Llama 3.1. */
+function llama3Frequency(frequency: number, scaling: RopeScaling & { type: "llama3" }): number {
+  const { factor, lowFreqFactor, highFreqFactor, originalContextTokens } = scaling;
+  const wavelength = f32(f32(1 / frequency) * f32(2 * Math.PI));
+  if (wavelength < originalContextTokens / highFreqFactor) return frequency;
+  if (wavelength > originalContextTokens / lowFreqFactor) return f32(frequency / factor);
+  const turns = f32(f32(1 / wavelength) * originalContextTokens);
+  const smooth = f32(f32(turns - lowFreqFactor) / (highFreqFactor - lowFreqFactor));
+  return f32(f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency));
+}
+
+/**
+ * Returns f32 [headDim / 2], the radians a position of each pair of elements.
+ *
+ * `spanTokens` is the length of the sequence at the end of the pass; only `dynamic` scaling depends on it.
+ */
+export function inverseFrequencies(config: ModelConfig, spanTokens: number): Float32Array<ArrayBuffer> {
+  const { ropeScaling: scaling, ropeTheta: theta, headDim } = config;
+  switch (scaling.type) {
+    case "default":
+      return plainInverseFrequencies(theta, headDim);
+    case "linear":
+      return plainInverseFrequencies(theta, headDim).map((frequency) => frequency / scaling.factor);
+    case "dynamic": {
+      const stretched = spanTokens > scaling.originalContextTokens;
+      return plainInverseFrequencies(stretched ? dynamicBase(theta, scaling, headDim, spanTokens) : theta, headDim);
+    }
+    case "llama3":
+      return plainInverseFrequencies(theta, headDim).map((frequency) => llama3Frequency(frequency, scaling));
+  }
+}
+
+/** Fills cos and sin tables for the tokens of a pass. */
+export class RotaryTable {
+  readonly #config: ModelConfig;
+  #frequencies: Float32Array;
+  #spanTokens = 1;
+
+  constructor(config: ModelConfig) {
+    this.#config = config;
+    this.#frequencies = inverseFrequencies(config, 1);
+  }
+
+  /**
+   * Writes row `row` of the tables for a token at `position` of a sequence that is `spanTokens` long at the end of the pass.
+   *
+   * cos, sin: f32 [tokens, headDim / 2].
+   */
+  fill(cos: Float32Array, sin: Float32Array, row: number, position: number, spanTokens: number): void {
+    if (this.#config.ropeScaling.type === "dynamic" && spanTokens !== this.#spanTokens) {
+      this.#frequencies = inverseFrequencies(this.#config, spanTokens);
+      this.#spanTokens = spanTokens;
+    }
+    const frequencies = this.#frequencies, pairs = frequencies.length;
+    for (let i = 0, at = row * pairs; i < pairs; i++, at++) {
+      const angle = f32(position * frequencies[i]);
+      cos[at] = Math.cos(angle);
+      sin[at] = Math.sin(angle);
+    }
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Turns text into tokens: added tokens are cut out first, the rest goes through the tokenizer's normalizer, pre-tokenizer and model.
+ *
+ * The pieces come from `@huggingface/tokenizers`. The walk over them is ours, because the library's own parses special tokens inside any
+ * text: whoever writes `<|eot_id|>` into a chat could end a turn. Here special tokens are text like any other unless they are allowed.
+ * @module
+ */
+import type { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+
+/** A token beside the model's own vocabulary, as tokenizer.json describes it. */
+export interface AddedToken {
+  id: number;
+  content: string;
+  special: boolean;
+  single_word: boolean;
+  lstrip: boolean;
+  rstrip: boolean;
+  normalized: boolean;
+}
+
+/** A part of a text: an added token, or text to tokenize. */
+type Section = { token: AddedToken } | { text: string };
+
+/** Finds added tokens in a text, the longest one first where several start at a place. */
+class AddedTokenSplitter {
+  readonly #tokens = new Map<string, AddedToken>();
+  readonly #pattern: RegExp | undefined;
+
+  /** @param spell what a token looks like in the text that is split. */
+  constructor(tokens: readonly AddedToken[], spell: (content: string) => string) {
+    for (const token of tokens) this.#tokens.set(spell(token.content), token);
+    this.#tokens.delete("");
+    if (this.#tokens.size === 0) return;
+    const alternatives = [...this.#tokens].sort(([a], [b]) => b.length - a.length).map(([content, token]) => {
+      const literal = content.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
+      return token.single_word ? `(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])` : literal;
+    });
+    this.#pattern = new RegExp(`(${alternatives.join("|")})`, "u");
+  }
+
+  split(text: string): Section[] {
+    if (!this.#pattern) return text === "" ? [] : [{ text }];
+    // With a capturing group, every second part is a match.
+    const parts = text.split(this.#pattern);
+    for (let i = 1; i < parts.length; i += 2) {
+      const token = this.#tokens.get(parts[i])!;
+      if (token.lstrip) parts[i - 1] = parts[i - 1].trimEnd();
+      if (token.rstrip) parts[i + 1] = parts[i + 1].trimStart();
+    }
+    return parts.map((part, i) => i % 2 === 1 ? { token: this.#tokens.get(part)! } : { text: part })
+      .filter((section) => "token" in section || section.text !== "");
+  }
+}
+
+/** Encodes text without what a post-processor adds. */
+export class Encoder {
+  readonly #library: HuggingFaceTokenizer;
+  readonly #unknownId: number | undefined;
+  readonly #unknownToken: string | undefined;
+  readonly #trusted: AddedTokenSplitter[];
+  readonly #untrusted: AddedTokenSplitter[];
+
+  constructor(library: HuggingFaceTokenizer, addedTokens: readonly AddedToken[]) {
+    this.#library = library;
+    const model = library.model!;
+    this.#unknownId = model.unk_token_id;
+    this.#unknownToken = model.unk_token ?? undefined;
+    // Models that take whole words from the vocabulary (ignore_merges) must not find special tokens there.
+    for (const token of addedTokens) if (token.special) model.tokens_to_ids.delete(token.content);
+    const normalize = (text: string) => library.normalizer?.normalize(text) ?? text;
+    const splitters = (tokens: readonly AddedToken[]) => [
+      new AddedTokenSplitter(tokens.filter((token) => !token.normalized), (content) => content),
+      new AddedTokenSplitter(tokens.filter((token) => token.normalized), normalize),
+    ];
+    this.#trusted = splitters(addedTokens);
+    this.#untrusted = splitters(addedTokens.filter((token) => !token.special));
+  }
+
+  /** Returns the tokens of a text; special tokens in it are recognised only where they are allowed. */
+  encode(text: string, allowSpecialTokens: boolean): number[] {
+    const { normalizer, pre_tokenizer } = this.#library;
+    const [raw, normalized] = allowSpecialTokens ? this.#trusted : this.#untrusted;
+    const ids: number[] = [];
+    raw.split(text).forEach((section, sectionIndex) => {
+      if ("token" in section) {
+        ids.push(section.token.id);
+        return;
+      }
+      for (const part of normalized.split(normalizer?.normalize(section.text) ?? section.text)) {
+        if ("token" in part) {
+          ids.push(part.token.id);
+          continue;
+        }
+        // Metaspace prepends its space to the first section alone.
+        const words = pre_tokenizer?.pre_tokenize(part.text, { section_index: sectionIndex }) ?? [part.text];
+        for (const token of this.#library.model!._call(words)) ids.push(this.#id(token));
+      }
+    });
+    return ids;
+  }
+
+  #id(token: string): number {
+    const id = this.#library.model!.tokens_to_ids.get(token) ?? (token === this.#unknownToken ? this.#unknownId : undefined);
+    if (id === undefined) throw new Error(`tokenizer.json's model gave ${JSON.stringify(token)}, which its vocabulary lacks`);
+    return id;
+  }
+}

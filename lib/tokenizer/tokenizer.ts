@@ -1,0 +1,206 @@
+/**
+ * A model's tokenizer, read from its tokenizer.json.
+ * @module
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { FormatError, UnsupportedError, UsageError } from "../errors.ts";
+import { Detokenizer, type DetokenizerOptions, tokenDecoder } from "./detokenizer.ts";
+import { type AddedToken, Encoder } from "./encoder.ts";
+
+/** How text is encoded. */
+export interface EncodeOptions {
+  /** Adds what the model expects around a text, such as a token that begins it. Default: true. */
+  addSpecialTokens?: boolean;
+  /**
+   * Recognises special tokens written out in the text, such as `<|eot_id|>`. Only for text from a trusted source: by default they are
+   * ordinary text, so that a user cannot forge them. Default: false.
+   */
+  allowSpecialTokens?: boolean;
+}
+
+/** How tokens are decoded. */
+export interface DecodeOptions {
+  /** Leaves special tokens out of the text. Default: true. */
+  skipSpecialTokens?: boolean;
+}
+
+/** A tokenizer; calling it encodes one or several texts. */
+export interface Tokenizer {
+  (texts: string | readonly string[], options?: EncodeOptions): { inputIds: number[][] };
+  /** Returns the tokens of a text. */
+  encode(text: string, options?: EncodeOptions): number[];
+  /**
+   * Returns the text of tokens. Bytes that are not UTF-8 become U+FFFD; spaces before punctuation stay as they are.
+   * @throws {UsageError} where an id is not in the vocabulary.
+   */
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
+  /** Returns a decoder that takes tokens one at a time. */
+  detokenizer(options?: DetokenizerOptions): Detokenizer;
+  /** Tokens that end a text: of generation_config.json, else config.json, else tokenizer_config.json. */
+  readonly eosTokenIds: readonly number[];
+  /** Token that begins a text, where the tokenizer names one. */
+  readonly bosTokenId: number | undefined;
+  /** One more than the largest token id; a model's own vocabulary may be padded beyond it. */
+  readonly vocabSize: number;
+}
+
+/** The parsed files that describe a tokenizer. */
+export interface TokenizerFiles {
+  /** tokenizer.json */
+  tokenizer: Record<string, unknown>;
+  /** tokenizer_config.json; without one nothing is known but what tokenizer.json says. */
+  tokenizerConfig?: Record<string, unknown>;
+  /** config.json, for its eos_token_id. */
+  config?: Record<string, unknown> | null;
+  /** generation_config.json, for its eos_token_id. */
+  generationConfig?: Record<string, unknown> | null;
+}
+
+/** Returns a special token's text, which tokenizer_config.json may wrap in an object. */
+function tokenText(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  const content = (value as { content?: unknown } | null | undefined)?.content;
+  return typeof content === "string" ? content : undefined;
+}
+
+/** Returns an eos_token_id, which may be one number or several, as a list; undefined where there is none. */
+function tokenIds(value: unknown, file: string): number[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  const list = Array.isArray(value) ? value : [value];
+  if (!list.every((id) => Number.isSafeInteger(id) && id >= 0)) {
+    throw new FormatError(`Cannot read ${file}: eos_token_id is ${JSON.stringify(value)}, required a token id or a list of them`);
+  }
+  return list;
+}
+
+/**
+ * Makes a tokenizer from its parsed files.
+ *
+ * @throws {FormatError} where they are not what they should be.
+ * @throws {UnsupportedError} for a kind of tokenizer that is not known.
+ */
+export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer> {
+  const { tokenizer, tokenizerConfig = {} } = files;
+  const modelType = (tokenizer.model as { type?: unknown } | undefined)?.type;
+  if (modelType !== undefined && modelType !== "BPE") {
+    throw new UnsupportedError(`Cannot use the tokenizer: its model is ${JSON.stringify(modelType)}; known is "BPE"`);
+  }
+  const added: AddedToken[] = ((tokenizer.added_tokens ?? []) as Partial<AddedToken>[]).map((token) => ({
+    id: token.id!,
+    content: token.content!,
+    special: token.special ?? false,
+    single_word: token.single_word ?? false,
+    lstrip: token.lstrip ?? false,
+    rstrip: token.rstrip ?? false,
+    normalized: token.normalized ?? !token.special,
+  }));
+  const addedById = new Map(added.map((token) => [token.id, token]));
+  const addedByContent = new Map(added.map((token) => [token.content, token]));
+
+  // Loaded here, not at the top: importing AirKern must stay cheap for those who need no tokenizer.
+  const { Tokenizer: HuggingFaceTokenizer } = await import("@huggingface/tokenizers");
+  let library;
+  try {
+    library = new HuggingFaceTokenizer(
+      { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [], ...tokenizer },
+      { ...tokenizerConfig, clean_up_tokenization_spaces: false },
+    );
+  } catch (error) {
+    throw new FormatError(`Cannot use the tokenizer: ${(error as Error).message.split("\n")[0]}`);
+  }
+  const vocabulary: string[] = library.model!.vocab;
+  const specialId = (token: string, what: string): number => {
+    const id = addedByContent.get(token)?.id ?? library.model!.tokens_to_ids.get(token);
+    if (id === undefined) {
+      throw new FormatError(`Cannot use the tokenizer: ${what} ${JSON.stringify(token)} is not in its vocabulary`);
+    }
+    return id;
+  };
+
+  // A placeholder in the place of a text shows what the post-processor puts around it.
+  const placeholder = "\0";
+  const framed = library.post_processor?.post_process([placeholder], null, true).tokens ?? [placeholder];
+  const middle = framed.indexOf(placeholder);
+  let before = framed.slice(0, middle).map((token) => specialId(token, "post-processor's"));
+  let after = framed.slice(middle + 1).map((token) => specialId(token, "post-processor's"));
+  const bos = tokenText(tokenizerConfig.bos_token), eos = tokenText(tokenizerConfig.eos_token);
+  // As in transformers, these two of tokenizer_config.json take the place of the post-processor.
+  const { add_bos_token: addBos, add_eos_token: addEos } = tokenizerConfig;
+  if (typeof addBos === "boolean") before = addBos && bos !== undefined ? [specialId(bos, "bos_token")] : [];
+  if (typeof addEos === "boolean") after = addEos && eos !== undefined ? [specialId(eos, "eos_token")] : [];
+
+  const encoder = new Encoder(library, added);
+  const decoder = tokenDecoder(tokenizer.decoder, { token: (id) => vocabulary[id], addedTokens: addedById });
+  const vocabSize = vocabulary.length;
+  const eosTokenIds = tokenIds(files.generationConfig?.eos_token_id, "generation_config.json") ??
+    tokenIds(files.config?.eos_token_id, "config.json") ??
+    (eos === undefined ? [] : [specialId(eos, "eos_token")]);
+
+  const encode = (text: string, options: EncodeOptions = {}): number[] => {
+    const ids = encoder.encode(text, options.allowSpecialTokens ?? false);
+    return options.addSpecialTokens ?? true ? [...before, ...ids, ...after] : ids;
+  };
+  return Object.assign(
+    (texts: string | readonly string[], options?: EncodeOptions): { inputIds: number[][] } => ({
+      inputIds: (typeof texts === "string" ? [texts] : texts).map((text) => encode(text, options)),
+    }),
+    {
+      encode,
+      decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
+        const detokenizer = new Detokenizer(decoder, options);
+        let text = "";
+        for (let i = 0; i < ids.length; i++) {
+          if (vocabulary[ids[i]] === undefined) {
+            throw new UsageError(`Cannot decode token ${ids[i]}: the vocabulary holds ids from 0 to ${vocabSize - 1}`);
+          }
+          text += detokenizer.push(ids[i]);
+        }
+        return text + detokenizer.flush();
+      },
+      detokenizer: (options?: DetokenizerOptions): Detokenizer => new Detokenizer(decoder, options),
+      eosTokenIds,
+      bosTokenId: bos === undefined ? undefined : specialId(bos, "bos_token"),
+      vocabSize,
+    },
+  );
+}
+
+/** Reads a JSON object, or undefined where there is no such file. */
+async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as { code?: string }).code === "ENOENT") return undefined;
+    throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
+  }
+  try {
+    const value = JSON.parse(text);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  } catch {
+    // Reported below, like JSON that is not an object.
+  }
+  throw new FormatError(`Cannot read ${path}: it is not a JSON object`);
+}
+
+/**
+ * Reads the tokenizer of a checkpoint or shard directory.
+ *
+ * @param configs config.json and generation_config.json where the directory does not hold them itself, as a shard directory.
+ * @throws {FormatError} where tokenizer.json is missing or a file is damaged.
+ */
+export async function loadTokenizer(
+  directory: string,
+  configs?: Pick<TokenizerFiles, "config" | "generationConfig">,
+): Promise<Tokenizer> {
+  const path = join(directory, "tokenizer.json");
+  const tokenizer = await readJson(path);
+  if (!tokenizer) throw new FormatError(`Cannot load the tokenizer: ${path} is not there`);
+  return await createTokenizer({
+    tokenizer,
+    tokenizerConfig: await readJson(join(directory, "tokenizer_config.json")),
+    config: configs ? configs.config : await readJson(join(directory, "config.json")),
+    generationConfig: configs ? configs.generationConfig : await readJson(join(directory, "generation_config.json")),
+  });
+}

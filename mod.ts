@@ -1,0 +1,54 @@
+/**
+ * Runs language models that are far larger than the machine's memory: weights are quantized once to 4 bits, and each pass over the model
+ * streams from disk what does not fit.
+ *
+ * ```ts
+ * import { AutoModel } from "@airkern/airkern";
+ *
+ * await using model = await AutoModel.fromPretrained("path/to/model", { ram: "8GiB", compression: "q4o" });
+ * const inputs = model.tokenizer(["What is the capital of United States?"]);
+ * const out = await model.generate(inputs.inputIds, { maxNewTokens: 10 });
+ * console.log(model.tokenizer.decode(out.sequences[0]));
+ * for await (const piece of model.stream("In the beginning", { maxNewTokens: 50 })) {
+ *   Deno.stdout.writeSync(new TextEncoder().encode(piece));
+ * }
+ * ```
+ *
+ * Run as the main module, it is the command line: `deno run -A mod.ts --help`.
+ * @module
+ */
+export { AutoModel, type ModelOptions, type ModelProgress, type ShardOptions } from "./lib/auto_model.ts";
+export { type GenerateOptions, type GenerateOutput, Model } from "./lib/generate/model.ts";
+export {
+  Generation,
+  type GenerationRequest,
+  type GenerationResult,
+  type GenerationStatistics,
+  type GenerationStep,
+} from "./lib/generate/generation.ts";
+export type { SamplingOptions } from "./lib/generate/sampler.ts";
+export type { FinishReason } from "./lib/generate/stopping.ts";
+export type { DecodeOptions, EncodeOptions, Tokenizer } from "./lib/tokenizer/tokenizer.ts";
+export type { DetokenizerOptions } from "./lib/tokenizer/detokenizer.ts";
+export { Detokenizer } from "./lib/tokenizer/detokenizer.ts";
+export { quantizeCheckpoint, type QuantizeOptions, type QuantizeProgress } from "./lib/shard/quantizer.ts";
+export type { KindFigures, QuantizeFigures, QuantizeReport } from "./lib/shard/report.ts";
+export { type Damage, type VerifyOptions, type VerifyProgress, type VerifyReport, verifyShards } from "./lib/shard/verify.ts";
+export type { Compression, WeightFormatName } from "./lib/shard/manifest.ts";
+export type { ModelConfig, RopeScaling } from "./lib/models/architecture.ts";
+export type { Plan } from "./lib/memory/plan.ts";
+export type { EngineStatistics, PassTotals } from "./lib/engine/statistics.ts";
+export {
+  AirkernError,
+  BudgetError,
+  CancelledError,
+  FormatError,
+  NativeError,
+  UnsupportedError,
+  UsageError,
+} from "./lib/errors.ts";
+
+if (import.meta.main) {
+  const { main } = await import("./lib/cli/main.ts");
+  await main(Deno.args);
+}

@@ -1,0 +1,88 @@
+/**
+ * The tiny random checkpoints of tests/fixtures/llama, with what transformers computes from them.
+ */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Engine, type EngineOptions, type Sequence } from "../../lib/engine/engine.ts";
+import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/llama/", import.meta.url));
+
+interface TensorJson {
+  dtype: "f32";
+  shape: [rows: number, cols: number];
+  data: string;
+}
+
+export interface ParityCase {
+  promptIds: number[];
+  /** [prompt tokens][vocabulary] */
+  promptLogits: Float32Array[];
+  greedyIds: number[];
+  /** Logits after greedy token 0, 1, ... each a cached step. */
+  decodeLogits: Float32Array[];
+}
+
+function rowsOf({ dtype, shape: [rows, cols], data }: TensorJson): Float32Array[] {
+  assert.equal(dtype, "f32");
+  const values = new Float32Array(Uint8Array.fromBase64(data).buffer);
+  assert.equal(values.length, rows * cols);
+  return Array.from({ length: rows }, (_, row) => values.subarray(row * cols, (row + 1) * cols));
+}
+
+/** Returns what transformers computes for a checkpoint. */
+export function expectedOf(name: string): ParityCase[] {
+  const { cases } = JSON.parse(readFileSync(`${FIXTURES}${name}/expected.json`, "utf8"));
+  return cases.map((entry: Record<string, unknown>) => ({
+    promptIds: entry.prompt_ids,
+    promptLogits: rowsOf(entry.prompt_logits as TensorJson),
+    greedyIds: entry.greedy_ids,
+    decodeLogits: rowsOf(entry.decode_logits as TensorJson),
+  }));
+}
+
+/** A fixture's shard directory, unquantized; removed when disposed of. */
+export async function shardFixture(name: string): Promise<{ path: string } & Disposable> {
+  const path = Deno.makeTempDirSync({ prefix: `airkern-${name}-` });
+  await quantizeCheckpoint({ source: FIXTURES + name, out: path, compression: "none" });
+  return { path, [Symbol.dispose]: () => Deno.removeSync(path, { recursive: true }) };
+}
+
+/** Opens an engine that computes as exactly as it can. */
+export function openExact(path: string, options: EngineOptions = {}): Promise<Engine> {
+  return Engine.open(path, { contextTokens: 128, kvCacheType: "f32", precision: "exact", threads: 2, ...options });
+}
+
+/** Returns the largest error over rows, relative to the largest magnitude of each expected row. */
+export function relativeError(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
+  assert.equal(actual.length, expected.length);
+  let worst = 0;
+  expected.forEach((row, r) => {
+    assert.equal(actual[r].length, row.length);
+    const scale = row.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+    row.forEach((value, i) => {
+      const error = Math.abs(actual[r][i] - value) / scale;
+      // Written so that NaN counts as wrong.
+      if (!(error <= worst)) worst = error;
+    });
+  });
+  return worst;
+}
+
+/** Cuts a pass's logits into rows of their own memory. */
+export function logitRows(engine: Engine, logits: Float32Array | undefined): Float32Array[] {
+  assert.ok(logits);
+  const { vocabSize } = engine.config;
+  return Array.from({ length: logits.length / vocabSize }, (_, row) => logits.slice(row * vocabSize, (row + 1) * vocabSize));
+}
+
+/** Continues a sequence greedily, a token a pass; its last token is not in the cache. */
+export async function greedy(engine: Engine, sequence: Sequence, first: number, count: number): Promise<number[]> {
+  const tokens = [first];
+  while (tokens.length < count) {
+    const [{ argmax }] = await engine.pass([{ sequence, tokens: tokens.slice(-1), logits: "last", output: "argmax" }]);
+    tokens.push(argmax![0]);
+  }
+  return tokens;
+}
