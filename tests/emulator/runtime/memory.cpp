@@ -273,6 +273,14 @@ EMU_EXPORT cudaError_t cudaHostUnregister(void *address) {
   });
 }
 
+EMU_EXPORT cudaError_t cudaHostGetDevicePointer(void **device_address, void *address, unsigned flags) {
+  return device_call([=] {
+    if (flags != 0 || !is_pinned_range(address, 1)) return cudaErrorInvalidValue;
+    *device_address = address;  // one address space
+    return cudaSuccess;
+  });
+}
+
 EMU_EXPORT cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
   return device_call([=] {
     const uint64_t taken = settings.reserved_bytes + device(current_device()).used_bytes;
