@@ -10,7 +10,7 @@
 # processor was asked for it; all others are portable C++17, so that one library serves every x86-64 and other machines.
 
 # One job a processor unless the caller says otherwise.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 

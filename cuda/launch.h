@@ -6,7 +6,7 @@
  *   AIRK_DYNAMIC_SHARED(float, tile);   inside a kernel: float *tile, aligned to 16 bytes
  *
  * So that the same source runs on both: no <<<>>>, no `extern __shared__`, no cooperative groups, no reliance on the lanes
- * of a warp running in lockstep.
+ * of a warp running in lockstep; __align__(16) rather than alignas(16) behind __shared__; no thread_local variable in the library.
  */
 #ifndef AIRK_LAUNCH_H
 #define AIRK_LAUNCH_H

@@ -35,8 +35,9 @@ $(OBJECTS)/emulator/%.o: $(EMU)/runtime/%.cpp $(EMU_HEADERS) $(EMU)/emulator.mk
 	@mkdir -p $(dir $@)
 	$(CXX) $(EMU_FLAGS) $(EMU_INCLUDE) $(EMU_RUNTIME_FLAGS) -c -o $@ $<
 
+# Never unloaded: its worker threads wait for work until the process ends.
 $(BUILD)/libcudart_emu.so: $(EMU_RUNTIME)
-	$(CXX) -shared $(EMU_LINK) $(EMU_LINK_FLAGS) -o $@.partial $^ -ldl
+	$(CXX) -shared $(EMU_LINK) -Wl,-z,nodelete $(EMU_LINK_FLAGS) -o $@.partial $^ -ldl
 	mv $@.partial $@
 
 $(OBJECTS)/cuda/%.o: cuda/%.cu $(EMU_HEADERS) $(EMU)/emulator.mk

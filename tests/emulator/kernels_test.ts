@@ -123,7 +123,7 @@ onEmulator("half and bfloat16 conversions are exact and round to nearest even", 
     backFromBfloat = cuda.download(bfloatBack, new Float32Array(count));
   input.forEach((v, i) => {
     if (Number.isNaN(v)) {
-      assert.ok(Number.isNaN(fromHalf(gotHalf[i])) && Number.isNaN(fromBfloat16(gotBfloat[i])));
+      assert.deepEqual([gotHalf[i], gotBfloat[i]], [0x7fff, 0x7fff], "the NaN that CUDA's conversions give");
       return;
     }
     assert.equal(gotHalf[i], toHalf(v), `half of ${v}`);

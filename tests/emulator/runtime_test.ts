@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cuda, Emulator } from "./library.ts";
+import { builtPath, Cuda, Emulator } from "./library.ts";
 
 const KIB = 1024, MIB = 1024 * KIB;
 
@@ -171,4 +171,20 @@ Deno.test("a wait holds for the record that was the latest when it was enqueued,
   assert.equal(cuda.symbols.cudaStreamSynchronize(second), Cuda.success);
   assert.equal(cuda.counts().pendingOperations, 0);
   assert.deepEqual(cuda.download(y, new Float32Array(4)), Float32Array.of(1, 1, 1, 1));
+});
+
+Deno.test("calls may come from many threads at once", async () => {
+  using cuda = new Emulator("plain", "streams=random,seed=5");
+  const path = builtPath("plain", "libcudart_emu.so");
+  const threaded = Deno.dlopen(path, { cudaStreamSynchronize: { parameters: ["u64"], result: "i32", nonblocking: true } });
+  const runs = Array.from({ length: 24 }, () => {
+    const stream = openStream(cuda);
+    const { status, y } = launchSomething(cuda, stream);
+    return { status, y, synchronized: threaded.symbols.cudaStreamSynchronize(stream) };
+  });
+  for (const { status, y, synchronized } of runs) {
+    assert.deepEqual([status, await synchronized], [Cuda.success, Cuda.success]);
+    assert.deepEqual(cuda.download(y, new Float32Array(4)), Float32Array.of(1, 1, 1, 1));
+  }
+  threaded.close();
 });

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <memory>
 
@@ -28,15 +29,14 @@ namespace {
 constexpr uint64_t kDefaultSharedBytes = 48 << 10;
 std::map<const void *, uint64_t> dynamic_shared_limits;  // by cudaFuncSetAttribute
 
-bool refuse(const KernelLaunch &launch, const char *format, ...) __attribute__((format(printf, 2, 3)));
-bool refuse(const KernelLaunch &launch, const char *format, ...) {
+void refuse(const KernelLaunch &launch, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void refuse(const KernelLaunch &launch, const char *format, ...) {
   char reason[300];
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(reason, sizeof reason, format, arguments);
   va_end(arguments);
   report("%s cannot be launched: %s (launched at %s:%d)", launch.name, reason, launch.at.file, launch.at.line);
-  return true;
 }
 
 cudaError_t check_limits(const KernelLaunch &launch) {

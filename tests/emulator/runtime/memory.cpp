@@ -98,13 +98,12 @@ void check_margins_of(char *address, const Allocation &allocation) {
 #endif
 }
 
-void retire(uintptr_t address, Allocation &allocation) {
+void retire(Allocation &allocation) {
   device(allocation.device).used_bytes -= cost_of(allocation.bytes);
   allocation.live = false;
 #ifdef __SANITIZE_ADDRESS__
   __asan_unpoison_memory_region(allocation.pages, allocation.page_bytes);
 #endif
-  (void)address;
   mmap(allocation.pages, allocation.page_bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
@@ -180,7 +179,7 @@ void check_margins() {
 
 void release_memory() {
   for (auto &entry : allocations)
-    if (entry.second.live) retire(entry.first, entry.second);
+    if (entry.second.live) retire(entry.second);
   allocations.clear();
   for (auto &entry : pinned)
     if (!entry.second.registered) free(reinterpret_cast<void *>(entry.first));
@@ -221,7 +220,7 @@ EMU_EXPORT cudaError_t cudaFree(void *address) {
       report("cudaFree of %s", found == allocations.end() ? "an address that cudaMalloc never returned" : describe_address(address).c_str());
       return cudaErrorInvalidValue;
     }
-    retire(found->first, found->second);
+    retire(found->second);
     return cudaSuccess;
   });
 }
@@ -269,6 +268,14 @@ EMU_EXPORT cudaError_t cudaHostUnregister(void *address) {
     const auto found = pinned.find(number_of(address));
     if (found == pinned.end() || !found->second.registered) return cudaErrorHostMemoryNotRegistered;
     pinned.erase(found);
+    return cudaSuccess;
+  });
+}
+
+EMU_EXPORT cudaError_t cudaHostGetDevicePointer(void **device_address, void *address, unsigned flags) {
+  return device_call([=] {
+    if (flags != 0 || !is_pinned_range(address, 1)) return cudaErrorInvalidValue;
+    *device_address = address;  // one address space
     return cudaSuccess;
   });
 }

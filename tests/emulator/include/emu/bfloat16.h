@@ -1,4 +1,4 @@
-// __nv_bfloat16, computed in float and rounded once to nearest even.
+// __nv_bfloat16, computed in float and rounded once to nearest even. On a GPU its arithmetic takes sm_80; conversions do not.
 #pragma once
 
 #include <cmath>

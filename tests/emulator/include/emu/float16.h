@@ -24,12 +24,12 @@ inline float bits_float(uint32_t bits) {
 }
 
 inline uint16_t float_to_half(float value) {
+  if (!(value == value)) return 0x7fff;  // the NaN that CUDA's conversions give
 #ifdef __F16C__
   return static_cast<uint16_t>(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT));
 #else
   const uint32_t bits = float_bits(value), magnitude = bits & 0x7fffffffu;
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
-  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65520 and more round to infinity
   if (magnitude < 0x33000000u) return sign;                                    // below half of the least subnormal
   int shift = 13;
@@ -57,7 +57,7 @@ inline float half_to_float(uint16_t bits) {
 
 inline uint16_t float_to_bfloat16(float value) {
   const uint32_t bits = float_bits(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;  // the NaN that CUDA's conversion gives
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
 

@@ -35,8 +35,8 @@ template <float (*to_float)(uint16_t)> void multiply_fragments(void **lanes) {
     }
   }
   for (int m = 0; m < 16; m++)
-    for (int n = 0; n < 8; n++)
-      for (int k = 0; k < 16; k++) c[m][n] += a[m][k] * b[k][n];
+    for (int k = 0; k < 16; k++)
+      for (int n = 0; n < 8; n++) c[m][n] += a[m][k] * b[k][n];
   for (int lane = 0; lane < 32; lane++) {
     const MatrixOperands &own = *static_cast<MatrixOperands *>(lanes[lane]);
     const int group = lane / 4, pair = lane % 4 * 2;

@@ -124,6 +124,7 @@ cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void *address);
 cudaError_t cudaHostRegister(void *address, size_t bytes, unsigned flags);
 cudaError_t cudaHostUnregister(void *address);
+cudaError_t cudaHostGetDevicePointer(void **device_address, void *address, unsigned flags);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *address);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
