@@ -2,7 +2,7 @@
 // each of which supplies a struct Simd with
 //   V, width                           vector of float32 and its elements; width divides 16
 //   load, store, set1, fma(a, b, c)    fma may round twice where the machine has none
-//   load_f16, load_bf16, load_i8       width elements as float32
+//   load_f16, load_bf16, load_i8       width elements as float32; from_half: one float16
 //   sum                                of all elements
 //   Index, q4o_index, nf4_index        the 2 x 16 element indices in 16 bytes of code
 //   Table, table, lookup               16 float32 values and 16 of them by index
@@ -261,11 +261,22 @@ constexpr TileKernel tiles_f32() {
   return {MR, NV * Simd::width, 4, nullptr, nullptr, pack_weights_f32, pack_activations_f32<NV>, multiply_f32<MR, NV>, finish_f32};
 }
 
+bool sparse_dots(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sums) {
+  float total[max_dot_tokens] = {};
+  for (uint64_t i = 0; i < count; i++) {
+    if (col[i] >= cols) return false;
+    const float weight = Simd::from_half(value[i]), *tokens = x + uint64_t{col[i]} * max_dot_tokens;
+    for (int t = 0; t < max_dot_tokens; t++) total[t] += weight * tokens[t];
+  }
+  for (int t = 0; t < max_dot_tokens; t++) sums[t] += total[t];
+  return true;
+}
+
 [[maybe_unused]] bool sparse_dot_scalar(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sum) {
   float total = 0;
   for (uint64_t i = 0; i < count; i++) {
     if (col[i] >= cols) return false;
-    total += from_f16(value[i]) * x[col[i]];
+    total += Simd::from_half(value[i]) * x[col[i]];
   }
   *sum += total;
   return true;

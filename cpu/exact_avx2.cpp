@@ -26,6 +26,7 @@ struct Simd {
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
   AIRK_INLINE V load_f16(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))); }
+  AIRK_INLINE float from_half(uint16_t value) { return _cvtsh_ss(value); }
   AIRK_INLINE V load_bf16(const uint8_t *p) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
@@ -66,6 +67,6 @@ struct Simd {
 
 const airk::Kernels *airk::kernels_avx2() {
   static const TileKernel tiles = tiles_f32<6, 2>(), few = tiles_f32<8, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
+  static const Kernels kernels = {decode, dot, sparse_dot_scalar, sparse_dots, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
   return &kernels;
 }

@@ -27,6 +27,7 @@ struct Simd {
   }
   AIRK_INLINE float sum(V v) { return _mm512_reduce_add_ps(v); }
   AIRK_INLINE V load_f16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p))); }
+  AIRK_INLINE float from_half(uint16_t value) { return _cvtsh_ss(value); }
   AIRK_INLINE V load_bf16(const uint8_t *p) {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
@@ -78,6 +79,6 @@ bool sparse_dot_gather(const uint16_t *col, const uint16_t *value, uint64_t coun
 
 const airk::Kernels *airk::kernels_avx512() {
   static const TileKernel tiles = tiles_f32<12, 2>(), few = tiles_f32<24, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_gather, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
+  static const Kernels kernels = {decode, dot, sparse_dot_gather, sparse_dots, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
   return &kernels;
 }

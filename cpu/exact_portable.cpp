@@ -28,6 +28,7 @@ struct Simd {
     std::memcpy(h, p, 8);
     return V{from_f16(h[0]), from_f16(h[1]), from_f16(h[2]), from_f16(h[3])};
   }
+  AIRK_INLINE float from_half(uint16_t value) { return from_f16(value); }
   AIRK_INLINE V load_bf16(const uint8_t *p) {
     uint16_t h[4];
     std::memcpy(h, p, 8);
@@ -72,6 +73,6 @@ struct Simd {
 
 const airk::Kernels *airk::kernels_portable() {
   static const TileKernel tiles = tiles_f32<4, 2>(), few = tiles_f32<4, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_scalar, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
+  static const Kernels kernels = {decode, dot, sparse_dot_scalar, sparse_dots, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
   return &kernels;
 }

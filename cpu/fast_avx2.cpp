@@ -17,10 +17,10 @@ struct PackedRun {
 
 uint64_t runs_of(const Weight &w) { return (w.blocks + run_blocks - 1) / run_blocks; }
 
-uint64_t packed_bytes(const Weight &w) { return runs_of(w) * sizeof(PackedRun); }
+uint64_t packed_bytes(const Weight &w, int tokens) { return runs_of(w) * sizeof(PackedRun) * static_cast<uint64_t>(tokens); }
 
-void pack(const Weight &w, const float *x, void *packed) {
-  PackedRun *runs = static_cast<PackedRun *>(packed);
+void pack(const Weight &w, const float *x, int token, void *packed) {
+  PackedRun *runs = static_cast<PackedRun *>(packed) + runs_of(w) * static_cast<uint64_t>(token);
   for (uint64_t block = 0; block < runs_of(w) * run_blocks; block++) {
     PackedRun &run = runs[block / run_blocks];
     const uint64_t in_run = block % run_blocks;

@@ -64,17 +64,16 @@ struct PackedRun {
   int8_t low[chunks][Chunks::parts][64];
 };
 
-template <class Chunks>
-uint64_t packed_bytes_of(const Weight &w) {
-  return (w.blocks + run_blocks - 1) / run_blocks * sizeof(PackedRun<Chunks>);
-}
+uint64_t runs_of(const Weight &w) { return (w.blocks + run_blocks - 1) / run_blocks; }
 
-uint64_t packed_bytes(const Weight &w) { return w.format == Format::q8 ? packed_bytes_of<Q8Chunks>(w) : packed_bytes_of<Q4oChunks>(w); }
+uint64_t packed_bytes(const Weight &w, int tokens) {
+  const uint64_t run_bytes = w.format == Format::q8 ? sizeof(PackedRun<Q8Chunks>) : sizeof(PackedRun<Q4oChunks>);
+  return runs_of(w) * run_bytes * static_cast<uint64_t>(tokens);
+}
 
 template <class Chunks>
 void pack_runs(const Weight &w, const float *x, PackedRun<Chunks> *runs) {
-  const uint64_t padded_blocks = (w.blocks + run_blocks - 1) / run_blocks * run_blocks;
-  for (uint64_t block = 0; block < padded_blocks; block++) {
+  for (uint64_t block = 0; block < runs_of(w) * run_blocks; block++) {
     PackedRun<Chunks> &run = runs[block / run_blocks];
     const int in_run = static_cast<int>(block % run_blocks), chunk = in_run / PackedRun<Chunks>::chunk_blocks;
     const int in_chunk = in_run % PackedRun<Chunks>::chunk_blocks;
@@ -103,9 +102,10 @@ void pack_runs(const Weight &w, const float *x, PackedRun<Chunks> *runs) {
   }
 }
 
-void pack(const Weight &w, const float *x, void *packed) {
-  if (w.format == Format::q8) return pack_runs(w, x, static_cast<PackedRun<Q8Chunks> *>(packed));
-  pack_runs(w, x, static_cast<PackedRun<Q4oChunks> *>(packed));
+void pack(const Weight &w, const float *x, int token, void *packed) {
+  const uint64_t first = runs_of(w) * static_cast<uint64_t>(token);
+  if (w.format == Format::q8) return pack_runs(w, x, static_cast<PackedRun<Q8Chunks> *>(packed) + first);
+  pack_runs(w, x, static_cast<PackedRun<Q4oChunks> *>(packed) + first);
 }
 
 // R rows times T tokens over the chunks of one run of blocks.
@@ -186,9 +186,8 @@ void dot_rows(const Weight &w, uint64_t row, const PackedRun<Chunks> *const (&x)
 template <class Chunks, int R, int T>
 void dot_run(const Weight &w, uint64_t row_begin, uint64_t row_end, const void *packed, int tokens, float *sums, uint64_t sum_stride) {
   const PackedRun<Chunks> *x[T];
-  const uint64_t runs = (w.blocks + run_blocks - 1) / run_blocks;
   // Counts in between run as the next larger one, repeating the last token; the extra sums are dropped.
-  for (int t = 0; t < T; t++) x[t] = static_cast<const PackedRun<Chunks> *>(packed) + runs * static_cast<uint64_t>(t < tokens ? t : tokens - 1);
+  for (int t = 0; t < T; t++) x[t] = static_cast<const PackedRun<Chunks> *>(packed) + runs_of(w) * static_cast<uint64_t>(t < tokens ? t : tokens - 1);
   uint64_t row = row_begin;
   for (; row + R <= row_end; row += R) dot_rows<Chunks, R, T>(w, row, x, tokens, sums + (row - row_begin), sum_stride);
   for (; row < row_end; row++) dot_rows<Chunks, 1, T>(w, row, x, tokens, sums + (row - row_begin), sum_stride);

@@ -9,8 +9,10 @@ const Kernels *kernels_of(Isa isa) {
   return isa == Isa::avx2 ? kernels_avx2() : kernels_portable();
 }
 
-const FastKernels *fast_kernels_of(Isa isa, Format format) {
+const FastKernels *fast_kernels_of(Isa isa, Format format, uint64_t tokens) {
   if (format != Format::q8 && format != Format::q4o) return nullptr;
+  // One tile product serves eight tokens, at the cost of about two by vectors.
+  if (isa == Isa::amx && tokens > 2) return fast_kernels_amx();
   if (isa >= Isa::avx512) return fast_kernels_avx512();
   return isa == Isa::avx2 ? fast_kernels_avx2() : nullptr;
 }
@@ -20,7 +22,7 @@ const TileKernel *fast_tiles_of(Isa isa, bool few_tokens) { return isa == Isa::a
 #else
 
 const Kernels *kernels_of(Isa) { return kernels_portable(); }
-const FastKernels *fast_kernels_of(Isa, Format) { return nullptr; }
+const FastKernels *fast_kernels_of(Isa, Format, uint64_t) { return nullptr; }
 const TileKernel *fast_tiles_of(Isa, bool) { return nullptr; }
 
 #endif

@@ -45,6 +45,8 @@ struct Kernels {
   void (*dot)(const Weight &weight, uint64_t row_begin, uint64_t row_end, const Activations &x, int tokens, float *sums, uint64_t sum_stride);
   // Adds value[i] * x[col[i]] to *sum. Returns false where a column is out of range.
   bool (*sparse_dot)(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sum);
+  // The same for max_dot_tokens tokens at once, side by side: x [cols][max_dot_tokens], sums [max_dot_tokens].
+  bool (*sparse_dots)(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sums);
   const TileKernel *exact_tiles;      // float32
   const TileKernel *few_exact_tiles;  // float32, half as many tokens a tile
   // Reads memory, a multiple of 512 bytes, as fast as one thread can; returns something that depends on all of it.
@@ -56,11 +58,11 @@ struct Kernels {
 
 // The fast dot products of q8 and q4o: weights stay integers, activations become 16-bit integers with a scale a block of 32.
 struct FastKernels {
-  // Bytes of one token's packed activations.
-  uint64_t (*packed_bytes)(const Weight &weight);
-  // Packs one token's activations, padded with zeros to [blocks * 32].
-  void (*pack)(const Weight &weight, const float *x, void *packed);
-  // As Kernels::dot; packed: the tokens' activations, packed_bytes apart.
+  // Bytes of the packed activations of all tokens.
+  uint64_t (*packed_bytes)(const Weight &weight, int tokens);
+  // Packs one token's activations, padded with zeros to [blocks * 32]; `packed` was cleared before the first.
+  void (*pack)(const Weight &weight, const float *x, int token, void *packed);
+  // As Kernels::dot.
   void (*dot)(const Weight &weight, uint64_t row_begin, uint64_t row_end, const void *packed, int tokens, float *sums, uint64_t sum_stride);
 };
 
@@ -70,12 +72,13 @@ const Kernels *kernels_avx512();
 
 const FastKernels *fast_kernels_avx2();
 const FastKernels *fast_kernels_avx512();
+const FastKernels *fast_kernels_amx();
 const TileKernel *bf16_tiles_amx(bool few_tokens);
 double peak_amx(int64_t repeats);
 
 // Return the best that an instruction set has; nullptr where it has nothing faster than the exact kernels.
 const Kernels *kernels_of(Isa isa);
-const FastKernels *fast_kernels_of(Isa isa, Format format);
+const FastKernels *fast_kernels_of(Isa isa, Format format, uint64_t tokens);
 const TileKernel *fast_tiles_of(Isa isa, bool few_tokens);
 
 }  // namespace airk

@@ -11,22 +11,23 @@ namespace {
 constexpr uint64_t run_rows = 128;  // rows whose sums wait on the stack for their outliers, scale and bias
 
 // Adds what the dense loop left out and writes y. Returns false where the outlier sections are corrupt.
-bool finish_rows(const MatmulArguments &a, const Kernels &kernels, const Activations &x, uint64_t row_begin, uint64_t row_end, const float *sums) {
+// interleaved: the prepared activations as [cols][max_dot_tokens], or nullptr for one token.
+bool finish_rows(const MatmulArguments &a, const Kernels &kernels, const Activations &x, const float *interleaved, uint64_t row_begin,
+                 uint64_t row_end, const float *sums) {
   const Weight &w = a.weight;
   for (uint64_t row = row_begin; row < row_end; row++) {
-    uint64_t begin = 0, end = 0;
-    float scale = 1.0f;
+    float sparse[max_dot_tokens] = {}, scale = 1.0f;
     if (w.format == Format::q4o) {
+      uint64_t begin, end;
       if (!outliers_of_row(w, row, &begin, &end)) return false;
+      const uint16_t *col = w.q4o.outlier_col + begin, *value = w.q4o.outlier + begin;
+      const bool valid = interleaved == nullptr ? kernels.sparse_dot(col, value, end - begin, w.cols, x.row[0], sparse)
+                                                : kernels.sparse_dots(col, value, end - begin, w.cols, interleaved, sparse);
+      if (!valid) return false;
       scale = from_bf16(w.q4o.row_scale[row]);
     }
     for (uint64_t t = 0; t < a.tokens; t++) {
-      float sum = sums[t * run_rows + row - row_begin];
-      if (begin < end) {
-        float sparse = 0.0f;
-        if (!kernels.sparse_dot(w.q4o.outlier_col + begin, w.q4o.outlier + begin, end - begin, w.cols, x.row[t], &sparse)) return false;
-        sum += outlier_unit * sparse;
-      }
+      const float sum = sums[t * run_rows + row - row_begin] + outlier_unit * sparse[t];
       a.y[t * a.y_stride + row] = sum * scale + (a.bias == nullptr ? 0.0f : a.bias[row]);
     }
   }
@@ -39,25 +40,35 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
   const Weight &w = a.weight;
   const Isa isa = isa_of(a.context);
   const Kernels &kernels = *kernels_of(isa);
-  const FastKernels *fast = a.fast ? fast_kernels_of(isa, w.format) : nullptr;
+  const FastKernels *fast = a.fast ? fast_kernels_of(isa, w.format, a.tokens) : nullptr;
   const int tokens = static_cast<int>(a.tokens);
   const uint64_t padded = w.blocks * block_cols;
   const bool prepare = w.format == Format::q4o || padded != w.cols || fast != nullptr;
 
-  // Scratch: prepared activations, the column scale, packed activations.
-  const uint64_t prepared_floats = prepare ? a.tokens * padded : 0, scale_floats = w.format == Format::q4o ? padded : 0;
-  const uint64_t packed_bytes = fast == nullptr ? 0 : fast->packed_bytes(w);
-  uint8_t *memory = static_cast<uint8_t *>(scratch(a.context, (prepared_floats + scale_floats) * sizeof(float) + a.tokens * packed_bytes + 64));
+  // Scratch: prepared activations, the column scale, interleaved activations for outliers of several tokens, packed activations.
+  const bool q4o = w.format == Format::q4o, interleave = q4o && w.outliers > 0 && tokens > 1;
+  const uint64_t prepared_floats = prepare ? a.tokens * padded : 0, scale_floats = q4o ? padded : 0;
+  const uint64_t interleaved_floats = interleave ? padded * max_dot_tokens : 0;
+  const uint64_t floats = prepared_floats + scale_floats + interleaved_floats, packed_bytes = fast == nullptr ? 0 : fast->packed_bytes(w, tokens);
+  float *memory = static_cast<float *>(scratch(a.context, floats * sizeof(float) + packed_bytes + 64));
   if (memory == nullptr) return fail(a.context, AIRK_OUT_OF_MEMORY, "Cannot matmul: no scratch memory");
-  float *prepared = reinterpret_cast<float *>(memory), *column_scale = nullptr;
-  uint8_t *packed = memory + (prepared_floats + scale_floats) * sizeof(float);
-  if (w.format == Format::q4o) decode_column_scale(w, column_scale = prepared + prepared_floats);
+  float *prepared = memory, *column_scale = q4o ? memory + prepared_floats : nullptr;
+  float *interleaved = interleave ? memory + prepared_floats + scale_floats : nullptr;
+  float *packed = memory + floats;
+  if (q4o) decode_column_scale(w, column_scale);
+  if (interleave) std::memset(interleaved, 0, interleaved_floats * sizeof(float));
+  std::memset(packed, 0, packed_bytes);
 
   Activations x = {};
-  for (uint64_t t = 0; t < a.tokens; t++) {
-    x.row[t] = prepare ? prepared + t * padded : a.x + t * a.x_stride;
-    if (prepare) prepare_activations(w, column_scale, a.x + t * a.x_stride, prepared + t * padded);
-    if (fast != nullptr) fast->pack(w, prepared + t * padded, packed + t * packed_bytes);
+  for (uint64_t t = 0; t < a.tokens; t++) x.row[t] = prepare ? prepared + t * padded : a.x + t * a.x_stride;
+  if (prepare) {
+    parallel_for(a.context, tokens, 1, [&](int64_t begin, int64_t end, int) {
+      for (uint64_t t = static_cast<uint64_t>(begin); t < static_cast<uint64_t>(end); t++) {
+        prepare_activations(w, column_scale, a.x + t * a.x_stride, prepared + t * padded);
+        if (fast != nullptr) fast->pack(w, prepared + t * padded, static_cast<int>(t), packed);
+        for (uint64_t c = 0; interleave && c < padded; c++) interleaved[c * max_dot_tokens + t] = prepared[t * padded + c];
+      }
+    });
   }
 
   // Runs small enough that the threads end together, and large enough that a run's start costs nothing.
@@ -73,7 +84,7 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
       } else {
         kernels.dot(w, row, row_end, x, tokens, sums, run_rows);
       }
-      if (!finish_rows(a, kernels, x, row, row_end, sums)) corrupt = true;
+      if (!finish_rows(a, kernels, x, interleaved, row, row_end, sums)) corrupt = true;
     }
   });
   return corrupt ? fail_outliers(a.context, "matmul") : AIRK_OK;
