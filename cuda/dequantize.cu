@@ -46,13 +46,18 @@ __global__ void __launch_bounds__(kThreads) dequantize_rows(const Weight w, cons
     if (F != Format::q4o) continue;
     uint64_t begin, end;
     device_outliers(w, row, error, ids ? kEmbedding : kDequantize, &begin, &end);
-    __syncthreads();
+    // Ascending columns are all different: no two threads write one element. Also waits for the elements written above.
+    int wrong = 0;
+    for (uint64_t i = begin + threadIdx.x; i < end; i += kThreads) {
+      const unsigned col = w.q4o.outlier_col[i];
+      wrong |= col >= w.cols || (i > begin && col <= w.q4o.outlier_col[i - 1]);
+    }
+    if (__syncthreads_or(wrong)) {
+      if (threadIdx.x == 0) report(error, Complaint::outliers, static_cast<long long>(row), ids ? kEmbedding : kDequantize, 0);
+      continue;
+    }
     for (uint64_t i = begin + threadIdx.x; i < end; i += kThreads) {
       const uint64_t col = w.q4o.outlier_col[i];
-      if (col >= w.cols) {
-        report(error, Complaint::outliers, static_cast<long long>(row), ids ? kEmbedding : kDequantize, 0);
-        continue;
-      }
       const uint64_t block = col / 32;
       const int in_block = static_cast<int>(col % 32);
       const unsigned byte = w.q4o.code[(row * w.blocks + block) * 16 + in_block % 16];

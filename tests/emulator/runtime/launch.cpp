@@ -115,6 +115,7 @@ EMU_EXPORT void warp_collective(void *mine, void (*resolve)(void **), Location a
   runner->warp_op(WarpOp::collective, ~0u, reinterpret_cast<uintptr_t>(mine), 0, resolve, at);
 }
 EMU_EXPORT int lane() { return static_cast<int>(runner->current->lane()); }
+EMU_EXPORT void thread_fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 EMU_EXPORT void *dynamic_shared() { return runner->shared; }
 EMU_EXPORT void fail(int error, const char *format, ...) {
   char message[512];

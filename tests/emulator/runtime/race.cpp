@@ -159,6 +159,10 @@ EMU_HOOK void __tsan_atomic_thread_fence(int) {}
     check_access(const_cast<T *>(p), sizeof(T), true, true, EMU_CODE);                                                     \
     __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                                                                          \
   }                                                                                                                        \
+  EMU_HOOK T __tsan_atomic##bits##_exchange(volatile T *p, T value, int) {                                                 \
+    check_access(const_cast<T *>(p), sizeof(T), true, true, EMU_CODE);                                                     \
+    return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);                                                                \
+  }                                                                                                                        \
   EMU_HOOK int __tsan_atomic##bits##_compare_exchange_strong(volatile T *p, T *expected, T value, int, int) {              \
     check_access(const_cast<T *>(p), sizeof(T), true, true, EMU_CODE);                                                     \
     return __atomic_compare_exchange_n(p, expected, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                     \

@@ -58,6 +58,8 @@ EMU_API uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, int source_la
 // All 32 lanes bring a pointer; the last to come runs `resolve` once over the 32 pointers.
 EMU_API void warp_collective(void *mine, void (*resolve)(void **all), Location at);
 EMU_API int lane();
+// In the library, since the race checker's instrumentation does not know fences.
+EMU_API void thread_fence();
 EMU_API void *dynamic_shared();
 // Ends the launch with a sticky error and a report that names kernel, block and thread.
 [[noreturn]] EMU_API void fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -127,7 +129,7 @@ inline unsigned __reduce_and_sync(unsigned mask, unsigned value, EMU_HERE) { ret
 inline unsigned __reduce_or_sync(unsigned mask, unsigned value, EMU_HERE) { return emu::reduce(emu::WarpOp::bit_or, mask, value, EMU_AT); }
 inline unsigned __reduce_xor_sync(unsigned mask, unsigned value, EMU_HERE) { return emu::reduce(emu::WarpOp::bit_xor, mask, value, EMU_AT); }
 
-inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence_block() { emu::thread_fence(); }
+inline void __threadfence() { emu::thread_fence(); }
+inline void __threadfence_system() { emu::thread_fence(); }
 [[noreturn]] inline void __trap() { emu::fail(719, "__trap()"); }
