@@ -138,8 +138,9 @@ inline airk_status check_top_k(airk_stream *stream, airk_ptr value, airk_ptr ind
 
 // The arguments of a product but for its weight, which view_weight checks.
 inline airk_status check_matmul(airk_context *context, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens,
-                                uint64_t rows, uint64_t cols, airk_ptr bias, int32_t precision) {
+                                uint64_t rows, uint64_t cols, airk_ptr bias, int32_t continues, int32_t precision) {
   if (precision != 0 && precision != 1) return fail(context, AIRK_INVALID, "Cannot matmul: precision %d, required 0 or 1", precision);
+  if (continues != 0 && continues != 1) return fail(context, AIRK_INVALID, "Cannot matmul: continues %d, required 0 or 1", continues);
   if (tokens == 0) return AIRK_OK;
   if (tokens > 1 && (x_stride < cols || y_stride < rows)) {
     return fail(context, AIRK_INVALID, "Cannot matmul: strides %llu and %llu of x and y, required %llu and %llu",

@@ -81,6 +81,8 @@ struct airk_context {
   std::mutex operation;
   void *scratch = nullptr;
   std::size_t scratch_bytes = 0;
+  bool scratch_labelled = false;
+  airk::ScratchLabel scratch_label = {};
 
   std::atomic<bool> cancel{false};
 

@@ -63,6 +63,7 @@ void parallel_for(airk_context *context, int64_t items, int64_t grain, const Ran
 }
 
 void *scratch(airk_context *context, std::size_t bytes) {
+  context->scratch_labelled = false;
   if (bytes <= context->scratch_bytes && context->scratch) return context->scratch;
   std::free(context->scratch);
   context->scratch = nullptr;
@@ -73,6 +74,16 @@ void *scratch(airk_context *context, std::size_t bytes) {
   context->scratch = memory;
   context->scratch_bytes = rounded;
   return memory;
+}
+
+void keep_scratch(airk_context *context, const ScratchLabel &label) {
+  context->scratch_label = label;
+  context->scratch_labelled = true;
+}
+
+void *kept_scratch(airk_context *context, const ScratchLabel &label, std::size_t bytes) {
+  const bool kept = context->scratch_labelled && context->scratch_label == label && context->scratch_bytes >= bytes;
+  return kept ? context->scratch : nullptr;
 }
 
 airk_status fail(airk_context *context, airk_status status, const char *format, ...) {

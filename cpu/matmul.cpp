@@ -1,7 +1,7 @@
 // airk_matmul: validation, and the choice between dot products and panels.
 #include "matmul.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "arguments.h"
 
@@ -13,13 +13,10 @@ void decode_column_scale(const Weight &weight, float *values) {
   for (uint64_t c = 0; c < weight.cols; c++) values[c] = table[weight.q4o.column_scale[c]];
 }
 
-void prepare_activations(const Weight &weight, const float *column_scale, const float *x, float *prepared) {
-  if (column_scale == nullptr) {
-    std::memcpy(prepared, x, weight.cols * sizeof(float));
-  } else {
-    for (uint64_t c = 0; c < weight.cols; c++) prepared[c] = x[c] * column_scale[c];
-  }
-  for (uint64_t c = weight.cols; c < weight.blocks * block_cols; c++) prepared[c] = 0.0f;
+void prepare_activations(const Weight &weight, const float *column_scale, const float *x, uint64_t begin, uint64_t end, float *prepared) {
+  const uint64_t filled = std::min(end, weight.cols);
+  for (uint64_t c = begin; c < filled; c++) prepared[c - begin] = column_scale == nullptr ? x[c] : x[c] * column_scale[c];
+  for (uint64_t c = std::max(begin, filled); c < end; c++) prepared[c - begin] = 0.0f;
 }
 
 }  // namespace airk
@@ -28,13 +25,13 @@ using namespace airk;
 
 airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format,
                         airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias,
-                        int32_t precision) {
+                        int32_t continues, int32_t precision) {
   if (stream == nullptr) return AIRK_INVALID;
   airk_context *context = context_of(stream);
   MatmulArguments arguments;
   const airk_status status = view_weight(context, "matmul", format, weight, weight_bytes, rows, cols, outliers, &arguments.weight);
   if (status != AIRK_OK) return status;
-  const airk_status invalid = check_matmul(context, y, y_stride, x, x_stride, tokens, rows, cols, bias, precision);
+  const airk_status invalid = check_matmul(context, y, y_stride, x, x_stride, tokens, rows, cols, bias, continues, precision);
   if (invalid != AIRK_OK || tokens == 0) return invalid;
   arguments.context = context;
   arguments.x = at<const float>(x);
@@ -43,6 +40,7 @@ airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk
   arguments.x_stride = x_stride;
   arguments.y_stride = y_stride;
   arguments.tokens = tokens;
+  arguments.continues = continues == 1;
   arguments.fast = precision == 1;
   return enqueue(stream, [arguments]() -> airk_status {
     return arguments.tokens <= max_dot_tokens ? multiply_by_rows(arguments) : multiply_by_panels(arguments);

@@ -12,11 +12,12 @@ struct MatmulArguments {
   float *y;           // [tokens][y_stride]
   const float *bias;  // [rows] or nullptr
   uint64_t x_stride, y_stride, tokens;
+  bool continues;  // the operation before prepared the same x for the same matrix
   bool fast;
 };
 
-// Writes a row of activations [blocks * 32]: times the column scale where the format has one, zero beyond cols.
-void prepare_activations(const Weight &weight, const float *column_scale, const float *x, float *prepared);
+// Writes columns [begin, end) of a row of activations, end <= blocks * 32: times the column scale where the format has one, zero beyond cols.
+void prepare_activations(const Weight &weight, const float *column_scale, const float *x, uint64_t begin, uint64_t end, float *prepared);
 
 // Writes the values of q4o's column scale [cols].
 void decode_column_scale(const Weight &weight, float *values);

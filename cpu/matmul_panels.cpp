@@ -26,27 +26,34 @@ class Pass {
     // Twice as many groups as threads at least, so that they end together.
     group_rows_ = std::min(most, round_up((w_.rows + 2 * threads - 1) / (2 * threads), row_tile));
     activation_bytes_ = round_up(padded_tokens_ * padded_cols_ * static_cast<uint64_t>(tiles.element_bytes), 64);
-    prepared_bytes_ = round_up(padded_tokens_ * padded_cols_ * sizeof(float), 64);
     scale_bytes_ = w_.format == Format::q4o ? round_up(w_.cols * sizeof(float), 64) : 0;
     panel_bytes_ = group_rows_ * panel_row_bytes;
     sum_bytes_ = round_up(group_rows_ * padded_tokens_ * sizeof(float), 64);
-    thread_bytes_ = panel_bytes_ + sum_bytes_ + panel_cols * sizeof(float) + round_up(group_rows_ * (sizeof(float) + 2 * sizeof(uint64_t)), 64);
+    // A thread first packs tiles of tokens, then multiplies groups of rows, in the same memory.
+    thread_bytes_ = std::max(panel_bytes_ + sum_bytes_ + panel_cols * sizeof(float) + round_up(group_rows_ * (sizeof(float) + 2 * sizeof(uint64_t)), 64),
+                             static_cast<uint64_t>(tiles.token_tile * panel_cols) * sizeof(float));
   }
 
   airk_status run() {
     const uint64_t threads = static_cast<uint64_t>(thread_count(a_.context));
-    uint8_t *memory = static_cast<uint8_t *>(scratch(a_.context, activation_bytes_ + prepared_bytes_ + scale_bytes_ + threads * thread_bytes_));
-    if (memory == nullptr) return fail(a_.context, AIRK_OUT_OF_MEMORY, "Cannot matmul: no scratch memory for %llu tokens",
-                                       static_cast<unsigned long long>(tokens_));
-    activations_ = memory;
-    prepared_ = reinterpret_cast<float *>(memory + activation_bytes_);
-    float *column_scale = scale_bytes_ == 0 ? nullptr : reinterpret_cast<float *>(memory + activation_bytes_ + prepared_bytes_);
-    threads_memory_ = memory + activation_bytes_ + prepared_bytes_ + scale_bytes_;
-    if (column_scale != nullptr) decode_column_scale(w_, column_scale);
-    const int64_t token_tiles = static_cast<int64_t>(padded_tokens_) / tiles_.token_tile;
-    parallel_for(a_.context, token_tiles, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t tile = begin; tile < end; tile++) pack_token_tile(static_cast<uint64_t>(tile), column_scale);
-    });
+    const std::size_t bytes = activation_bytes_ + scale_bytes_ + threads * thread_bytes_;
+    const ScratchLabel label = {reinterpret_cast<uintptr_t>(a_.x), a_.x_stride, tokens_, w_.cols, static_cast<uint64_t>(w_.format),
+                                reinterpret_cast<uintptr_t>(&tiles_), first_token_, 1};
+    void *kept = a_.continues ? kept_scratch(a_.context, label, bytes) : nullptr;
+    activations_ = static_cast<uint8_t *>(kept != nullptr ? kept : scratch(a_.context, bytes));
+    if (activations_ == nullptr) return fail(a_.context, AIRK_OUT_OF_MEMORY, "Cannot matmul: no scratch memory for %llu tokens",
+                                             static_cast<unsigned long long>(tokens_));
+    float *column_scale = scale_bytes_ == 0 ? nullptr : reinterpret_cast<float *>(activations_ + activation_bytes_);
+    threads_memory_ = activations_ + activation_bytes_ + scale_bytes_;
+    if (kept == nullptr) {
+      if (column_scale != nullptr) decode_column_scale(w_, column_scale);
+      const int64_t token_tiles = static_cast<int64_t>(padded_tokens_) / tiles_.token_tile;
+      parallel_for(a_.context, token_tiles, 1, [&](int64_t begin, int64_t end, int thread) {
+        float *prepared = reinterpret_cast<float *>(threads_memory_ + static_cast<uint64_t>(thread) * thread_bytes_);
+        for (int64_t tile = begin; tile < end; tile++) pack_token_tile(static_cast<uint64_t>(tile), column_scale, prepared);
+      });
+      keep_scratch(a_.context, label);
+    }
     const int64_t groups = static_cast<int64_t>((w_.rows + group_rows_ - 1) / group_rows_);
     parallel_for(a_.context, groups, 1, [&](int64_t begin, int64_t end, int thread) {
       if (tiles_.begin != nullptr) tiles_.begin();
@@ -65,19 +72,20 @@ class Pass {
     return activations_ + (col * padded_tokens_ + tile * tile_tokens * cols) * static_cast<uint64_t>(tiles_.element_bytes);
   }
 
-  void pack_token_tile(uint64_t tile, const float *column_scale) {
-    const float *rows[64];
+  // prepared: [token_tile][panel_cols], a thread's own.
+  void pack_token_tile(uint64_t tile, const float *column_scale, float *prepared) {
+    const float *rows[64] = {};
     const uint64_t tile_tokens = static_cast<uint64_t>(tiles_.token_tile);
-    for (uint64_t t = 0; t < tile_tokens; t++) {
-      const uint64_t token = tile * tile_tokens + t;
-      float *row = prepared_ + token * padded_cols_;
-      if (token < tokens_) prepare_activations(w_, column_scale, a_.x + (first_token_ + token) * a_.x_stride, row);
-      rows[t] = token < tokens_ ? row : nullptr;
-    }
     for (uint64_t col = 0; col < padded_cols_; col += panel_cols) {
-      tiles_.pack_activations(rows, static_cast<int64_t>(std::min<uint64_t>(panel_cols, padded_cols_ - col)), packed(col, tile));
-      for (uint64_t t = 0; t < tile_tokens; t++)
-        if (rows[t] != nullptr) rows[t] += panel_cols;
+      const uint64_t cols = std::min<uint64_t>(panel_cols, padded_cols_ - col);
+      for (uint64_t t = 0; t < tile_tokens; t++) {
+        const uint64_t token = tile * tile_tokens + t;
+        if (token >= tokens_) break;
+        float *row = prepared + t * panel_cols;
+        prepare_activations(w_, column_scale, a_.x + (first_token_ + token) * a_.x_stride, col, col + cols, row);
+        rows[t] = row;
+      }
+      tiles_.pack_activations(rows, static_cast<int64_t>(cols), packed(col, tile));
     }
   }
 
@@ -132,9 +140,8 @@ class Pass {
   const TileKernel &tiles_;
   const uint64_t first_token_, tokens_;
   uint64_t padded_cols_, padded_tokens_, group_rows_;
-  uint64_t activation_bytes_, prepared_bytes_, scale_bytes_, panel_bytes_, sum_bytes_, thread_bytes_;
+  uint64_t activation_bytes_, scale_bytes_, panel_bytes_, sum_bytes_, thread_bytes_;
   uint8_t *activations_ = nullptr, *threads_memory_ = nullptr;
-  float *prepared_ = nullptr;
   std::atomic<bool> corrupt_{false};
 };
 

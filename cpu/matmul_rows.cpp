@@ -50,25 +50,32 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
   const uint64_t prepared_floats = prepare ? a.tokens * padded : 0, scale_floats = q4o ? padded : 0;
   const uint64_t interleaved_floats = interleave ? padded * max_dot_tokens : 0;
   const uint64_t floats = prepared_floats + scale_floats + interleaved_floats, packed_bytes = fast == nullptr ? 0 : fast->packed_bytes(w, tokens);
-  float *memory = static_cast<float *>(scratch(a.context, floats * sizeof(float) + packed_bytes + 64));
+  const std::size_t bytes = floats * sizeof(float) + packed_bytes + 64;
+  const ScratchLabel label = {reinterpret_cast<uintptr_t>(a.x), a.x_stride, a.tokens, w.cols, static_cast<uint64_t>(w.format),
+                              reinterpret_cast<uintptr_t>(fast), interleave, 0};
+  void *kept = a.continues ? kept_scratch(a.context, label, bytes) : nullptr;
+  float *memory = static_cast<float *>(kept != nullptr ? kept : scratch(a.context, bytes));
   if (memory == nullptr) return fail(a.context, AIRK_OUT_OF_MEMORY, "Cannot matmul: no scratch memory");
   float *prepared = memory, *column_scale = q4o ? memory + prepared_floats : nullptr;
   float *interleaved = interleave ? memory + prepared_floats + scale_floats : nullptr;
   float *packed = memory + floats;
-  if (q4o) decode_column_scale(w, column_scale);
-  if (interleave) std::memset(interleaved, 0, interleaved_floats * sizeof(float));
-  std::memset(packed, 0, packed_bytes);
+  if (kept == nullptr) {
+    if (q4o) decode_column_scale(w, column_scale);
+    if (interleave) std::memset(interleaved, 0, interleaved_floats * sizeof(float));
+    std::memset(packed, 0, packed_bytes);
+  }
 
   Activations x = {};
   for (uint64_t t = 0; t < a.tokens; t++) x.row[t] = prepare ? prepared + t * padded : a.x + t * a.x_stride;
-  if (prepare) {
+  if (prepare && kept == nullptr) {
     parallel_for(a.context, tokens, 1, [&](int64_t begin, int64_t end, int) {
       for (uint64_t t = static_cast<uint64_t>(begin); t < static_cast<uint64_t>(end); t++) {
-        prepare_activations(w, column_scale, a.x + t * a.x_stride, prepared + t * padded);
+        prepare_activations(w, column_scale, a.x + t * a.x_stride, 0, padded, prepared + t * padded);
         if (fast != nullptr) fast->pack(w, prepared + t * padded, static_cast<int>(t), packed);
         for (uint64_t c = 0; interleave && c < padded; c++) interleaved[c * max_dot_tokens + t] = prepared[t * padded + c];
       }
     });
+    keep_scratch(a.context, label);
   }
 
   // Runs small enough that the threads end together, and large enough that a run's start costs nothing.

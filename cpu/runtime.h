@@ -2,6 +2,7 @@
 // over one thread pool of the context. Operations are written against this file alone.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,6 +30,12 @@ int thread_count(const airk_context *context);
 // Scratch memory of the context that only grows, 64-aligned, for the operation that runs now (one operation runs at a time in a
 // context; quantizers have their own memory). Its contents are lost between calls. nullptr where it cannot be had.
 void *scratch(airk_context *context, std::size_t bytes);
+
+// Says what the scratch memory holds now, so that the next operation may go on with it. kept_scratch returns the memory where it
+// has at least `bytes`, was labelled so, and nobody called scratch since; else nullptr.
+using ScratchLabel = std::array<uint64_t, 8>;
+void keep_scratch(airk_context *context, const ScratchLabel &label);
+void *kept_scratch(airk_context *context, const ScratchLabel &label, std::size_t bytes);
 
 airk_context *context_of(airk_stream *stream);
 

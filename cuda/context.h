@@ -33,6 +33,10 @@ void make_sticky(airk_context *context, airk_status status);
 // it before those of the next operation start. Its contents are lost between operations.
 airk_status scratch_of(airk_stream *stream, const char *op, uint64_t bytes, void **memory);
 
+// The memory where it still holds what an operation labelled so, and nobody called scratch_of since; else nullptr.
+void *kept_scratch(airk_stream *stream, const ScratchLabel &label);
+void keep_scratch(airk_stream *stream, const ScratchLabel &label);
+
 // False where the operation is to be skipped: the context has failed or is cancelled.
 bool may_enqueue(airk_stream *stream);
 
@@ -81,6 +85,9 @@ struct airk_stream {
   std::mutex scratch_mutex;
   void *scratch = nullptr;
   uint64_t scratch_bytes = 0;
+  // What the latest operation left in it, where that can be used again: kept_scratch.
+  bool scratch_labelled = false;
+  airk::ScratchLabel scratch_label = {};
   // Whether the cancel flag made it skip work since the last record and the last synchronize.
   std::atomic<bool> skipped_since_record{false};
   std::atomic<bool> skipped_since_synchronize{false};

@@ -12,15 +12,18 @@ template <class Cached>
 __global__ void __launch_bounds__(kElementThreads)
     kv_append(Cached *k_cache, Cached *v_cache, const float *k, const float *v, const int *slots, uint64_t elements, uint64_t kv_heads,
               uint64_t head_dim, uint64_t page_tokens, DeviceError *error) {
-  const uint64_t row = kv_heads * head_dim;
+  const uint64_t row = kv_heads * head_dim, tokens = elements / row;
+  // Every block looks at all slots, so that a wrong one leaves the cache as it was.
+  int wrong = 0;
+  for (uint64_t token = threadIdx.x; token < tokens; token += kElementThreads) {
+    if (slots[token] >= 0) continue;
+    report(error, Complaint::slot, static_cast<long long>(token), slots[token], 0);
+    wrong = 1;
+  }
+  if (__syncthreads_or(wrong)) return;
   for (uint64_t i = first_element(); i < elements; i += element_step()) {
     const uint64_t token = i / row, head = i % row / head_dim, element = i % head_dim;
-    const int slot = slots[token];
-    if (slot < 0) {
-      report(error, Complaint::slot, static_cast<long long>(token), slot, 0);
-      continue;
-    }
-    const uint64_t page = static_cast<uint64_t>(slot) / page_tokens, offset = static_cast<uint64_t>(slot) % page_tokens;
+    const uint64_t slot = static_cast<uint64_t>(slots[token]), page = slot / page_tokens, offset = slot % page_tokens;
     const uint64_t to = ((page * kv_heads + head) * page_tokens + offset) * head_dim + element;
     store(k_cache + to, k[i]);
     store(v_cache + to, v[i]);

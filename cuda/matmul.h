@@ -23,8 +23,9 @@ struct MatmulCall {
 cudaError_t matmul_rows(const MatmulCall &call, cudaStream_t stream);
 // More tokens: tiles in float32.
 cudaError_t matmul_tiles(const MatmulCall &call, cudaStream_t stream);
-// More tokens: tiles of bfloat16 on tensor cores, summed in float32. From sm_80 on. packed: tensor_scratch_bytes.
-cudaError_t matmul_tensor(const MatmulCall &call, void *packed, cudaStream_t stream);
+// More tokens: tiles of bfloat16 on tensor cores, summed in float32. From sm_80 on. packed: tensor_scratch_bytes, filled by pack_activations.
+cudaError_t pack_activations(const MatmulCall &call, void *packed, cudaStream_t stream);
+cudaError_t matmul_tensor(const MatmulCall &call, const void *packed, cudaStream_t stream);
 uint64_t tensor_scratch_bytes(const MatmulCall &call);
 
 }  // namespace airk

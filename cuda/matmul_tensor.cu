@@ -18,7 +18,7 @@ __device__ __forceinline__ unsigned pack(float low, float high) {
 }
 
 // packed [padded tokens][blocks * 32] bfloat16 = x times the column scale, zero beyond cols and tokens.
-__global__ void __launch_bounds__(kThreads) pack_activations(const MatmulCall call, unsigned *packed) {
+__global__ void __launch_bounds__(kThreads) pack_rows(const MatmulCall call, unsigned *packed) {
   const Weight &w = call.weight;
   const int token = static_cast<int>(blockIdx.y);
   const uint64_t pair = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x, pairs = w.blocks * 16;
@@ -147,12 +147,14 @@ int padded_tokens(const MatmulCall &call) {
 
 uint64_t tensor_scratch_bytes(const MatmulCall &call) { return static_cast<uint64_t>(padded_tokens(call)) * call.weight.blocks * 64; }
 
-cudaError_t matmul_tensor(const MatmulCall &call, void *packed, cudaStream_t stream) {
-  const unsigned tokens = static_cast<unsigned>(padded_tokens(call));
+cudaError_t pack_activations(const MatmulCall &call, void *packed, cudaStream_t stream) {
   const unsigned pair_blocks = static_cast<unsigned>((call.weight.blocks * 16 + kThreads - 1) / kThreads);
+  return launch(dim3(pair_blocks, static_cast<unsigned>(padded_tokens(call))), kThreads, 0, stream)(pack_rows, call, static_cast<unsigned *>(packed));
+}
+
+cudaError_t matmul_tensor(const MatmulCall &call, const void *packed, cudaStream_t stream) {
+  const unsigned tokens = static_cast<unsigned>(padded_tokens(call));
   const unsigned row_blocks = static_cast<unsigned>((call.weight.rows + kRows - 1) / kRows);
-  const cudaError_t error = launch(dim3(pair_blocks, tokens), kThreads, 0, stream)(pack_activations, call, static_cast<unsigned *>(packed));
-  if (error != cudaSuccess) return error;
   const auto *x = static_cast<const __nv_bfloat16 *>(packed);
   return for_format(call.weight.format, [&](auto format) {
     constexpr Format F = decltype(format)::value;

@@ -17,6 +17,7 @@ airk_status scratch_of(airk_stream *stream, const char *op, uint64_t bytes, void
   const airk_status status = use_device(context);
   if (status != AIRK_OK) return status;
   std::lock_guard<std::mutex> lock(stream->scratch_mutex);
+  stream->scratch_labelled = false;
   *memory = stream->scratch;
   if (bytes <= stream->scratch_bytes) return AIRK_OK;
   // Work on the way may still use the old memory; cudaFree waits for it.
@@ -37,6 +38,17 @@ airk_status scratch_of(airk_stream *stream, const char *op, uint64_t bytes, void
   static_cast<void>(cudaMemGetInfo(&free_bytes, &total_bytes));
   return fail(context, AIRK_OUT_OF_MEMORY, "Cannot run %s: %llu bytes of device memory needed for what lies between its kernels, %llu are free",
               op, static_cast<unsigned long long>(wanted), static_cast<unsigned long long>(free_bytes));
+}
+
+void *kept_scratch(airk_stream *stream, const ScratchLabel &label) {
+  std::lock_guard<std::mutex> lock(stream->scratch_mutex);
+  return stream->scratch_labelled && stream->scratch_label == label ? stream->scratch : nullptr;
+}
+
+void keep_scratch(airk_stream *stream, const ScratchLabel &label) {
+  std::lock_guard<std::mutex> lock(stream->scratch_mutex);
+  stream->scratch_label = label;
+  stream->scratch_labelled = true;
 }
 
 namespace {

@@ -16,4 +16,5 @@ function airkern(...args: string[]): void {
 }
 
 airkern("quantize", "models/kjv-5m", "--out", "build/demo");
-airkern("run", "build/demo", prompt, "--ram", "256MiB", "--max-tokens", "120", "--temperature", "0.6", "--seed", "1", "--stats");
+const sampling = ["--temperature", "0.6", "--top-p", "0.9", "--repetition-penalty", "1.15", "--seed", "1"];
+airkern("run", "build/demo", prompt, "--ram", "256MiB", "--max-tokens", "100", ...sampling, "--stats");

@@ -10,8 +10,8 @@ import { measureDiskReadBytesPerSecond } from "../stream/disk.ts";
 /** Bytes read to measure the disk: enough to outlast a device's bursts, little enough not to be waited for. */
 const DISK_BYTES = 512 * 1024 * 1024;
 
-/** Bytes of memory read to measure it: far more than any cache holds. */
-const MEMORY_BYTES = 256 * 1024 * 1024;
+/** Bytes of memory read to measure it: more than the last-level cache of a large server, which may be hundreds of megabytes. */
+const MEMORY_BYTES = 1024 * 1024 * 1024;
 const MEMORY_REPEATS = 5;
 
 /** Returns bytes a second of bare direct reads of a model's own files. */

@@ -69,7 +69,7 @@ export class WeightTape {
       const address = this.#prefetcher.acquire(this.#position);
       next.weight.address = typeof address === "bigint" ? address : await address;
       const offset = BigInt(row * 4);
-      ops.matmul(y + offset, rows, x, cols, tokens, next.weight, bias === 0n ? 0n : bias + offset, precision);
+      ops.matmul(y + offset, rows, x, cols, tokens, next.weight, bias === 0n ? 0n : bias + offset, row > 0, precision);
       this.#prefetcher.release(this.#position++);
       row += next.rows;
     }

@@ -86,11 +86,13 @@ export function workspaceBytes(
   const host = hostArrayBytes(config, shape);
   // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
   const hostBytesPerToken = 8 + config.headDim * 4 + shape.passTokens + shape.embeddingRowBytes;
+  // A product of many tokens keeps its input packed in scratch memory of the library, in float32 at most (cpu/matmul_panels.cpp).
+  const widestInput = Math.max(residual, config.numHeads * config.headDim, config.intermediateSize);
   const vectorBytes = [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0);
   // Each array is aligned: at most the host arrays, 6 activations and the two sections of an embedding.
   const slack = (Object.keys(host).length + 6 + 2) * ALIGNMENT;
   return {
-    bytesPerToken: floats * 4 + hostBytesPerToken,
+    bytesPerToken: (floats + widestInput) * 4 + hostBytesPerToken,
     bytesPerLogitRow: config.vocabSize * 4 + 8,
     fixedBytes: vectorBytes + host.sequences + host.pageTable + slack,
   };

@@ -74,7 +74,10 @@ export class Ops {
     );
   }
 
-  /** y: [tokens, rows] (row stride yStride) = x: [tokens, cols] (row stride xStride) times the weight transposed, plus bias: [rows] unless 0n. */
+  /**
+   * y: [tokens, rows] (row stride yStride) = x: [tokens, cols] (row stride xStride) times the weight transposed, plus bias: [rows] unless 0n.
+   * `continues` says that the operation before was a product of the same x with an earlier extent of the same matrix.
+   */
   matmul(
     y: bigint,
     yStride: number,
@@ -83,6 +86,7 @@ export class Ops {
     tokens: number,
     weight: WeightExtent,
     bias: bigint,
+    continues: boolean,
     precision: Precision,
   ): void {
     const { format, address, bytes, rows, cols, outliers } = weight;
@@ -101,6 +105,7 @@ export class Ops {
         cols,
         outliers,
         bias,
+        continues ? 1 : 0,
         precision === "fast" ? 1 : 0,
       ),
       "matmul",

@@ -119,7 +119,7 @@ async function benchGemv(context: Context, format: string, rows: Row[]): Promise
               cols,
               outliers,
             );
-            ops.matmul(y.address, matrixRows, x.address, cols, tokens, weight, 0n, precision);
+            ops.matmul(y.address, matrixRows, x.address, cols, tokens, weight, 0n, false, precision);
           }
         }, async () => {
           readSeconds = Math.min(readSeconds, await measureReadSeconds(context, memory.address, stride * count, 1));
@@ -154,7 +154,7 @@ async function benchGemm(context: Context, format: string, rows: Row[]): Promise
         let peak = 0;
         const ms = await fastestMs(
           context,
-          (ops) => ops.matmul(y.address, matrixRows, x.address, cols, tokens, weight, 0n, precision),
+          (ops) => ops.matmul(y.address, matrixRows, x.address, cols, tokens, weight, 0n, false, precision),
           async () => {
             peak = Math.max(peak, await measurePeakFlops(context, precision === "exact" ? "float32" : "fast"));
           },

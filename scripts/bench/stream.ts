@@ -9,7 +9,7 @@
  * tape that stays in memory; it is not read.
  */
 import { randomFillSync } from "node:crypto";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -19,6 +19,7 @@ import { formatBytes, parseBytes } from "../../lib/memory/bytes.ts";
 import type { TapeExtent } from "../../lib/memory/plan.ts";
 import { spreadResident } from "../../lib/memory/planner.ts";
 import { EXTENT_ALIGNMENT, type Manifest } from "../../lib/shard/manifest.ts";
+import { openShards } from "../../lib/shard/reader.ts";
 import { measureDiskReadBytesPerSecond } from "../../lib/stream/disk.ts";
 import { Prefetcher } from "../../lib/stream/prefetcher.ts";
 
@@ -170,9 +171,7 @@ async function bench(shards: Shards, extent: string): Promise<void> {
 console.log("| extents | slots | depth | piece | bare reads | prefetcher | ratio, median | ratio, range | disk busy |");
 console.log("|---|---|---|---|---|---|---|---|---|");
 if (positionals.length > 0) {
-  const [path] = positionals;
-  const manifest: Manifest = JSON.parse(readFileSync(join(path, "airkern.json"), "utf8"));
-  for (const file of manifest.files) file.bytes = statSync(join(path, file.name)).size;
+  const { path, manifest } = await openShards(positionals[0]);
   await bench({ path, manifest }, "as stored");
 } else {
   const path = mkdtempSync(join(options.dir, "airkern-bench-"));

@@ -293,7 +293,7 @@ def parse_args():
     add("--intermediate", 512, "MLP size")
     add("--heads", 8, "query heads")
     add("--kv-heads", 4, "key and value heads")
-    add("--steps", 2300, "optimizer steps")
+    add("--steps", 1900, "optimizer steps")
     add("--minutes", 0.0, "end the schedule early after this time; 0 is no limit, and reproducible")
     add("--batch", 8, "windows a step")
     add("--lr", 1.5e-3, "peak learning rate")

@@ -68,8 +68,8 @@ Deno.test("q4o raises the shipped model's perplexity less than nf4, with fewer b
     const { text, window } = golden.held_out;
     const tokenizer = await loadModelTokenizer(none);
     const scoring = {
-      // Enough for differences far above chance, and little to wait for.
-      tokenIds: tokenizer.encode(Deno.readTextFileSync(join(ROOT, text)), { addSpecialTokens: false }).slice(0, 6000),
+      // All of it: on a few thousand tokens the increase of perplexity, unlike KL divergence, is within chance.
+      tokenIds: tokenizer.encode(Deno.readTextFileSync(join(ROOT, text)), { addSpecialTokens: false }),
       bosTokenId: tokenizer.bosTokenId!,
       windowTokens: window,
       logitRows: window,

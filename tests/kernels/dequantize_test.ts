@@ -86,10 +86,10 @@ const CORRUPTIONS: [string, (view: DataView, at: Record<string, number>) => void
 const OPERATIONS: [string, (ops: Ops, y: bigint, x: bigint, ids: bigint, extent: WeightExtent) => void][] = [
   ["dequantize", (ops, y, _x, _ids, extent) => ops.dequantize(y, extent)],
   ["embedding", (ops, y, _x, ids, extent) => ops.embedding(y, extent, ids, 70)],
-  ["matmul exact of 1 token", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 1, extent, 0n, "exact")],
-  ["matmul fast of 3 tokens", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 3, extent, 0n, "fast")],
-  ["matmul exact of 20 tokens", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 20, extent, 0n, "exact")],
-  ["matmul fast of 40 tokens", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 40, extent, 0n, "fast")],
+  ["matmul exact of 1 token", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 1, extent, 0n, false, "exact")],
+  ["matmul fast of 3 tokens", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 3, extent, 0n, false, "fast")],
+  ["matmul exact of 20 tokens", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 20, extent, 0n, false, "exact")],
+  ["matmul fast of 40 tokens", (ops, y, x, _ids, extent) => ops.matmul(y, 70, x, 100, 40, extent, 0n, false, "fast")],
 ];
 
 for (const [corruption, corrupt] of CORRUPTIONS) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Context } from "../../lib/ffi/context.ts";
 import type { Precision, WeightExtent } from "../../lib/ffi/ops.ts";
-import { Arena, assertClose, eachIsa, nmse, random, scaled } from "./reference.ts";
+import { Arena, assertClose, assertSameBits, eachIsa, nmse, random, scaled } from "./reference.ts";
 import { decodeExtent, type FormatName, FORMATS, randomExtent } from "./weight_formats.ts";
 
 // Several tiles of rows and of columns, incomplete ones last.
@@ -89,7 +89,7 @@ async function multiply(
   for (let t = 0; t < tokens; t++) padded.set(data.x.subarray(t * cols, (t + 1) * cols), t * xStride);
   const x = arena.f32(padded, "x"), bias = arena.f32(data.bias, "bias"), y = arena.f32((tokens - 1) * yStride + rows, "y");
   await arena.run((ops) =>
-    ops.matmul(y.address, yStride, x.address, xStride, tokens, weight, biased ? bias.address : 0n, precision)
+    ops.matmul(y.address, yStride, x.address, xStride, tokens, weight, biased ? bias.address : 0n, false, precision)
   );
   const result = new Float32Array(tokens * rows);
   for (let t = 0; t < tokens; t++) {
@@ -136,6 +136,39 @@ eachIsa("matmul() fast of 1 to 8 tokens keeps 16 bits of the activations, q8 and
   }
 });
 
+eachIsa("matmul() that continues a matrix gives the same bits, whatever used the scratch memory in between", async (context) => {
+  const [rows, cols] = [ROWS, COLS];
+  for (const format of ["q4o", "q8", "f16"] as const) {
+    using arena = new Arena(context);
+    const data = caseOf(format, rows, cols);
+    const weight = extentOf(context, arena, format, rows, cols, data.bytes, data.outliers);
+    const x = arena.f32(data.x, "x"), other = arena.f32(random(7).floats(data.x.length), "other x");
+    const outputs = ["first", "second", "after another product", "other"].map((name) => arena.f32(MOST * rows, name));
+    const [first, second, third, elsewhere] = outputs;
+    for (const precision of ["exact", "fast"] as const) {
+      for (const tokens of [1, 3, 20, 130]) {
+        await arena.run((ops) => {
+          const product = (y: typeof x, from: typeof x, count: number, continues: boolean) =>
+            ops.matmul(y.address, rows, from.address, cols, count, weight, 0n, continues, precision);
+          product(first, x, tokens, false);
+          product(second, x, tokens, true);
+          // What was prepared is gone: the library has to notice, since it alone knows what its operations need.
+          product(elsewhere, other, tokens, false);
+          product(third, x, tokens, true);
+          product(elsewhere, x, 2, true);
+        });
+        const length = tokens * rows;
+        for (const y of [second, third]) assertSameBits(y.data.subarray(0, length), first.data.subarray(0, length));
+        assertSameBits(elsewhere.data.subarray(0, rows), (await alone(x, 2, precision)).subarray(0, rows));
+        async function alone(from: typeof x, count: number, precision: Precision) {
+          await arena.run((ops) => ops.matmul(third.address, rows, from.address, cols, count, weight, 0n, false, precision));
+          return third.data;
+        }
+      }
+    }
+  }
+});
+
 eachIsa("matmul() refuses what it cannot do", async (context) => {
   using arena = new Arena(context);
   const data = caseOf("q4o", 33, 63);
@@ -143,7 +176,7 @@ eachIsa("matmul() refuses what it cannot do", async (context) => {
   const x = arena.f32(data.x.subarray(0, 126), "x"), y = arena.f32(66, "y");
   const refuses = (change: Partial<WeightExtent>, pattern: RegExp, xAddress = x.address, xStride = 63) =>
     assert.rejects(
-      arena.run((ops) => ops.matmul(y.address, 33, xAddress, xStride, 2, { ...weight, ...change }, 0n, "exact")),
+      arena.run((ops) => ops.matmul(y.address, 33, xAddress, xStride, 2, { ...weight, ...change }, 0n, false, "exact")),
       pattern,
     );
   await Promise.all([

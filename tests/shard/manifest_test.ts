@@ -108,7 +108,11 @@ const BAD: [string, (manifest: any) => void, RegExp][] = [
     (m) => m.tensors[0].extents[0].outliers = 1,
     /outliers is 1, required an integer from 0 to 0/,
   ],
-  ["an extent that is too large", (m) => m.tensors[0].extents[0].bytes = MAX_EXTENT_BYTES + 1, /bytes is 16777217/],
+  [
+    "an extent that is too large",
+    (m) => m.tensors[0].extents[0].bytes = MAX_EXTENT_BYTES + 1,
+    /bytes is 4194305, required an integer from 1 to 4194304/,
+  ],
   ["rows that do not sum up", (m) => m.tensors[1].rows = 12, /rows is 12, required 11, the sum/],
   ["no rows", (m) => m.tensors[1].extents[0].rows = 0, /rows is 0/],
   ["fractional rows", (m) => m.tensors[1].extents[0].rows = 7.5, /rows is 7.5/],

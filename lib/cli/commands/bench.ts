@@ -5,9 +5,12 @@
 import { type Command, Option } from "commander";
 import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model.ts";
 import { Context } from "../../ffi/context.ts";
+import { measurePeakFlops } from "../../ffi/measure.ts";
 import { Random } from "../../generate/random.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { formatBytes } from "../../memory/bytes.ts";
+import { architectureFor } from "../../models/registry.ts";
+import type { ShardDirectory } from "../../shard/reader.ts";
 import { diskCeiling, memoryCeiling } from "../ceilings.ts";
 import { Interrupt } from "../interrupt.ts";
 import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
@@ -46,6 +49,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   progress.stop();
   using context = Context.open({ threads });
   const memoryBytesPerSecond = await memoryCeiling(context);
+  const peakFlopsPerSecond = await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32");
   const diskBefore = await diskCeiling(context, shards, signal);
   const { plan, statistics } = await generate();
   const diskAfter = await diskCeiling(context, shards, signal);
@@ -60,6 +64,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     generatedTokens: statistics.generatedTokens,
     prefillSeconds: ttftSeconds!,
     prefillTokensPerSecond: promptTokens / ttftSeconds!,
+    prefillFlopsPerSecond: prefillFlops(shards, promptTokens) / ttftSeconds!,
+    peakFlopsPerSecond,
     secondsPerToken: secondsPerToken!,
     weightBytesPerPass: passBytes,
     streamedBytesPerPass: plan.streamedBytesPerPass,
@@ -97,12 +103,25 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   }
 }
 
+/** Returns the multiplications and additions of a prompt's matrix products: two a weight and token, the LM head's for one token. */
+function prefillFlops(shards: ShardDirectory, tokens: number): number {
+  const architecture = architectureFor(shards.manifest.config);
+  const { layers, headName } = architecture.tensors(architecture.parseConfig(shards.manifest.config));
+  const head = shards.tensor(headName);
+  const linear = layers.flat().filter(({ kind }) => kind === "linear");
+  return 2 * tokens * linear.reduce((sum, { rows, cols }) => sum + rows * cols, 0) + 2 * head.rows * head.cols;
+}
+
 /** Figures of a benchmark. */
 interface Figures {
   promptTokens: number;
   generatedTokens: number;
   prefillSeconds: number;
   prefillTokensPerSecond: number;
+  /** Of the matrix products alone; attention comes on top. */
+  prefillFlopsPerSecond: number;
+  /** Of the instruction that the matrix products of many tokens use. */
+  peakFlopsPerSecond: number;
   secondsPerToken: number;
   weightBytesPerPass: number;
   streamedBytesPerPass: number;
@@ -124,6 +143,14 @@ function lines(figures: Figures): string[] {
       "prefill",
       formatSeconds(figures.prefillSeconds),
       `${figures.prefillTokensPerSecond.toPrecision(3)} tokens/s of ${figures.promptTokens}`,
+    ],
+    [
+      "prefill, matrix products",
+      `${(figures.prefillFlopsPerSecond / 1e9).toFixed(0)} GFLOP/s`,
+      percent(
+        figures.prefillFlopsPerSecond / figures.peakFlopsPerSecond,
+        `${(figures.peakFlopsPerSecond / 1e9).toFixed(0)} GFLOP/s peak`,
+      ),
     ],
     ["decode, a token", formatSeconds(figures.secondsPerToken), `${(1 / figures.secondsPerToken).toPrecision(3)} tokens/s`],
     ["weights a pass", formatBytes(figures.weightBytesPerPass), `${formatBytes(figures.streamedBytesPerPass)} of them streamed`],
