@@ -1,4 +1,4 @@
-#include "check.h"
+#include "arguments.h"
 #include "row_kernels.h"
 
 using airk::at;
@@ -6,8 +6,8 @@ using airk::at;
 extern "C" airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count) {
   if (!stream) return AIRK_INVALID;
   if (count == 0) return AIRK_OK;
-  const auto check = airk::Check(stream, "add").tensor("y", y).tensor("x", x).shape("y", {count});
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_add(stream, y, x, count);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=] {
     const auto kernel = airk::row_kernels(context).add;

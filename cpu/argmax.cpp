@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "check.h"
+#include "arguments.h"
 #include "order.h"
 
 using airk::at;
@@ -36,13 +36,8 @@ uint64_t largest(const float *x, uint64_t begin, uint64_t end) {
 extern "C" airk_status airk_argmax(airk_stream *stream, airk_ptr index, airk_ptr x, uint64_t rows, uint64_t cols) {
   if (!stream) return AIRK_INVALID;
   if (rows == 0) return AIRK_OK;
-  const auto check = airk::Check(stream, "argmax")
-                         .tensor("index", index)
-                         .tensor("x", x)
-                         .at_least("cols", cols, 1)
-                         .at_most("cols", cols, std::numeric_limits<int32_t>::max())
-                         .shape("x", {rows, cols});
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_argmax(stream, index, x, rows, cols);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=]() -> airk_status {
     const uint64_t runs = (cols + kRunColumns - 1) / kRunColumns;

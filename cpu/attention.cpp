@@ -1,18 +1,14 @@
 // airk_attention: cuts the work into blocks of rows, and into chunks of keys where there are too few blocks for the threads.
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <vector>
 
+#include "arguments.h"
 #include "attention_kernel.h"
-#include "check.h"
 #include "row_kernels.h"
 
 using airk::at;
 
 namespace {
-
-constexpr uint64_t kMostPositions = 1ull << 31;
 
 const airk::AttentionKernel &kernel_of(const airk_context *context, bool half) {
 #if defined(__x86_64__)
@@ -158,31 +154,8 @@ extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr 
                                       uint64_t page_tokens, uint64_t context_tokens, float scale) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
-  const uint64_t element_bytes = cache_type == AIRK_F16 ? 2 : 4;
-  const auto check =
-      airk::Check(stream, "attention")
-          .require(cache_type == AIRK_F16 || cache_type == AIRK_F32, "cache_type is %d, required is 1 (f16) or 0 (f32)", cache_type)
-          .tensor("y", y)
-          .tensor("q", q)
-          .tensor("k_cache", k_cache, element_bytes)
-          .tensor("v_cache", v_cache, element_bytes)
-          .tensor("sequences", sequences)
-          .tensor("page_table", page_table)
-          .at_least("heads", heads, 1)
-          .at_least("kv_heads", kv_heads, 1)
-          .at_least("head_dim", head_dim, 1)
-          .at_least("page_tokens", page_tokens, 1)
-          .at_least("context_tokens", context_tokens, 1)
-          .at_most("context_tokens", context_tokens, kMostPositions)
-          .at_most("tokens", tokens, kMostPositions)
-          .at_most("head_dim", head_dim, 1 << 16)
-          .shape("sequences", {sequence_count, 4})
-          .shape("q", {tokens, heads, head_dim})
-          .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim})
-          .require(std::isfinite(scale), "scale is %g, required is a finite number", static_cast<double>(scale))
-          .require(kv_heads == 0 || heads % kv_heads == 0, "heads is %llu, required is a multiple of kv_heads, %llu", print(heads),
-                   print(kv_heads));
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_attention(stream, y, q, k_cache, v_cache, cache_type, sequences, sequence_count, page_table, tokens, heads, kv_heads, head_dim, page_tokens, context_tokens, scale);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   const airk::AttentionCall call = {at<float>(y),
                                     at<const float>(q),

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "arguments.h"
 #include "kernels.h"
 #include "matmul.h"
 
@@ -52,14 +53,6 @@ airk_status dequantize_rows(airk_context *context, const char *op, const Weight 
   return corrupt ? fail_outliers(context, op) : AIRK_OK;
 }
 
-airk_status check_y(airk_context *context, const char *op, airk_ptr y, uint64_t rows, uint64_t cols) {
-  uint64_t elements, bytes;
-  if (y == 0 || y % 4 != 0 || multiply_overflows(rows, cols, &elements) || multiply_overflows(elements, 4, &bytes)) {
-    return fail(context, AIRK_INVALID, "Cannot %s: y is null, not a multiple of 4, or its size overflows", op);
-  }
-  return AIRK_OK;
-}
-
 }  // namespace
 }  // namespace airk
 
@@ -71,7 +64,7 @@ airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t format, air
   airk_context *context = context_of(stream);
   Weight w;
   airk_status status = view_weight(context, "dequantize", format, weight, weight_bytes, rows, cols, outliers, &w);
-  if (status == AIRK_OK) status = check_y(context, "dequantize", y, rows, cols);
+  if (status == AIRK_OK) status = check_rows(context, "dequantize", y, rows, cols);
   if (status != AIRK_OK) return status;
   return enqueue(stream, [=]() -> airk_status {
     return dequantize_rows(context, "dequantize", w, w.rows, [](uint64_t row) { return row; }, at<float>(y));
@@ -85,9 +78,9 @@ airk_status airk_embedding(airk_stream *stream, airk_ptr y, int32_t format, airk
   Weight w;
   airk_status status = view_weight(context, "embedding", format, weight, weight_bytes, rows, cols, outliers, &w);
   if (status != AIRK_OK || tokens == 0) return status;
-  status = check_y(context, "embedding", y, tokens, cols);
+  status = check_rows(context, "embedding", y, tokens, cols);
+  if (status == AIRK_OK) status = check_ids(context, "embedding", ids);
   if (status != AIRK_OK) return status;
-  if (ids == 0 || ids % 4 != 0) return fail(context, AIRK_INVALID, "Cannot embedding: ids is null or not a multiple of 4");
   return enqueue(stream, [=]() -> airk_status {
     const int32_t *id = at<const int32_t>(ids);
     for (uint64_t t = 0; t < tokens; t++) {

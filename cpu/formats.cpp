@@ -5,22 +5,7 @@
 
 namespace airk {
 
-const float nf4_values[16] = {-1.0f,
-                              -0.6961928009986877f,
-                              -0.5250730514526367f,
-                              -0.39491748809814453f,
-                              -0.28444138169288635f,
-                              -0.18477343022823334f,
-                              -0.09105003625154495f,
-                              0.0f,
-                              0.07958029955625534f,
-                              0.16093020141124725f,
-                              0.24611230194568634f,
-                              0.33791524171829224f,
-                              0.44070982933044434f,
-                              0.5626170039176941f,
-                              0.7229568362236023f,
-                              1.0f};
+const float nf4_values[16] = AIRK_NF4_VALUES;
 
 namespace {
 
@@ -160,10 +145,12 @@ bool outliers_of_row(const Weight &weight, uint64_t row, uint64_t *begin, uint64
   return *begin <= *end && *end <= weight.outliers;
 }
 
+airk_status fail_outliers(airk_context *context, const char *op) {
+  return fail(context, AIRK_INVALID, "Cannot %s: the outlier sections of the q4o extent are corrupt", op);
+}
+
 float column_scale_value(uint8_t u) {
-  // The fractional powers are written out, since exp2's last bit differs between C libraries.
-  static const float sixteenths[16] = {1.0f,         1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f, 1.29683955f, 1.35425555f,
-                                       1.41421356f,  1.47682615f, 1.54221083f, 1.61049033f, 1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
+  static const float sixteenths[16] = AIRK_POWERS_OF_A_SIXTEENTH;
   return std::ldexp(sixteenths[u & 15], (u >> 4) - 8);
 }
 

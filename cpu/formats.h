@@ -21,7 +21,16 @@ constexpr uint64_t max_q4o_cols = 65536;  // outlier_col is u16
 constexpr float outlier_unit = 128.0f;
 
 // The 16 values of NF4, as the bitsandbytes library defines them.
+#define AIRK_NF4_VALUES                                                                                                                \
+  {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f,            \
+   -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,               \
+   0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f}
 extern const float nf4_values[16];
+
+// 2 ^ (i / 16). Written out, since exp2's last bit differs between machines. Macros, as host and device each need an array.
+#define AIRK_POWERS_OF_A_SIXTEENTH                                                                                                     \
+  {1.0f,        1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f, 1.29683955f, 1.35425555f,                            \
+   1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f, 1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f}
 
 // Where an extent's sections start, in bytes from the extent's start. Sections a format lacks are 0.
 struct Layout {
@@ -77,6 +86,9 @@ airk_status view_weight(airk_context *context, const char *op, int32_t format, a
 
 // Writes which of the outliers belong to a row. Returns false where the sections contradict themselves.
 bool outliers_of_row(const Weight &weight, uint64_t row, uint64_t *begin, uint64_t *end);
+
+// Fails because the outlier sections of the weight contradict themselves.
+airk_status fail_outliers(airk_context *context, const char *op);
 
 // 2 ^ ((u - 128) / 16), the same float on every machine.
 float column_scale_value(uint8_t u);

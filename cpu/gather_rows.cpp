@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "check.h"
+#include "arguments.h"
 #include "row_kernels.h"
 
 using airk::at;
@@ -9,15 +9,8 @@ extern "C" airk_status airk_gather_rows(airk_stream *stream, airk_ptr y, airk_pt
                                         uint64_t cols) {
   if (!stream) return AIRK_INVALID;
   if (count == 0) return AIRK_OK;
-  const auto check = airk::Check(stream, "gather_rows")
-                         .tensor("y", y)
-                         .tensor("x", x)
-                         .tensor("ids", ids)
-                         .at_least("rows", rows, 1)
-                         .at_least("cols", cols, 1)
-                         .shape("x", {rows, cols})
-                         .shape("y", {count, cols});
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_gather_rows(stream, y, x, ids, count, rows, cols);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=]() -> airk_status {
     const int32_t *id = at<const int32_t>(ids);

@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "check.h"
+#include "arguments.h"
 #include "row_kernels.h"
 
 using airk::at;
@@ -24,21 +24,8 @@ extern "C" airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, air
                                       uint64_t page_tokens) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0) return AIRK_OK;
-  const uint64_t element_bytes = cache_type == AIRK_F16 ? 2 : 4;
-  const auto check = airk::Check(stream, "kv_append")
-                         .require(cache_type == AIRK_F16 || cache_type == AIRK_F32,
-                                  "cache_type is %d, required is 1 (f16) or 0 (f32)", cache_type)
-                         .tensor("k_cache", k_cache, element_bytes)
-                         .tensor("v_cache", v_cache, element_bytes)
-                         .tensor("k", k)
-                         .tensor("v", v)
-                         .tensor("slots", slots)
-                         .at_least("kv_heads", kv_heads, 1)
-                         .at_least("head_dim", head_dim, 1)
-                         .at_least("page_tokens", page_tokens, 1)
-                         .shape("k", {tokens, kv_heads, head_dim})
-                         .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim});
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_kv_append(stream, k_cache, v_cache, cache_type, k, v, slots, tokens, kv_heads, head_dim, page_tokens);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=]() -> airk_status {
     const int32_t *slot = at<const int32_t>(slots);

@@ -3,11 +3,9 @@
 
 #include <algorithm>
 
-namespace airk {
+#include "arguments.h"
 
-airk_status fail_outliers(airk_context *context, const char *op) {
-  return fail(context, AIRK_INVALID, "Cannot %s: the outlier sections of the q4o extent are corrupt", op);
-}
+namespace airk {
 
 void decode_column_scale(const Weight &weight, float *values) {
   float table[256];
@@ -33,23 +31,8 @@ airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk
   MatmulArguments arguments;
   const airk_status status = view_weight(context, "matmul", format, weight, weight_bytes, rows, cols, outliers, &arguments.weight);
   if (status != AIRK_OK) return status;
-  if (precision != 0 && precision != 1) return fail(context, AIRK_INVALID, "Cannot matmul: precision %d, required 0 or 1", precision);
-  if (continues != 0 && continues != 1) return fail(context, AIRK_INVALID, "Cannot matmul: continues %d, required 0 or 1", continues);
-  if (tokens == 0) return AIRK_OK;
-  if (tokens > 1 && (x_stride < cols || y_stride < rows)) {
-    return fail(context, AIRK_INVALID, "Cannot matmul: strides %llu and %llu of x and y, required %llu and %llu",
-                static_cast<unsigned long long>(x_stride), static_cast<unsigned long long>(y_stride),
-                static_cast<unsigned long long>(cols), static_cast<unsigned long long>(rows));
-  }
-  uint64_t x_elements, y_elements, bytes;
-  if (multiply_overflows(tokens - 1, x_stride, &x_elements) || multiply_overflows(tokens - 1, y_stride, &y_elements) ||
-      multiply_overflows(x_elements + cols, 4, &bytes) || multiply_overflows(y_elements + rows, 4, &bytes)) {
-    return fail(context, AIRK_INVALID, "Cannot matmul: the size of x or y overflows");
-  }
-  if (x == 0 || y == 0 || x % 4 != 0 || y % 4 != 0 || bias % 4 != 0) {
-    return fail(context, AIRK_INVALID, "Cannot matmul: x, y and bias must be multiples of 4, x and y not null");
-  }
-  if (x < y + (y_elements + rows) * 4 && y < x + (x_elements + cols) * 4) return fail(context, AIRK_INVALID, "Cannot matmul: y overlaps x");
+  const airk_status invalid = check_matmul(context, y, y_stride, x, x_stride, tokens, rows, cols, bias, continues, precision);
+  if (invalid != AIRK_OK || tokens == 0) return invalid;
   arguments.context = context;
   arguments.x = at<const float>(x);
   arguments.y = at<float>(y);

@@ -16,9 +16,6 @@ struct MatmulArguments {
   bool fast;
 };
 
-// Fails because the outlier sections of the weight contradict themselves.
-airk_status fail_outliers(airk_context *context, const char *op);
-
 // Writes columns [begin, end) of a row of activations, end <= blocks * 32: times the column scale where the format has one, zero beyond cols.
 void prepare_activations(const Weight &weight, const float *column_scale, const float *x, uint64_t begin, uint64_t end, float *prepared);
 

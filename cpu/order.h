@@ -4,10 +4,17 @@
 #include <cstdint>
 #include <cstring>
 
+// The CUDA library uses these in kernels too.
+#if defined(__CUDACC__)
+#define AIRK_BOTH __host__ __device__
+#else
+#define AIRK_BOTH
+#endif
+
 namespace airk {
 
 // Larger for the larger value, for equal values larger for the smaller index. NaN is the smallest value, -0 equals 0.
-static inline uint64_t order_key(float value, uint32_t index) {
+AIRK_BOTH static inline uint64_t order_key(float value, uint32_t index) {
   // -0 + 0 is 0.
   value += 0.0f;
   uint32_t bits;
@@ -18,6 +25,6 @@ static inline uint64_t order_key(float value, uint32_t index) {
   return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~index);
 }
 
-static inline uint32_t order_index(uint64_t key) { return ~static_cast<uint32_t>(key); }
+AIRK_BOTH static inline uint32_t order_index(uint64_t key) { return ~static_cast<uint32_t>(key); }
 
 }  // namespace airk

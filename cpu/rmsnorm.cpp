@@ -1,4 +1,4 @@
-#include "check.h"
+#include "arguments.h"
 #include "row_kernels.h"
 
 using airk::at;
@@ -7,14 +7,8 @@ extern "C" airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x,
                                     float eps) {
   if (!stream) return AIRK_INVALID;
   if (rows == 0) return AIRK_OK;
-  const auto check = airk::Check(stream, "rmsnorm")
-                         .tensor("y", y)
-                         .tensor("x", x)
-                         .tensor("weight", weight)
-                         .at_least("cols", cols, 1)
-                         .shape("x", {rows, cols})
-                         .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps));
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_rmsnorm(stream, y, x, weight, rows, cols, eps);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=] {
     const auto kernel = airk::row_kernels(context).rmsnorm;

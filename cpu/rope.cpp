@@ -1,4 +1,4 @@
-#include "check.h"
+#include "arguments.h"
 #include "row_kernels.h"
 
 using airk::at;
@@ -7,18 +7,8 @@ extern "C" airk_status airk_rope(airk_stream *stream, airk_ptr x, airk_ptr cos, 
                                  uint64_t head_dim, uint64_t rotary_dim) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0) return AIRK_OK;
-  const auto check = airk::Check(stream, "rope")
-                         .tensor("x", x)
-                         .tensor("cos", cos)
-                         .tensor("sin", sin)
-                         .at_least("heads", heads, 1)
-                         .at_least("head_dim", head_dim, 1)
-                         .shape("x", {tokens, heads, head_dim})
-                         .at_least("rotary_dim", rotary_dim, 2)
-                         .at_most("rotary_dim", rotary_dim, head_dim)
-                         .require(rotary_dim % 2 == 0, "rotary_dim is %llu, required is an even number",
-                                  static_cast<unsigned long long>(rotary_dim));
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_rope(stream, x, cos, sin, tokens, heads, head_dim, rotary_dim);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=] {
     const auto kernel = airk::row_kernels(context).rotate;

@@ -1,4 +1,4 @@
-#include "check.h"
+#include "arguments.h"
 #include "row_kernels.h"
 
 using airk::at;
@@ -6,8 +6,8 @@ using airk::at;
 extern "C" airk_status airk_swiglu(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count) {
   if (!stream) return AIRK_INVALID;
   if (count == 0) return AIRK_OK;
-  const auto check = airk::Check(stream, "swiglu").tensor("y", y).tensor("gate", gate).tensor("up", up).shape("y", {count});
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_swiglu(stream, y, gate, up, count);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=] {
     const auto kernel = airk::row_kernels(context).swiglu;

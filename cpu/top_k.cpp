@@ -1,15 +1,13 @@
 #include <algorithm>
 #include <functional>
-#include <limits>
 
-#include "check.h"
+#include "arguments.h"
 #include "order.h"
 
 using airk::at;
 
 namespace {
 
-constexpr uint64_t kMostK = 1024;
 // Columns that one thread takes at a time: far more than k, so that few candidates are left to merge.
 constexpr uint64_t kRunColumns = 32768;
 
@@ -39,17 +37,8 @@ extern "C" airk_status airk_top_k(airk_stream *stream, airk_ptr value, airk_ptr 
                                   uint64_t k) {
   if (!stream) return AIRK_INVALID;
   if (rows == 0) return AIRK_OK;
-  const auto check = airk::Check(stream, "top_k")
-                         .tensor("value", value)
-                         .tensor("index", index)
-                         .tensor("x", x)
-                         .at_least("cols", cols, 1)
-                         .at_most("cols", cols, std::numeric_limits<int32_t>::max())
-                         .at_least("k", k, 1)
-                         .at_most("k", k, std::min(cols, kMostK))
-                         .shape("x", {rows, cols})
-                         .shape("value", {rows, k});
-  if (check.failed()) return check.status();
+  const airk_status invalid = airk::check_top_k(stream, value, index, x, rows, cols, k);
+  if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   return airk::enqueue(stream, [=]() -> airk_status {
     const uint64_t runs = (cols + kRunColumns - 1) / kRunColumns;

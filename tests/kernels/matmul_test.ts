@@ -1,10 +1,24 @@
 import assert from "node:assert/strict";
 import type { Context } from "../../lib/ffi/context.ts";
 import type { Precision, WeightExtent } from "../../lib/ffi/ops.ts";
-import { Arena, assertClose, assertSameBits, eachIsa, nmse, random } from "./reference.ts";
+import { Arena, assertClose, assertSameBits, eachIsa, nmse, random, scaled } from "./reference.ts";
 import { decodeExtent, type FormatName, FORMATS, randomExtent } from "./weight_formats.ts";
 
-const SHAPES = [[1, 1], [7, 1], [1, 7], [7, 33], [33, 63], [63, 64], [64, 65], [65, 100], [100, 257], [257, 1056], [5, 4100]];
+// Several tiles of rows and of columns, incomplete ones last.
+const [ROWS, COLS] = [scaled(257), scaled(1056)];
+const SHAPES = [
+  [1, 1],
+  [7, 1],
+  [1, 7],
+  [7, 33],
+  [33, 63],
+  [63, 64],
+  [64, 65],
+  [65, 100],
+  [100, 257],
+  [ROWS, COLS],
+  [5, scaled(4100)],
+];
 const TOKENS = [1, 2, 3, 5, 8, 9, 17, 64, 130];
 const MOST = 130;
 
@@ -104,7 +118,7 @@ for (const format of FORMATS) {
   }
 
   eachIsa(`matmul() exact of ${format} gives a token the same whatever shares its pass, difference<=1e-6`, async (context) => {
-    const [rows, cols] = [257, 1056];
+    const [rows, cols] = [ROWS, COLS];
     const alone = await multiply(context, format, rows, cols, 1, "exact", false);
     for (const tokens of [2, 5, 8, 9, 17, 64, 130]) {
       const first = (await multiply(context, format, rows, cols, tokens, "exact", false)).subarray(0, rows);
@@ -116,14 +130,14 @@ for (const format of FORMATS) {
 eachIsa("matmul() fast of 1 to 8 tokens keeps 16 bits of the activations, q8 and q4o, nmse<1e-8", async (context) => {
   for (const format of ["q8", "q4o"] as const) {
     for (const tokens of [1, 2, 5, 8]) {
-      const y = await multiply(context, format, 257, 1056, tokens, "fast");
-      assertClose(y, caseOf(format, 257, 1056).y.subarray(0, tokens * 257), 1e-8);
+      const y = await multiply(context, format, ROWS, COLS, tokens, "fast");
+      assertClose(y, caseOf(format, ROWS, COLS).y.subarray(0, tokens * ROWS), 1e-8);
     }
   }
 });
 
 eachIsa("matmul() that continues a matrix gives the same bits, whatever used the scratch memory in between", async (context) => {
-  const [rows, cols] = [257, 1056];
+  const [rows, cols] = [ROWS, COLS];
   for (const format of ["q4o", "q8", "f16"] as const) {
     using arena = new Arena(context);
     const data = caseOf(format, rows, cols);

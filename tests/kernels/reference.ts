@@ -11,6 +11,14 @@ import { Ops } from "../../lib/ffi/ops.ts";
 /** The library under test. */
 export const TEST_KIND: LibraryKind = (Deno.env.get("AIRKERN_TEST_KIND") ?? "cpu") as LibraryKind;
 
+const WORK = Number(Deno.env.get("AIRKERN_TEST_WORK") ?? 1);
+
+/** Scales the large sizes of a test, for a library that runs slowly: AIRKERN_TEST_WORK (default 1) of the size, odd where it was. */
+export function scaled(size: number): number {
+  const smaller = Math.floor(size * WORK);
+  return smaller % 2 === size % 2 ? smaller : smaller + 1;
+}
+
 /**
  * True where every tensor gets memory of its own that ends where the tensor ends, so that a build under AddressSanitizer catches
  * reads and writes past it. Otherwise tensors lie in one buffer between sentinels.

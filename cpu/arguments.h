@@ -1,0 +1,175 @@
+// What each operation asks of its arguments, for both libraries: one that is wrong is answered at the call.
+// Nothing is asked where there is nothing to do; the operation returns before it checks.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "check.h"
+
+namespace airk {
+
+constexpr uint64_t kMostTopK = 1024;
+constexpr uint64_t kMostPositions = 1ull << 31;
+
+inline airk_status check_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps)
+                                 {
+  return Check(stream, "rmsnorm")
+      .tensor("y", y)
+      .tensor("x", x)
+      .tensor("weight", weight)
+      .at_least("cols", cols, 1)
+      .shape("x", {rows, cols})
+      .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps))
+      .status();
+}
+
+inline airk_status check_rope(airk_stream *stream, airk_ptr x, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t
+                              head_dim, uint64_t rotary_dim) {
+  return Check(stream, "rope")
+      .tensor("x", x)
+      .tensor("cos", cos)
+      .tensor("sin", sin)
+      .at_least("heads", heads, 1)
+      .at_least("head_dim", head_dim, 1)
+      .shape("x", {tokens, heads, head_dim})
+      .at_least("rotary_dim", rotary_dim, 2)
+      .at_most("rotary_dim", rotary_dim, head_dim)
+      .require(rotary_dim % 2 == 0, "rotary_dim is %llu, required is an even number",
+               static_cast<unsigned long long>(rotary_dim))
+      .status();
+}
+
+inline airk_status check_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v,
+                                   airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens) {
+  const uint64_t element_bytes = cache_type == AIRK_F16 ? 2 : 4;
+  return Check(stream, "kv_append")
+      .require(cache_type == AIRK_F16 || cache_type == AIRK_F32,
+               "cache_type is %d, required is 1 (f16) or 0 (f32)", cache_type)
+      .tensor("k_cache", k_cache, element_bytes)
+      .tensor("v_cache", v_cache, element_bytes)
+      .tensor("k", k)
+      .tensor("v", v)
+      .tensor("slots", slots)
+      .at_least("kv_heads", kv_heads, 1)
+      .at_least("head_dim", head_dim, 1)
+      .at_least("page_tokens", page_tokens, 1)
+      .shape("k", {tokens, kv_heads, head_dim})
+      .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim})
+      .status();
+}
+
+inline airk_status check_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type,
+                                   airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, uint64_t tokens, uint64_t heads,
+                                   uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens, uint64_t context_tokens, float scale) {
+  const uint64_t element_bytes = cache_type == AIRK_F16 ? 2 : 4;
+  return Check(stream, "attention")
+      .require(cache_type == AIRK_F16 || cache_type == AIRK_F32, "cache_type is %d, required is 1 (f16) or 0 (f32)", cache_type)
+      .tensor("y", y)
+      .tensor("q", q)
+      .tensor("k_cache", k_cache, element_bytes)
+      .tensor("v_cache", v_cache, element_bytes)
+      .tensor("sequences", sequences)
+      .tensor("page_table", page_table)
+      .at_least("heads", heads, 1)
+      .at_least("kv_heads", kv_heads, 1)
+      .at_least("head_dim", head_dim, 1)
+      .at_least("page_tokens", page_tokens, 1)
+      .at_least("context_tokens", context_tokens, 1)
+      .at_most("context_tokens", context_tokens, kMostPositions)
+      .at_most("tokens", tokens, kMostPositions)
+      .at_most("head_dim", head_dim, 1 << 16)
+      .shape("sequences", {sequence_count, 4})
+      .shape("q", {tokens, heads, head_dim})
+      .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim})
+      .require(std::isfinite(scale), "scale is %g, required is a finite number", static_cast<double>(scale))
+      .require(kv_heads == 0 || heads % kv_heads == 0, "heads is %llu, required is a multiple of kv_heads, %llu",
+               static_cast<unsigned long long>(heads),
+               static_cast<unsigned long long>(kv_heads))
+      .status();
+}
+
+inline airk_status check_swiglu(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count) {
+  return Check(stream, "swiglu").tensor("y", y).tensor("gate", gate).tensor("up", up).shape("y", {count}).status();
+}
+
+inline airk_status check_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count) {
+  return Check(stream, "add").tensor("y", y).tensor("x", x).shape("y", {count}).status();
+}
+
+inline airk_status check_gather_rows(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, uint64_t count, uint64_t rows, uint64_t
+                                     cols) {
+  return Check(stream, "gather_rows")
+      .tensor("y", y)
+      .tensor("x", x)
+      .tensor("ids", ids)
+      .at_least("rows", rows, 1)
+      .at_least("cols", cols, 1)
+      .shape("x", {rows, cols})
+      .shape("y", {count, cols})
+      .status();
+}
+
+inline airk_status check_argmax(airk_stream *stream, airk_ptr index, airk_ptr x, uint64_t rows, uint64_t cols) {
+  return Check(stream, "argmax")
+      .tensor("index", index)
+      .tensor("x", x)
+      .at_least("cols", cols, 1)
+      .at_most("cols", cols, std::numeric_limits<int32_t>::max())
+      .shape("x", {rows, cols})
+      .status();
+}
+
+inline airk_status check_top_k(airk_stream *stream, airk_ptr value, airk_ptr index, airk_ptr x, uint64_t rows, uint64_t cols, uint64_t
+                               k) {
+  return Check(stream, "top_k")
+      .tensor("value", value)
+      .tensor("index", index)
+      .tensor("x", x)
+      .at_least("cols", cols, 1)
+      .at_most("cols", cols, std::numeric_limits<int32_t>::max())
+      .at_least("k", k, 1)
+      .at_most("k", k, std::min(cols, kMostTopK))
+      .shape("x", {rows, cols})
+      .shape("value", {rows, k})
+      .status();
+}
+
+// The arguments of a product but for its weight, which view_weight checks.
+inline airk_status check_matmul(airk_context *context, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens,
+                                uint64_t rows, uint64_t cols, airk_ptr bias, int32_t continues, int32_t precision) {
+  if (precision != 0 && precision != 1) return fail(context, AIRK_INVALID, "Cannot matmul: precision %d, required 0 or 1", precision);
+  if (continues != 0 && continues != 1) return fail(context, AIRK_INVALID, "Cannot matmul: continues %d, required 0 or 1", continues);
+  if (tokens == 0) return AIRK_OK;
+  if (tokens > 1 && (x_stride < cols || y_stride < rows)) {
+    return fail(context, AIRK_INVALID, "Cannot matmul: strides %llu and %llu of x and y, required %llu and %llu",
+                static_cast<unsigned long long>(x_stride), static_cast<unsigned long long>(y_stride),
+                static_cast<unsigned long long>(cols), static_cast<unsigned long long>(rows));
+  }
+  uint64_t x_elements, y_elements, bytes;
+  if (multiply_overflows(tokens - 1, x_stride, &x_elements) || multiply_overflows(tokens - 1, y_stride, &y_elements) ||
+      multiply_overflows(x_elements + cols, 4, &bytes) || multiply_overflows(y_elements + rows, 4, &bytes)) {
+    return fail(context, AIRK_INVALID, "Cannot matmul: the size of x or y overflows");
+  }
+  if (x == 0 || y == 0 || x % 4 != 0 || y % 4 != 0 || bias % 4 != 0) {
+    return fail(context, AIRK_INVALID, "Cannot matmul: x, y and bias must be multiples of 4, x and y not null");
+  }
+  if (x < y + (y_elements + rows) * 4 && y < x + (x_elements + cols) * 4) return fail(context, AIRK_INVALID, "Cannot matmul: y overlaps x");
+  return AIRK_OK;
+}
+
+// y: f32 [rows, cols], dequantized.
+inline airk_status check_rows(airk_context *context, const char *op, airk_ptr y, uint64_t rows, uint64_t cols) {
+  uint64_t elements, bytes;
+  if (y == 0 || y % 4 != 0 || multiply_overflows(rows, cols, &elements) || multiply_overflows(elements, 4, &bytes)) {
+    return fail(context, AIRK_INVALID, "Cannot %s: y is null, not a multiple of 4, or its size overflows", op);
+  }
+  return AIRK_OK;
+}
+
+inline airk_status check_ids(airk_context *context, const char *op, airk_ptr ids) {
+  return ids != 0 && ids % 4 == 0 ? AIRK_OK : fail(context, AIRK_INVALID, "Cannot %s: ids is null or not a multiple of 4", op);
+}
+
+}  // namespace airk

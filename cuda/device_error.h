@@ -1,0 +1,48 @@
+// What a running kernel reports: numbers and offsets from files are checked where they are used. The first report stays, and
+// fails the context for good.
+#pragma once
+
+#include <string>
+
+#include "launch.h"
+
+namespace airk {
+
+enum class Complaint : int {
+  none,
+  embedding_id,         // index: token, value: id, limit: rows
+  gather_id,            // index, value: id, limit: rows
+  slot,                 // index, value
+  outliers,             // of the operation `value`, an OutlierUser
+  sequence_entry,       // index: sequence, limit: field, value
+  sequence_end,         // index: sequence, value: end, limit: tokens of the pass
+  sequence_positions,   // index: sequence, value: positions, limit: context_tokens
+  page,                 // limit: sequence, index: page, value
+};
+
+enum OutlierUser : int { kMatmul, kDequantize, kEmbedding };
+
+struct DeviceError {
+  unsigned claimed;
+  unsigned written;
+  Complaint complaint;
+  long long index, value, limit;
+};
+
+#if defined(__CUDACC__) || defined(AIRK_EMULATED)
+__device__ inline void report(DeviceError *error, Complaint complaint, long long index, long long value, long long limit) {
+  if (atomicCAS(&error->claimed, 0u, 1u) != 0u) return;
+  error->complaint = complaint;
+  error->index = index;
+  error->value = value;
+  error->limit = limit;
+  // The host must not see the flag before the rest.
+  __threadfence_system();
+  atomicExch(&error->written, 1u);
+}
+#endif
+
+// One line for people.
+std::string text_of(const DeviceError &error);
+
+}  // namespace airk

@@ -1,0 +1,3 @@
+// Takes the place of NVIDIA's cuda_fp16.h; see cuda_runtime.h.
+#pragma once
+#include "emu/half.h"
