@@ -140,8 +140,9 @@ inline __attribute__((always_inline)) void dot_one_run(const Weight &w, const Ch
       } else {
         packed = _mm512_loadu_si512(code);
       }
-      // The rows after these: the processor's own prefetchers stop at a page, and a row is often half of one.
-      _mm_prefetch(reinterpret_cast<const char *>(code + ahead), _MM_HINT_T0);
+      // The rows after these, into the second level, which has more misses in flight than the first: the processor's own prefetchers
+      // stop at a page, and a row is often half of one.
+      _mm_prefetch(reinterpret_cast<const char *>(code + ahead), _MM_HINT_T1);
       __m512i bytes[Chunks::parts];
       rows[r].unpack(packed, bytes);
       for (int t = 0; t < T; t++) {

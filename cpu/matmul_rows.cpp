@@ -9,6 +9,7 @@ namespace airk {
 namespace {
 
 constexpr uint64_t run_rows = 128;  // rows whose sums wait on the stack for their outliers, scale and bias
+constexpr uint64_t most_run_rows = 1024;  // rows that a thread takes at a time
 
 // Adds what the dense loop left out and writes y. Returns false where the outlier sections are corrupt.
 // interleaved: the prepared activations as [cols][max_dot_tokens], or nullptr for one token.
@@ -78,9 +79,9 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
     keep_scratch(a.context, label);
   }
 
-  // Runs small enough that the threads end together, and large enough that a run's start costs nothing.
-  const uint64_t share = w.rows / (static_cast<uint64_t>(thread_count(a.context)) * 8);
-  const int64_t grain = static_cast<int64_t>(std::clamp<uint64_t>(share / 8 * 8, 16, run_rows));
+  // Long runs: the first rows of each come from memory unannounced, which costs more than threads that do not end together.
+  const uint64_t share = w.rows / (static_cast<uint64_t>(thread_count(a.context)) * 2);
+  const int64_t grain = static_cast<int64_t>(std::clamp<uint64_t>(share / 8 * 8, 16, most_run_rows));
   std::atomic<bool> corrupt{false};
   parallel_for(a.context, static_cast<int64_t>(w.rows), grain, [&](int64_t begin, int64_t end, int) {
     float sums[max_dot_tokens * run_rows];

@@ -30,6 +30,8 @@ const { status } = spawnSync(Deno.execPath(), ["test", "-A", "--frozen", ...path
     // Deno itself keeps memory until it exits; leaks of ours are covered by the tests that count allocations.
     ASAN_OPTIONS: "detect_leaks=0:abort_on_error=0:exitcode=99",
     UBSAN_OPTIONS: "print_stacktrace=1:halt_on_error=1",
+    // Every tensor in memory of its own, so that the sanitizer sees an access one element beyond it.
+    AIRKERN_TEST_OWN_MEMORY: "1",
     AIRKERN_LIBRARY_PATH: `${root}build/sanitize`,
   },
 });

@@ -3,7 +3,7 @@
  * @module
  */
 import type { AttentionInput, Ops, Precision } from "../ffi/ops.ts";
-import type { ModelConfig } from "../models/architecture.ts";
+import type { ModelConfig } from "./model_config.ts";
 
 /**
  * Device addresses of a pass's activations; all float32, `tokens` rows.

@@ -5,7 +5,7 @@
  * thousands of radians.
  * @module
  */
-import type { ModelConfig, RopeScaling } from "../models/architecture.ts";
+import type { ModelConfig, RopeScaling } from "./model_config.ts";
 
 const f32 = Math.fround;
 

@@ -16,7 +16,7 @@ const ALLOWED: Record<string, string[]> = {
   checkpoint: ["errors.ts"],
   memory: ["errors.ts"],
   tokenizer: ["errors.ts"],
-  layers: ["errors.ts", "type:ffi", "type:models"],
+  layers: ["errors.ts", "type:ffi"],
   cache: ["errors.ts", "ffi"],
   models: ["errors.ts", "layers"],
   shard: ["errors.ts", "checkpoint", "models", "ffi"],

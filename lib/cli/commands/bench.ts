@@ -48,11 +48,13 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
   progress.stop();
   using context = Context.open({ threads });
-  const memoryBytesPerSecond = await memoryCeiling(context);
-  const peakFlopsPerSecond = await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32");
   const diskBefore = await diskCeiling(context, shards, signal);
   const { plan, statistics } = await generate();
   const diskAfter = await diskCeiling(context, shards, signal);
+  const { peakBytes } = residentSet();
+  // Last, since it takes memory that the model was promised.
+  const memoryBytesPerSecond = await memoryCeiling(context);
+  const peakFlopsPerSecond = await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32");
   const diskBytesPerSecond = (diskBefore + diskAfter) / 2;
 
   const { ttftSeconds, secondsPerToken, decodeSeconds, decodeBytesRead } = statistics;
@@ -76,7 +78,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     weightBytesPerSecond,
     memoryBytesPerSecond,
     memoryShare: weightBytesPerSecond / memoryBytesPerSecond,
-    peakRssBytes: residentSet().peakBytes,
+    peakRssBytes: peakBytes,
   };
   if (options.json) printJson({ model: path, ...figures });
   else for (const line of lines(figures)) printLine(line);
@@ -158,6 +160,6 @@ function lines(figures: Figures): string[] {
     ["disk while decoding", rate(figures.readBytesPerSecond), percent(figures.diskShare, "bare direct reads")],
     ["memory reads", rate(figures.memoryBytesPerSecond), ""],
     ["disk before, after", rate(figures.diskBytesPerSecondBefore), rate(figures.diskBytesPerSecondAfter)],
-    ["peak resident set", formatBytes(figures.peakRssBytes), "measurements included"],
+    ["peak resident set", formatBytes(figures.peakRssBytes), "disk measurements included"],
   ], "lrl");
 }
