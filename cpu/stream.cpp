@@ -60,6 +60,7 @@ airk_stream::~airk_stream() {
 void airk_stream::work() {
 #if defined(__linux__)
   pthread_setname_np(pthread_self(), "airk-stream");
+  airk::yield_to_readers();
 #endif
   const int64_t spin_us = airk::spin_microseconds();
   std::vector<Task> batch;

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <algorithm>
@@ -17,6 +18,13 @@ int64_t monotonic_ns() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
+}
+
+void yield_to_readers() {
+#if defined(__linux__)
+  // On Linux a thread has a priority of its own. Where it cannot be lowered, nothing is lost.
+  setpriority(PRIO_PROCESS, 0, 5);
+#endif
 }
 
 int usable_processors() {
@@ -70,6 +78,7 @@ void ThreadPool::help(int thread) {
   char name[16];
   std::snprintf(name, sizeof(name), "airk-pool-%d", thread);
   pthread_setname_np(pthread_self(), name);
+  yield_to_readers();
 #endif
   uint32_t seen = 0;
   const auto news = [&] {

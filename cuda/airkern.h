@@ -103,7 +103,7 @@ AIRK_API airk_status airk_extent_bytes(int32_t format, uint64_t rows, uint64_t c
 /* ---- context ---- */
 
 /*
- * Creates a context on a device. `threads` = worker threads of the CPU twin, 0 for one a core; ignored by CUDA.
+ * Creates a context on a device. `threads` = worker threads of the CPU twin, and of the quantizers in both libraries; 0 for one a core.
  * `options`: NUL-terminated "key=value" pairs separated by commas, or "". The CPU twin knows isa=portable|avx2|avx512|amx
  * (the best instruction set to use; default the best that the processor has). Unknown keys are AIRK_INVALID.
  * On failure *context is NULL and `message` (of `message_capacity` bytes) holds the reason.

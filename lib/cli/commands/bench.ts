@@ -6,6 +6,7 @@ import { type Command, Option } from "commander";
 import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model.ts";
 import { Context } from "../../ffi/context.ts";
 import { measurePeakFlops } from "../../ffi/measure.ts";
+import type { GenerationStatistics } from "../../generate/generation.ts";
 import { Random } from "../../generate/random.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { formatBytes } from "../../memory/bytes.ts";
@@ -20,6 +21,7 @@ import { ProgressDisplay } from "../progress.ts";
 interface BenchOptions extends OpenOptions {
   promptTokens: number;
   maxTokens: number;
+  rounds: number;
   json?: boolean;
 }
 
@@ -28,12 +30,13 @@ export function addBenchCommand(root: Command): void {
   const command = root.command("bench").argument("<model>", "directory of a checkpoint or of shards")
     .summary("measure a model against the machine's ceilings")
     .description(
-      "Measures prefill and decode, and what share of the disk's and the memory's ceiling they reach. The disk is measured before and after, since " +
-        "disks drift.",
+      "Measures prefill and decode, and what share of the disk's and the memory's ceiling they reach. The disk is measured before and after each " +
+        "round, since disks drift; the round of median share is shown.",
     )
     .addOption(ramOption())
     .addOption(new Option("--prompt-tokens <n>", "tokens of the prompt").argParser(wholeNumber(1)).default(512))
-    .addOption(new Option("--max-tokens <n>", "tokens to generate").argParser(wholeNumber(2)).default(16));
+    .addOption(new Option("--max-tokens <n>", "tokens to generate").argParser(wholeNumber(2)).default(16))
+    .addOption(new Option("--rounds <n>", "times to measure").argParser(wholeNumber(1)).default(1));
   addJsonOption(addComputeOptions(addShardOptions(command)))
     .addHelpText("after", "\nExample:\n  deno run -A mod.ts bench /data/7b --ram 1GiB")
     .action(bench);
@@ -48,18 +51,18 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
   progress.stop();
   using context = Context.open({ threads });
-  const diskBefore = await diskCeiling(context, shards, signal);
-  const { plan, statistics } = await generate();
-  const diskAfter = await diskCeiling(context, shards, signal);
+  const { plan, rounds } = await measureRounds();
   const { peakBytes } = residentSet();
   // Last, since it takes memory that the model was promised.
   const memoryBytesPerSecond = await memoryCeiling(context);
   const peakFlopsPerSecond = await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32");
-  const diskBytesPerSecond = (diskBefore + diskAfter) / 2;
 
-  const { ttftSeconds, secondsPerToken, decodeSeconds, decodeBytesRead } = statistics;
+  const share = (round: Round) => round.readBytesPerSecond / ((round.diskBefore + round.diskAfter) / 2);
+  rounds.sort((a, b) => share(a) - share(b));
+  const median = rounds[Math.floor(rounds.length / 2)];
+  const { diskBefore, diskAfter, readBytesPerSecond, statistics } = median;
+  const { ttftSeconds, secondsPerToken } = statistics;
   const passBytes = plan.residentBytes + plan.streamedBytesPerPass;
-  const readBytesPerSecond = decodeBytesRead / decodeSeconds;
   const weightBytesPerSecond = passBytes / secondsPerToken!;
   const figures = {
     promptTokens,
@@ -74,7 +77,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     readBytesPerSecond,
     diskBytesPerSecondBefore: diskBefore,
     diskBytesPerSecondAfter: diskAfter,
-    diskShare: readBytesPerSecond / diskBytesPerSecond,
+    diskShare: share(median),
+    diskShares: rounds.map(share),
     weightBytesPerSecond,
     memoryBytesPerSecond,
     memoryShare: weightBytesPerSecond / memoryBytesPerSecond,
@@ -83,7 +87,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   if (options.json) printJson({ model: path, ...figures });
   else for (const line of lines(figures)) printLine(line);
 
-  async function generate() {
+  async function measureRounds() {
     const tokenizer = await loadModelTokenizer(shards);
     await using model = await openModel(shards, tokenizer, {
       ramBytes: options.ram,
@@ -100,9 +104,25 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     // Any tokens will do: what they are changes nothing about the time.
     const random = new Random(0);
     const promptIds = Array.from({ length: promptTokens }, () => random.uint32() % tokenizer.vocabSize);
-    const { statistics } = await model.submit(promptIds, { maxNewTokens: maxTokens, eosTokenId: [], signal }).done;
-    return { plan: model.plan, statistics };
+    const rounds: Round[] = [];
+    let diskBefore = await diskCeiling(context, shards, signal);
+    for (let round = 0; round < options.rounds; round++) {
+      const { statistics } = await model.submit(promptIds, { maxNewTokens: maxTokens, eosTokenId: [], signal }).done;
+      const diskAfter = await diskCeiling(context, shards, signal);
+      const readBytesPerSecond = statistics.decodeBytesRead / statistics.decodeSeconds;
+      rounds.push({ diskBefore, diskAfter, readBytesPerSecond, statistics });
+      diskBefore = diskAfter;
+    }
+    return { plan: model.plan, rounds };
   }
+}
+
+/** One generation, and what the disk gave just before and after it. */
+interface Round {
+  diskBefore: number;
+  diskAfter: number;
+  readBytesPerSecond: number;
+  statistics: GenerationStatistics;
 }
 
 /** Returns the multiplications and additions of a prompt's matrix products: two a weight and token, the LM head's for one token. */
@@ -131,6 +151,8 @@ interface Figures {
   diskBytesPerSecondBefore: number;
   diskBytesPerSecondAfter: number;
   diskShare: number;
+  /** Of each round, ascending. */
+  diskShares: number[];
   weightBytesPerSecond: number;
   memoryBytesPerSecond: number;
   memoryShare: number;
