@@ -71,7 +71,8 @@ EMU_PTX_FIXTURES := $(EMU_FIXTURES:%=$(EMU)/fixtures/%)
 EMU_PTX_KERNELS  := $(patsubst %.cu,%,$(wildcard cuda/*.cu))
 
 .SECONDARY:
-emulator-ptx: $(BUILD)/libcudart_emu.so $(if $(EMU_PTX_KERNELS),$(BUILD)/libairkern_ptx.so) $(BUILD)/emulator/libfixtures_ptx.so $(EMU_PROGRAMS:%=$(BUILD)/emulator/%_ptx)
+# build/libairkern_ptx.so is not among them: the translator does not yet cover the address of a kernel parameter, which attention takes.
+emulator-ptx: $(BUILD)/libcudart_emu.so $(BUILD)/emulator/libfixtures_ptx.so $(EMU_PROGRAMS:%=$(BUILD)/emulator/%_ptx)
 
 $(OBJECTS)/ptx/%.ptx: %.cu $(EMU_HEADERS)
 	@mkdir -p $(dir $@)
