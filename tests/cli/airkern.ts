@@ -21,7 +21,7 @@ export async function airkern(args: string[], { env, onOutput }: RunOptions = {}
 /** Runs a script of the repository. */
 export async function run(args: string[], { env, onOutput }: RunOptions = {}): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--frozen", ...args],
+    args: ["run", "--quiet", "-A", "--frozen", ...args],
     cwd: ROOT,
     env,
     stdin: "null",
