@@ -50,7 +50,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const { threads, format: compression, shards: layerShardsPath, promptTokens, maxTokens } = options;
   const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
   progress.stop();
-  using context = Context.open({ threads });
+  using context = await Context.load({ threads });
   const { plan, rounds } = await measureRounds();
   const { peakBytes } = residentSet();
   // Last, since it takes memory that the model was promised.
