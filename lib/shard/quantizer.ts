@@ -144,7 +144,7 @@ async function copyTokenizer(checkpoint: Checkpoint, out: string): Promise<Manif
 async function writeShards(checkpoint: Checkpoint, out: string, options: QuantizeOptions): Promise<number> {
   const { compression, threads } = options;
   const architecture = architectureFor(checkpoint.config);
-  using context = Context.open({ kind: "cpu", threads });
+  using context = await Context.load({ kind: "cpu", threads });
   const bound = (format: string, rows: number, cols: number) =>
     quantizedBytesBound(context, context.formatId(format), rows, cols);
   const plan = planQuantization(checkpoint, architecture, compression, bound);

@@ -52,7 +52,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
   });
   progress.stop();
-  using context = Context.open({ threads });
+  using context = await Context.load({ threads });
   const { plan, rounds } = await measureRounds();
   const { peakBytes } = residentSet();
   // Last, since it takes memory that the model was promised.
