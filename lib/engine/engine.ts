@@ -85,7 +85,7 @@ export class Engine implements AsyncDisposable {
     const directory = typeof shards === "string" ? await openShards(shards) : shards;
     await using resources = new AsyncDisposableStack();
     // The context comes first so that the plan's baseline counts it.
-    const context = resources.use(Context.open({ kind: "cpu", threads: options.threads, isa: options.isa }));
+    const context = resources.use(await Context.load({ kind: "cpu", threads: options.threads, isa: options.isa }));
     const model = planModel(directory, options);
     const { config, tensors, plan, tape } = model;
     const stream = resources.use(context.stream());

@@ -5,6 +5,7 @@
 import { NativeError } from "../errors.ts";
 import { AIRK_NOT_READY, AIRK_OK } from "./abi.ts";
 import { type Library, type LibraryKind, openLibrary } from "./library.ts";
+import { importLibraryPackage } from "./library_lookup.ts";
 
 /** What airk_device_description says of a device. */
 export interface DeviceDescription {
@@ -15,6 +16,8 @@ export interface DeviceDescription {
   threads: number;
   /** True where a host buffer's address is a device address too, so that nothing has to be copied. */
   unifiedMemory: boolean;
+  /** CUDA version that the driver is for, such as "13.0"; undefined for the CPU twin. */
+  driver?: string;
 }
 
 /** Options of {@linkcode Context.open}. */
@@ -68,6 +71,15 @@ export class Context implements Disposable, DeviceAllocator {
   }
 
   /**
+   * Opens a device as {@linkcode Context.open} does, and imports the package of its library first where no other place has one.
+   * @throws {NativeError} where the library or the device cannot be used.
+   */
+  static async load(options: ContextOptions = {}): Promise<Context> {
+    await importLibraryPackage(options.kind ?? "cpu");
+    return Context.open(options);
+  }
+
+  /**
    * Opens a device.
    * @throws {NativeError} where the library or the device cannot be used.
    */
@@ -83,8 +95,15 @@ export class Context implements Disposable, DeviceAllocator {
       message,
       BigInt(message.length),
     );
-    if (status !== AIRK_OK) throw new NativeError(`Cannot open the device: ${text(message)}`, status);
+    if (status !== AIRK_OK) throw new NativeError(text(message), status);
     return new Context(library, Deno.UnsafePointer.create(out[0]));
+  }
+
+  /** Returns how many devices a library has; 0 where there is no driver or no device. @throws {NativeError} where the library cannot be used. */
+  static deviceCount(kind: LibraryKind): number {
+    const count = new Int32Array(1);
+    openLibrary(kind).symbols.airk_device_count(count);
+    return count[0];
   }
 
   /** The native handle, for calls made within `lib/ffi`. */
