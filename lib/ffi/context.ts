@@ -30,6 +30,17 @@ export interface ContextOptions {
   isa?: "portable" | "avx2" | "avx512" | "amx";
 }
 
+/** A run of device memory. */
+export interface DeviceSpan extends Disposable {
+  readonly address: bigint;
+  readonly bytes: number;
+}
+
+/** What gives out device memory: a {@linkcode Context}, or a {@linkcode DeviceArena}. */
+export interface DeviceAllocator {
+  deviceBuffer(bytes: number): DeviceSpan;
+}
+
 const decoder = new TextDecoder();
 
 /** Decodes a NUL-terminated text. */
@@ -44,7 +55,7 @@ function cString(value: string): Uint8Array<ArrayBuffer> {
 }
 
 /** One device: the funnel from native status to exception, and the maker of memory, streams and events. */
-export class Context implements Disposable {
+export class Context implements Disposable, DeviceAllocator {
   readonly library: Library;
   readonly description: DeviceDescription;
   #handle: Deno.PointerValue;
@@ -205,7 +216,7 @@ export class HostBuffer implements Disposable {
 }
 
 /** Device memory, known by its address. */
-export class DeviceBuffer implements Disposable {
+export class DeviceBuffer implements DeviceSpan {
   readonly #context: Context;
   #freed = false;
   constructor(context: Context, readonly address: bigint, readonly bytes: number) {
