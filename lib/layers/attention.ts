@@ -22,8 +22,17 @@ export async function attention(pass: Pass, layer: number, prefix: string, normN
   await linear(query, normed, "q_proj");
   await linear(key, normed, "k_proj");
   await linear(value, normed, "v_proj");
-  ops.rope(query, rope.cos, rope.sin, tokens, numHeads, headDim, headDim);
-  ops.rope(key, rope.cos, rope.sin, tokens, numKvHeads, headDim, headDim);
+  const rotate = (x: bigint, heads: number): void =>
+    ops.rope(x, rope.cos, rope.sin, tokens, {
+      stride: heads * headDim,
+      heads,
+      headDim,
+      first: 0,
+      rotaryDim: headDim,
+      interleaved: false,
+    });
+  rotate(query, numHeads);
+  rotate(key, numKvHeads);
   ops.attention(attended, query, pass.appendKeysValues(layer, key, value));
   await linear(projected, attended, "o_proj");
   ops.add(hidden, projected, tokens * hiddenSize);

@@ -20,7 +20,7 @@ export async function mlp(pass: Pass, prefix: string, normName: string, bias: bo
   rmsNorm(pass, normName);
   await linear(gate, normed, "gate_proj");
   await linear(up, normed, "up_proj");
-  ops.swiglu(gate, gate, up, tokens * intermediateSize);
+  ops.gated(gate, gate, up, tokens * intermediateSize, "silu");
   await linear(projected, gate, "down_proj");
   ops.add(hidden, projected, tokens * hiddenSize);
 }

@@ -48,7 +48,9 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
   const { threads, format: compression, shards: layerShardsPath, promptTokens, maxTokens } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+  const shards = await openModelShards(path, {
+    ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
+  });
   progress.stop();
   using context = await Context.load({ threads });
   const { plan, rounds } = await measureRounds();
