@@ -162,7 +162,9 @@ export class ForwardPass implements Pass {
       cols: BigInt(config.hiddenSize),
       outliers: 0n,
     };
-    this.ops.embedding(this.activations.hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    const { hidden } = this.activations, { embeddingMultiplier, hiddenSize } = config;
+    this.ops.embedding(hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    if (embeddingMultiplier !== 1) this.ops.scale(hidden, hidden, this.tokens * hiddenSize, embeddingMultiplier);
   }
 
   /** Norm and head of the rows that were asked for alone; the likeliest token of those that want no more. */
@@ -173,6 +175,10 @@ export class ForwardPass implements Pass {
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
     norm(this, normed, normed, "", config.finalNorm, rows);
     await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
+    const { logitsMultiplier, logitsSoftcap, vocabSize } = config;
+    if (logitsMultiplier !== 1 || logitsSoftcap !== 0) {
+      this.ops.scale(logits, logits, rows * vocabSize, logitsMultiplier, logitsSoftcap);
+    }
     for (const { item, firstRow, rows } of this.#layout.items) {
       const rowBytes = config.vocabSize * 4;
       if (item.output !== "argmax") {

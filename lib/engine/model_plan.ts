@@ -9,6 +9,7 @@ import type { Precision } from "../ffi/ops.ts";
 import { baselineBytes, machineBytes } from "../memory/budget.ts";
 import type { Plan, TapeExtent } from "../memory/plan.ts";
 import { plan } from "../memory/planner.ts";
+import { limitResident } from "../memory/resident_limit.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
@@ -20,6 +21,8 @@ import { workspaceBytes, type WorkspaceShape } from "./workspace.ts";
 export interface EngineOptions {
   /** Budget of the whole process; without it, what the machine has free. */
   ramBytes?: number;
+  /** Most bytes of weights to keep in memory; without it, as many as fit. */
+  residentBytes?: number;
   /** Tokens a sequence may hold. Without it, those the model was made for, 4096 at most, and fewer where the budget is small. */
   contextTokens?: number;
   /** Sequences open at a time; 1 without it. */
@@ -138,6 +141,9 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
   const precision = oneOf("precision", options.precision, ["exact", "fast"]);
   const kvCacheType = oneOf("kvCacheType", options.kvCacheType, ["f16", "f32"]);
   if (options.ramBytes !== undefined) positiveInteger("ramBytes", options.ramBytes, 0);
+  if (options.residentBytes !== undefined && !(options.residentBytes >= 0)) {
+    throw new UsageError(`Cannot use residentBytes ${options.residentBytes}: required is a number of bytes`);
+  }
   const askedContextTokens = checkContextTokens(config, options);
   const contextPages = Math.ceil(askedContextTokens / PAGE_TOKENS);
   const maxSequences = positiveInteger("maxSequences", options.maxSequences, 1);
@@ -171,6 +177,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
     logitRows: askedLogitRows,
     passTokens: askedPassTokens,
   });
+  const limited = limitResident(planned, tape, options.residentBytes ?? Infinity);
   // The planner counts tokens, the cache has whole pages: what it lowered is rounded down, never up.
   const pagesPerSequence = Math.floor(planned.contextTokens / PAGE_TOKENS);
   const kvCachePages = pagesPerSequence * maxSequences;
@@ -182,10 +189,10 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
     tensors,
     tape,
     plan: {
-      ...planned,
+      ...limited,
       contextTokens: Math.min(askedContextTokens, pagesPerSequence * PAGE_TOKENS),
       kvCacheBytes,
-      totalBytes: planned.totalBytes - planned.kvCacheBytes + kvCacheBytes,
+      totalBytes: limited.totalBytes - planned.kvCacheBytes + kvCacheBytes,
     },
     workspace: { ...shape, passTokens: planned.passTokens, logitRows, pageTableEntries: kvCachePages },
     logitRows,

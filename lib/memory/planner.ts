@@ -131,7 +131,7 @@ export function plan(request: PlanRequest): Plan {
   const weightBytes = weightBudget(passTokens);
   let slotBytes = 0, placement = { resident: tape.map(() => true), residentBytes: tapeBytes };
   if (allResident === undefined) {
-    slotBytes = Math.min(weightBytes, usefulSlotBytes(tapeBytes, largest, minSlotBytes));
+    slotBytes = Math.min(weightBytes, usefulSlotBytes(tape));
     slotBytes -= slotBytes % 4096;
     // What is left of a budget too small for whole passes is less than one token's activations: kept free, since a little more memory would
     // take it back for that token, and more memory shall never stream more.
@@ -159,9 +159,12 @@ export function plan(request: PlanRequest): Plan {
 }
 
 /** Returns the slots above which memory serves better as residency; of a small model no more than an eighth. */
-function usefulSlotBytes(tapeBytes: number, largest: number, minSlotBytes: number): number {
+export function usefulSlotBytes(tape: readonly TapeExtent[]): number {
+  const tapeBytes = tape.reduce((sum, extent) => sum + extent.paddedBytes, 0);
+  const largest = tape.reduce((max, extent) => Math.max(max, extent.paddedBytes), 0);
   const useful = Math.max(USEFUL_SLOT_EXTENTS * largest, USEFUL_SLOT_BYTES);
-  return Math.max(minSlotBytes, Math.min(useful, tapeBytes / 8));
+  const bytes = Math.max(Math.min(MIN_SLOT_EXTENTS * largest, tapeBytes), Math.min(useful, tapeBytes / 8));
+  return bytes - bytes % 4096;
 }
 
 function refusal(
