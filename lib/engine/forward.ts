@@ -6,6 +6,7 @@ import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { CancelledError } from "../errors.ts";
 import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
@@ -24,7 +25,8 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
-  rotary: RotaryTable;
+  /** One for each of the config's ropes. */
+  rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
   /** Id of the embedding's weight format. */
   embeddingFormat: number;
@@ -37,7 +39,7 @@ export class ForwardPass implements Pass {
   readonly precision: Precision;
   readonly tokens: number;
   readonly activations: Activations;
-  readonly rope: { cos: bigint; sin: bigint };
+  readonly ropes: readonly { cos: bigint; sin: bigint }[];
   readonly #parts: ForwardParts;
   readonly #layout: PassLayout;
   readonly #signal: AbortSignal | undefined;
@@ -54,7 +56,8 @@ export class ForwardPass implements Pass {
     this.precision = parts.precision;
     this.tokens = layout.tokens;
     this.activations = workspace.activations;
-    this.rope = { cos: workspace.address("cos"), sin: workspace.address("sin") };
+    const rotary = workspace.fillRotary(layout.tokens);
+    this.ropes = rotary.map(({ cos, sin }) => ({ cos: cos.address, sin: sin.address }));
     this.#attention = {
       kCache: 0n,
       vCache: 0n,
@@ -70,18 +73,21 @@ export class ForwardPass implements Pass {
       valueDim: config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
-      scale: 1 / Math.sqrt(config.headDim),
+      scale: 0,
     };
-    this.#describe(sequences);
+    this.#describe(sequences, rotary);
   }
 
   /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
-  #describe(sequences: readonly CachedSequence[]): void {
-    const { workspace, rotary } = this.#parts;
-    const slots = workspace.int32("slots"), table = workspace.int32("pageTable"), rows = workspace.int32("sequences");
-    const cos = workspace.float32("cos"), sin = workspace.float32("sin");
+  #describe(sequences: readonly CachedSequence[], rotary: ReturnType<Workspace["fillRotary"]>): void {
+    const { workspace } = this.#parts;
+    const ropes = rotary.map(({ cos, sin }, index) => ({ table: this.#parts.rotary[index], cos: cos.values, sin: sin.values }));
+    const { tokens: passTokens, items } = this.#layout;
+    const pages = sequences.reduce((sum, sequence) => sum + sequence.pages.length, 0);
+    const slots = workspace.fillInt32("slots", passTokens), table = workspace.fillInt32("pageTable", pages);
+    const rows = workspace.fillInt32("sequences", items.length * 4);
     let entries = 0;
-    this.#layout.items.forEach(({ item, firstToken, tokens }, index) => {
+    items.forEach(({ item, firstToken, tokens }, index) => {
       const sequence = sequences[index];
       const before = sequence.tokens - tokens;
       rows.set([firstToken, tokens, before, entries], index * 4);
@@ -89,10 +95,12 @@ export class ForwardPass implements Pass {
       entries += sequence.pages.length;
       for (let i = 0; i < tokens; i++) {
         slots[firstToken + i] = sequence.slot(before + i);
-        rotary.fill(cos, sin, firstToken + i, before + depthInPass(item, i), item.ropeSpanTokens ?? sequence.tokens);
+        const position = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
+        for (const { table, cos, sin } of ropes) table.fill(cos, sin, firstToken + i, position, spanTokens);
       }
     });
-    if (this.#layout.masked) fillMask(this.#layout, workspace.bytesOf("mask"));
+    if (this.#layout.masked) fillMask(this.#layout, workspace.fillBytes("mask", passTokens * passTokens));
+    workspace.fillInt32("logitRowIds", this.#layout.logitRows.length).set(this.#layout.logitRows);
   }
 
   /** Whether every sequence brings one token. */
@@ -111,8 +119,9 @@ export class ForwardPass implements Pass {
   }
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
-    const { cache, workspace } = this.#parts;
-    const input = { ...this.#attention, kCache: cache.keys(layer), vCache: cache.values(layer) };
+    const { cache, workspace, config } = this.#parts;
+    const { scale } = config.layers[layer].attention;
+    const input = { ...this.#attention, kCache: cache.keys(layer), vCache: cache.values(layer), scale };
     this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
     return input;
   }
@@ -132,9 +141,10 @@ export class ForwardPass implements Pass {
     const { workspace, embedding, embeddingFormat, config } = this.#parts;
     const { rows, bytes } = await embedding.gather(
       this.#layout.ids,
-      workspace.bytesOf("embeddingRows"),
-      workspace.int32("embeddingIndexes"),
+      workspace.fillBytes("embeddingRows", embedding.extentBytes(this.tokens)),
+      workspace.fillInt32("embeddingIndexes", this.tokens),
     );
+    workspace.upload(this.ops);
     const extent: WeightExtent = {
       format: embeddingFormat,
       address: workspace.address("embeddingRows"),
@@ -151,14 +161,23 @@ export class ForwardPass implements Pass {
     const { workspace, tensors, config, weights } = this.#parts;
     const { hidden, normed } = this.activations;
     const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
-    workspace.int32("logitRowIds").set(this.#layout.logitRows);
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
-    this.ops.rmsnorm(normed, normed, this.vector(tensors.finalNormName), rows, config.hiddenSize, config.rmsNormEps);
+    norm(this, normed, normed, "", config.finalNorm, rows);
     await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
     for (const { item, firstRow, rows } of this.#layout.items) {
-      if (item.output !== "argmax" || rows === 0) continue;
-      const index = workspace.address("argmax") + BigInt(firstRow * 4);
-      this.ops.argmax(index, logits + BigInt(firstRow * config.vocabSize * 4), rows, config.vocabSize);
+      const rowBytes = config.vocabSize * 4;
+      if (item.output !== "argmax") {
+        workspace.download(this.ops, "logits", firstRow * rowBytes, rows * rowBytes);
+        continue;
+      }
+      if (rows === 0) continue;
+      this.ops.argmax(
+        workspace.address("argmax") + BigInt(firstRow * 4),
+        logits + BigInt(firstRow * rowBytes),
+        rows,
+        config.vocabSize,
+      );
+      workspace.download(this.ops, "argmax", firstRow * 4, rows * 4);
     }
   }
 

@@ -33,6 +33,12 @@ function sampleRows({ format, rows, sourceRowBytes }: TensorJob): number {
   return Math.min(rows, Math.max(1, Math.floor(TRAINING_BYTES / sourceRowBytes)));
 }
 
+/** Adds to each element of an extent of format f32. */
+function addOffset({ buffer, byteOffset }: Uint8Array<ArrayBuffer>, count: number, offset: number): void {
+  const values = new Float32Array(buffer, byteOffset, count);
+  for (let i = 0; i < count; i++) values[i] += offset;
+}
+
 /** Marks a promise's failure as handled: whoever awaits it later still gets it. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
@@ -44,8 +50,42 @@ export function cancelledError(): CancelledError {
   return new CancelledError("Quantizing was cancelled; finished layers are kept, run it again to go on");
 }
 
+/** Bytes of the buffers that files are quantized in. */
+interface BufferBytes {
+  source: number;
+  extent: number;
+  sample: number;
+}
+
+function bufferBytes(groups: readonly GroupJob[]): BufferBytes {
+  const bytes: BufferBytes = { source: 0, extent: 0, sample: 0 };
+  for (const tensor of groups.flatMap(({ tensors }) => tensors)) {
+    bytes.source = Math.max(bytes.source, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
+    bytes.extent = Math.max(bytes.extent, paddedBytes(tensor.maxExtentBytes));
+    bytes.sample = Math.max(bytes.sample, sampleRows(tensor) * tensor.sourceRowBytes);
+  }
+  return bytes;
+}
+
+/**
+ * Returns most of the memory that the native quantizer takes for a tensor beside what it is given: to train, sums of 64 runs of rows
+ * (cpu/train_q4o.cpp); for an extent, two floats a block (cpu/quantize_q4o.cpp); and some rows of float32 a thread.
+ */
+function scratchBytes(tensor: TensorJob): number {
+  const { cols, extentRows } = tensor;
+  const training = sampleRows(tensor) > 0 ? 64 * 4 * cols : 0;
+  return Math.max(training, Math.max(...extentRows) * Math.ceil(cols / 32) * 8) + 256 * cols;
+}
+
+/** Returns the bytes that quantizing these files takes beside what the process has already. */
+export function quantizingBytes(groups: readonly GroupJob[]): number {
+  const { source, extent, sample } = bufferBytes(groups);
+  const scratch = groups.flatMap(({ tensors }) => tensors).reduce((most, tensor) => Math.max(most, scratchBytes(tensor)), 0);
+  return 2 * source + 2 * extent + sample + scratch;
+}
+
 /** Quantizes files one after the other, with buffers and a device context that all of them share. */
-export class GroupQuantizer {
+export class GroupQuantizer implements Disposable {
   readonly #context: Context;
   readonly #checkpoint: Checkpoint;
   readonly #directory: string;
@@ -72,18 +112,16 @@ export class GroupQuantizer {
     this.#directory = directory;
     this.#signal = signal;
     this.#onChunk = onChunk;
-    let sourceBytes = 0, extentBytes = 0, sampleBytes = 0;
-    for (const { tensors } of groups) {
-      for (const tensor of tensors) {
-        sourceBytes = Math.max(sourceBytes, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
-        extentBytes = Math.max(extentBytes, paddedBytes(tensor.maxExtentBytes));
-        sampleBytes = Math.max(sampleBytes, sampleRows(tensor) * tensor.sourceRowBytes);
-      }
-    }
-    if (sourceBytes > MAX_SOURCE_CHUNK_BYTES) throw new RangeError(`Cannot buffer a chunk of ${sourceBytes} bytes`);
-    this.#sources = [new Uint8Array(sourceBytes), new Uint8Array(sourceBytes)];
-    this.#extents = [new Uint8Array(extentBytes), new Uint8Array(extentBytes)];
-    this.#sample = new Uint8Array(sampleBytes);
+    const { source, extent, sample } = bufferBytes(groups);
+    if (source > MAX_SOURCE_CHUNK_BYTES) throw new RangeError(`Cannot buffer a chunk of ${source} bytes`);
+    this.#sources = [new Uint8Array(source), new Uint8Array(source)];
+    this.#extents = [new Uint8Array(extent), new Uint8Array(extent)];
+    this.#sample = new Uint8Array(sample);
+  }
+
+  /** Gives the buffers back at once, not when they are collected: whoever loads the model next counts what the process takes. */
+  [Symbol.dispose](): void {
+    for (const { buffer } of [...this.#sources, ...this.#extents, this.#sample]) buffer.transfer(0);
   }
 
   /**
@@ -126,6 +164,7 @@ export class GroupQuantizer {
           chunk,
           (format) => quantizeRows(this.#context, format, source, tensor.sourceType, rows, tensor.cols, parameters, extent),
         );
+        if (tensor.offset !== 0) addOffset(extent, rows * tensor.cols, tensor.offset);
         await writing;
         const padded = extent.subarray(0, paddedBytes(quantized.bytes));
         writing = handled(
@@ -145,29 +184,30 @@ export class GroupQuantizer {
     return { file, tensors: group.tensors.map((tensor) => results.get(tensor)!.entry()) };
   }
 
-  async #read(chunk: Chunk, into: Uint8Array): Promise<void> {
-    await this.#checkpoint.readRows(chunk.tensor.source, chunk.firstRow, chunk.rows, into);
+  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array): Promise<void> {
+    await tensor.source.read(firstRow, rows, into.subarray(0, rows * tensor.sourceRowBytes));
   }
 
   /** Trains what the tensor's extents share on rows at even distances. */
   async #train(tensor: TensorJob): Promise<Uint8Array<ArrayBuffer>> {
-    const count = sampleRows(tensor);
-    if (count === 0) return new Uint8Array(0);
+    const wanted = sampleRows(tensor);
+    if (wanted === 0) return new Uint8Array(0);
     const { rows, cols, sourceRowBytes } = tensor;
+    // Runs of rows that are worth a read, each in the middle of its share of the tensor.
+    const run = Math.min(wanted, tensor.source.readRows), runs = Math.floor(wanted / run);
+    const count = wanted === rows ? rows : runs * run;
     const sample = this.#sample.subarray(0, count * sourceRowBytes);
-    const readRow = (i: number, rowCount: number) =>
-      this.#checkpoint.readRows(
-        tensor.source,
-        Math.floor((i + 0.5) * rows / count),
-        rowCount,
-        sample.subarray(i * sourceRowBytes, (i + rowCount) * sourceRowBytes),
-      );
-    if (count === rows) await readRow(0, rows);
+    const read = (sampleRow: number, row: number, rowCount: number) =>
+      tensor.source.read(row, rowCount, sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes));
+    if (count === rows) await read(0, 0, rows);
     else {
-      for (let first = 0; first < count; first += SAMPLE_READS) {
+      for (let first = 0; first < runs; first += SAMPLE_READS) {
         if (this.#signal?.aborted) throw cancelledError();
-        const some = Math.min(SAMPLE_READS, count - first);
-        await Promise.all(Array.from({ length: some }, (_, i) => readRow(first + i, 1)));
+        const some = Math.min(SAMPLE_READS, runs - first);
+        await Promise.all(Array.from({ length: some }, (_, i) => {
+          const middle = Math.floor((first + i + 0.5) * rows / runs);
+          return read((first + i) * run, Math.min(rows - run, middle), run);
+        }));
       }
     }
     return await this.#run(
