@@ -70,6 +70,7 @@ export class ForwardPass implements Pass {
       heads: config.numHeads,
       kvHeads: config.numKvHeads,
       headDim: config.headDim,
+      valueDim: config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
@@ -119,20 +120,10 @@ export class ForwardPass implements Pass {
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
     const { cache, workspace, config } = this.#parts;
-    const kCache = cache.keys(layer), vCache = cache.values(layer);
-    this.ops.kvAppend(
-      kCache,
-      vCache,
-      cache.nativeType,
-      key,
-      value,
-      workspace.address("slots"),
-      this.tokens,
-      config.numKvHeads,
-      config.headDim,
-      PAGE_TOKENS,
-    );
-    return { ...this.#attention, kCache, vCache, scale: config.layers[layer].attention.scale };
+    const { scale } = config.layers[layer].attention;
+    const input = { ...this.#attention, kCache: cache.keys(layer), vCache: cache.values(layer), scale };
+    this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
+    return input;
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
