@@ -215,9 +215,10 @@ AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, a
 
 /*
  * y [rows, cols] = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, where the variance divides by cols.
- * weight: f32 [cols], or 0 for ones; bias: f32 [cols], or 0 for zeros. y may be x.
+ * weight: f32 [weight_rows, cols], or 0 for ones; bias: f32 [weight_rows, cols], or 0 for zeros; row r takes their row r % weight_rows, so that
+ * heads may have weights of their own. y may be x.
  */
-AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows, uint64_t cols, float eps);
+AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t weight_rows, uint64_t rows, uint64_t cols, float eps);
 
 /*
  * Rotates, in place, elements first .. first + rotary_dim - 1 of every head of x. Head h of token t begins at x + t * x_stride + h * head_dim,

@@ -59,7 +59,7 @@ export interface NormConfig {
 
 /** A normalisation of queries or keys before they are rotated. */
 export interface HeadNormConfig extends NormConfig {
-  /** What a norm spans: every head, with one weight for all (`head`) or a weight for each (`each`), or all heads together (`whole`). */
+  /** What a norm spans: every head, with one weight for all (`head`) or a weight for each (`each`, of kind `layer`), or all heads together (`whole`). */
   scope: "head" | "each" | "whole";
 }
 

@@ -37,7 +37,9 @@ function parseRopes(config: ConfigReader, defaults: Omit<RopeDefaults, "theta">)
 }
 
 function parseTextConfig(config: ConfigReader): ModelConfig {
-  refuseUnimplemented(config, [...GEMMA_KEYS, "sliding_window_pattern", "rope_local_base_freq"]);
+  // transformers has the key attn_logit_softcapping and no use for it: set, it is a model that neither computes.
+  const keys = GEMMA_KEYS.filter((key) => key !== "attn_logit_softcapping");
+  refuseUnimplemented(config, [...keys, "sliding_window_pattern", "rope_local_base_freq"]);
   const shape = readShape(config, { contextTokens: 131_072, headDim: 256 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const attention = {

@@ -49,6 +49,8 @@ class Fixture:
     embedding_std: float | None = None
     """Without it small where the embedding gives the logits too, else a token predicts itself forever."""
     prompt_lengths: tuple[int, ...] = (3, 13)
+    attention: str = "eager"
+    """transformers' implementation of attention."""
     positions: Callable[[int, int], dict] | None = None
     """Further arguments of a forward pass, from its tokens and those cached before."""
 
@@ -120,8 +122,9 @@ def save_checkpoint(directory, spec, seed):
 # --- what transformers computes -----------------------------------------------------------------------------
 
 
-def load_float32(path):
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+def load_float32(path, spec):
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation=spec.attention)
+    return model.eval()
 
 
 @torch.no_grad()
@@ -158,11 +161,11 @@ def clear_case(directory, spec, length, seed, new_tokens=32, candidates=32, deco
     """Of some random prompts of one length, the one whose greedy path is clearest and not a short loop."""
     generator = torch.Generator().manual_seed(seed)
     prompts = torch.randint(3, VOCABULARY, (candidates, length), generator=generator).tolist()
-    results = greedy(load_float32(directory), spec, prompts, new_tokens)
+    results = greedy(load_float32(directory, spec), spec, prompts, new_tokens)
     scores = [(min(len(set(tokens.tolist())), 12), gaps.min().item()) for _, tokens, _, gaps in results]
     prompt = prompts[scores.index(max(scores))]
     # Alone, and by a fresh model: some keep state from one sequence to the next.
-    [(prompt_logits, tokens, steps, gaps)] = greedy(load_float32(directory), spec, [prompt], new_tokens)
+    [(prompt_logits, tokens, steps, gaps)] = greedy(load_float32(directory, spec), spec, [prompt], new_tokens)
     return {
         "prompt_ids": prompt,
         "prompt_logits": tensor_json(prompt_logits),
@@ -347,7 +350,7 @@ def gemma3_text_v5():
     config = transformers.Gemma3TextConfig(
         **TINY | dict(num_hidden_layers=3), head_dim=12, query_pre_attn_scalar=10, sliding_window=8,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-        attn_logit_softcapping=5.0, final_logit_softcapping=6.0,
+        final_logit_softcapping=6.0,
         rope_parameters={
             "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
@@ -457,7 +460,8 @@ def falcon_alibi():
     config = transformers.FalconConfig(
         **FALCON | dict(num_attention_heads=6, hidden_size=36), alibi=True, multi_query=False, parallel_attn=False, bias=True,
     )
-    return Fixture(config)
+    # The eager implementation of transformers 5 adds ALiBi twice: in the mask and in the layer.
+    return Fixture(config, attention="sdpa")
 
 
 @fixture("internlm3/base")
