@@ -54,11 +54,11 @@ enum {
   AIRK_NOT_FINITE = 8       /* a weight to quantize is NaN or infinite */
 };
 
-/* Element types of activations, caches and unquantized weights. */
-enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
+/* Element types of activations, caches and unquantized weights. AIRK_Q8 is one of caches alone: see airk_kv_append. */
+enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
 
 /*
- * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o"); airk_format_id turns it into the
+ * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o" "bnb4-64-bf16" ...); airk_format_id turns it into the
  * id used in calls. A weight extent is a run of whole rows of one matrix [rows, cols], laid out as sections in the order given,
  * each starting on a multiple of 64 bytes from the extent's start; blocks = ceil(cols / 32).
  *
@@ -84,6 +84,38 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
  *         outlier_start u16  [rows], index of the row's first outlier, relative to its group's base
  *         outlier_col   u16  [outliers], ascending within a row
  *         outlier       f16  [outliers]
+ *
+ * Packed formats, which others' checkpoints come in and which are kept as they are: read by every operation, made by no quantizer. Their names
+ * have parameters, powers of two: G columns that share a scale, groups = ceil(cols / G), or "row" for all of them; and T = f32, f16 or bf16.
+ * Products are rounded to float32 one by one. Codes of 4 bits lie as in q4o, of 8 bits as in q8, unless said otherwise; pad columns are any.
+ *
+ *  bnb4-B-T, bnb4-BxN-T   w = T(map[code] * absmax), bitsandbytes' 4 bits: blocks of B elements of the flat tensor, which do not restart at
+ *         a row; an extent starts on a multiple of B (and B * N) elements. With N, absmax = nested_map[absmax code] * nested + offset.
+ *         map           f32  [16]
+ *         nested_map    f32  [256]                                          with N
+ *         offset        f32  [1]                                            with N
+ *         nested        f32  [ceil(blocks / N)], blocks = ceil(rows * cols / B)   with N
+ *         absmax        u8   [blocks] with N, else f32
+ *         code          u8   [ceil(rows * cols / 2)], the HIGH nibble is the even element
+ *
+ *  int4-G-T, int4-G-T-zero   w = scale * (code - zero), zero 8 where it is not stored: GPTQ, AWQ, compressed-tensors, Q4_0
+ *         scale         T    [rows][groups]
+ *         zero          u8   [rows][groups]
+ *         code          u8   [rows][blocks * 16]
+ *
+ *  int8-G-T, int8-G-T-zero, int8-G-scb   the same with i8 codes, zero i16 and 0 where it is not stored; scb: w = scale * code * (1 / 127), scale f32
+ *
+ *  fp8-RxG   w = scale * code, R rows share scales; an extent starts on a multiple of R rows
+ *         scale         f32  [ceil(rows / R)][groups]
+ *         code          e4m3 [rows][blocks * 32]
+ *
+ *  mxfp4  w = 2 ^ (scale - 127) * code: scale u8 [rows][blocks]; code e2m1, u8 [rows][blocks * 16]
+ *
+ *  nvfp4  w = scale / global * code, a scale for 16 columns: global f32 [1]; scale e4m3 [rows][blocks * 2]; code e2m1, u8 [rows][blocks * 16]
+ *
+ *  q4_k, q5_k, q6_k   GGUF's blocks of 256 columns (ggml-common.h): [rows][cols / 256] of 144, 176, 210 bytes; cols is a multiple of 256
+ *
+ *  iq4_nl   w = scale * value[code], ggml's 16 values: scale f16 [rows][blocks]; code u8 [rows][blocks * 16]
  */
 
 /* ---- library ---- */
@@ -202,23 +234,35 @@ AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x,
 AIRK_API airk_status airk_rope(airk_stream *stream, airk_ptr x, uint64_t x_stride, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t head_dim, uint64_t first, uint64_t rotary_dim, int32_t interleaved);
 
 /*
- * The KV cache of one layer is a pool of pages of page_tokens tokens; k_cache, v_cache: cache_type [pages, kv_heads, page_tokens, head_dim].
- * Token slot s lies in page s / page_tokens at s % page_tokens.
- * Writes k, v [tokens, kv_heads, head_dim] to slots: i32 [tokens]. cache_type: AIRK_F16 or AIRK_F32.
+ * The KV cache of one layer is a pool of pages of page_tokens tokens. Token slot s lies in page s / page_tokens at s % page_tokens.
+ * cache_type AIRK_F32 or AIRK_F16: k_cache [pages, kv_heads, page_tokens, head_dim], v_cache [pages, kv_heads, page_tokens, value_dim].
+ * cache_type AIRK_Q8: element = scale * code, one scale for each 32 elements of a row. With blocks = ceil(row elements / 32), a page is
+ *   code   i8   [kv_heads, page_tokens, blocks * 32], zero beyond the row's elements
+ *   scale  f16  [kv_heads, page_tokens, blocks], the block's largest magnitude / 127; NaN for a block that holds NaN or infinity, or
+ *               whose scale float16 cannot hold, so that all of it reads as NaN
+ * Writes k [tokens, kv_heads, head_dim] and v [tokens, kv_heads, value_dim] to slots: i32 [tokens]. v_cache and v are 0 together: there are
+ * no values of their own (airk_attention).
  */
-AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v, airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens);
+AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v, airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens);
 
 /*
  * Grouped-query attention over the paged cache, for the tokens of one pass, which may belong to several sequences.
- * y, q: [tokens, heads, head_dim]. Head h reads key head h / (heads / kv_heads). scores = q . k * scale, softmax in float32.
+ * q [tokens, heads, head_dim]; y [tokens, heads, value_dim]. Head h reads key head h / (heads / kv_heads). head_dim <= 576, value_dim <= 512.
+ * k_cache, v_cache, cache_type: as airk_kv_append wrote them. v_cache 0: the value is the first value_dim <= head_dim elements of the key.
  * sequences: i32 [sequence_count, 4] = first token in the pass, tokens in the pass, tokens cached before the pass, first entry in page_table.
  * page_table: i32, page numbers; position p of a sequence lies in page page_table[first entry + p / page_tokens].
- * The pass's own keys and values are in the cache already (airk_kv_append), at positions cached before .. cached before + tokens - 1.
+ * The pass's own keys and values are in the cache already (airk_kv_append), at positions cached before .. cached before + tokens - 1; these are
+ * the positions that all below counts in.
  * mask: 0 for causal order, else u8 [tokens, tokens] over the pass: token i sees token j of its own sequence where mask[i][j] != 0,
  * and always all that was cached before. A token must see at least itself.
+ * first_visible: 0, or i32 [tokens]: a token sees nothing before this position of its sequence, whatever else would let it; at most the token's
+ * own position. Windows and chunks are such data. Page table entries and pages wholly before what all tokens of the sequence see are not read.
+ * score = q . k * scale; unless softcap is 0: score = softcap * tanh(score / softcap); where slopes (f32 [heads], ALiBi) is not 0:
+ * score += slopes[h] * (key's position - token's position). Then softmax in float32 over what is seen, where sinks (f32 [heads]) is not 0 with
+ * one more score, sinks[h], that takes its share but has no value.
  * context_tokens: the largest (cached before + tokens in the pass) of any sequence.
  */
-AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens, uint64_t context_tokens, float scale);
+AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap);
 
 /*
  * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):

@@ -6,6 +6,7 @@ import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { CancelledError } from "../errors.ts";
 import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
@@ -24,7 +25,8 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
-  rotary: RotaryTable;
+  /** One for each of the config's ropes. */
+  rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
   /** Id of the embedding's weight format. */
   embeddingFormat: number;
@@ -37,7 +39,7 @@ export class ForwardPass implements Pass {
   readonly precision: Precision;
   readonly tokens: number;
   readonly activations: Activations;
-  readonly rope: { cos: bigint; sin: bigint };
+  readonly ropes: readonly { cos: bigint; sin: bigint }[];
   readonly #parts: ForwardParts;
   readonly #layout: PassLayout;
   readonly #signal: AbortSignal | undefined;
@@ -54,7 +56,8 @@ export class ForwardPass implements Pass {
     this.precision = parts.precision;
     this.tokens = layout.tokens;
     this.activations = workspace.activations;
-    this.rope = { cos: workspace.address("cos"), sin: workspace.address("sin") };
+    const rotary = workspace.fillRotary(layout.tokens);
+    this.ropes = rotary.map(({ cos, sin }) => ({ cos: cos.address, sin: sin.address }));
     this.#attention = {
       kCache: 0n,
       vCache: 0n,
@@ -67,21 +70,22 @@ export class ForwardPass implements Pass {
       heads: config.numHeads,
       kvHeads: config.numKvHeads,
       headDim: config.headDim,
+      valueDim: config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
-      scale: 1 / Math.sqrt(config.headDim),
+      scale: 0,
     };
-    this.#describe(sequences);
+    this.#describe(sequences, rotary);
   }
 
   /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
-  #describe(sequences: readonly CachedSequence[]): void {
-    const { workspace, rotary } = this.#parts;
-    const { tokens: passTokens, items } = this.#layout, pairs = this.config.headDim / 2;
+  #describe(sequences: readonly CachedSequence[], rotary: ReturnType<Workspace["fillRotary"]>): void {
+    const { workspace } = this.#parts;
+    const ropes = rotary.map(({ cos, sin }, index) => ({ table: this.#parts.rotary[index], cos: cos.values, sin: sin.values }));
+    const { tokens: passTokens, items } = this.#layout;
     const pages = sequences.reduce((sum, sequence) => sum + sequence.pages.length, 0);
     const slots = workspace.fillInt32("slots", passTokens), table = workspace.fillInt32("pageTable", pages);
     const rows = workspace.fillInt32("sequences", items.length * 4);
-    const cos = workspace.fillFloat32("cos", passTokens * pairs), sin = workspace.fillFloat32("sin", passTokens * pairs);
     let entries = 0;
     items.forEach(({ item, firstToken, tokens }, index) => {
       const sequence = sequences[index];
@@ -91,7 +95,8 @@ export class ForwardPass implements Pass {
       entries += sequence.pages.length;
       for (let i = 0; i < tokens; i++) {
         slots[firstToken + i] = sequence.slot(before + i);
-        rotary.fill(cos, sin, firstToken + i, before + depthInPass(item, i), item.ropeSpanTokens ?? sequence.tokens);
+        const position = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
+        for (const { table, cos, sin } of ropes) table.fill(cos, sin, firstToken + i, position, spanTokens);
       }
     });
     if (this.#layout.masked) fillMask(this.#layout, workspace.fillBytes("mask", passTokens * passTokens));
@@ -115,20 +120,10 @@ export class ForwardPass implements Pass {
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
     const { cache, workspace, config } = this.#parts;
-    const kCache = cache.keys(layer), vCache = cache.values(layer);
-    this.ops.kvAppend(
-      kCache,
-      vCache,
-      cache.nativeType,
-      key,
-      value,
-      workspace.address("slots"),
-      this.tokens,
-      config.numKvHeads,
-      config.headDim,
-      PAGE_TOKENS,
-    );
-    return { ...this.#attention, kCache, vCache };
+    const { scale } = config.layers[layer].attention;
+    const input = { ...this.#attention, kCache: cache.keys(layer), vCache: cache.values(layer), scale };
+    this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
+    return input;
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
@@ -158,7 +153,9 @@ export class ForwardPass implements Pass {
       cols: BigInt(config.hiddenSize),
       outliers: 0n,
     };
-    this.ops.embedding(this.activations.hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    const { hidden } = this.activations, { embeddingMultiplier, hiddenSize } = config;
+    this.ops.embedding(hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    if (embeddingMultiplier !== 1) this.ops.scale(hidden, hidden, this.tokens * hiddenSize, embeddingMultiplier);
   }
 
   /** Norm and head of the rows that were asked for alone; the likeliest token of those that want no more. */
@@ -167,8 +164,12 @@ export class ForwardPass implements Pass {
     const { hidden, normed } = this.activations;
     const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
-    this.ops.rmsnorm(normed, normed, this.vector(tensors.finalNormName), rows, config.hiddenSize, config.rmsNormEps);
+    norm(this, normed, normed, "", config.finalNorm, rows);
     await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
+    const { logitsMultiplier, logitsSoftcap, vocabSize } = config;
+    if (logitsMultiplier !== 1 || logitsSoftcap !== 0) {
+      this.ops.scale(logits, logits, rows * vocabSize, logitsMultiplier, logitsSoftcap);
+    }
     for (const { item, firstRow, rows } of this.#layout.items) {
       const rowBytes = config.vocabSize * 4;
       if (item.output !== "argmax") {

@@ -10,6 +10,7 @@ import type { Precision } from "../ffi/ops.ts";
 import { baselineBytes, machineBytes } from "../memory/budget.ts";
 import type { Plan, TapeExtent } from "../memory/plan.ts";
 import { plan } from "../memory/planner.ts";
+import { limitResident } from "../memory/resident_limit.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
@@ -26,6 +27,8 @@ export interface EngineOptions {
   ramBytes?: number;
   /** Budget of device memory, of a device that has its own; without it, what the device has free. */
   vramBytes?: number;
+  /** Most bytes of weights to keep in memory; without it, as many as fit. */
+  residentBytes?: number;
   /** Tokens a sequence may hold. Without it, those the model was made for, 4096 at most, and fewer where the budget is small. */
   contextTokens?: number;
   /** Sequences open at a time; 1 without it. */
@@ -91,10 +94,13 @@ function oneOf<T extends string>(name: string, value: T | undefined, known: read
 }
 
 /** Returns the longest context a model can have: its own, unless its rotary embeddings reach further, dynamic ones as far as asked. */
-export function longestContextTokens(config: ModelConfig): number {
-  const { ropeScaling, contextTokens } = config;
-  if (ropeScaling.type === "dynamic") return Infinity;
-  return ropeScaling.type === "linear" ? contextTokens * ropeScaling.factor : contextTokens;
+export function longestContextTokens({ ropes, contextTokens }: ModelConfig): number {
+  // Where layers have different ones, max_position_embeddings counts the stretched.
+  if (ropes.length !== 1) return contextTokens;
+  const { scaling } = ropes[0];
+  if (scaling.type === "dynamic") return Infinity;
+  if (scaling.type === "yarn") return Math.max(contextTokens, Math.floor(scaling.originalContextTokens * scaling.factor));
+  return scaling.type === "linear" ? contextTokens * scaling.factor : contextTokens;
 }
 
 function checkContextTokens(config: ModelConfig, options: EngineOptions): number {
@@ -150,7 +156,10 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   for (const name of ["ramBytes", "vramBytes"] as const) {
     if (options[name] !== undefined) positiveInteger(name, options[name], 0);
   }
-  if (!device) checkHostOnly(options);
+  if (options.residentBytes !== undefined && !(options.residentBytes >= 0)) {
+    throw new UsageError(`Cannot use residentBytes ${options.residentBytes}: required is a number of bytes`);
+  }
+  checkDeviceOptions(options, device !== undefined);
   const kvCacheLocation = device ? oneOf("kvCacheLocation", options.kvCacheLocation, ["vram", "ram"]) : "ram";
   const askedContextTokens = checkContextTokens(config, options);
   const contextPages = Math.ceil(askedContextTokens / PAGE_TOKENS);
@@ -186,14 +195,15 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     passTokens: askedPassTokens,
     ...needs.request,
   });
-  const { pages, contextTokens, ...sizes } = wholePages(planned, maxSequences);
+  const limited = limitResident(planned, tape, options.residentBytes ?? Infinity);
+  const { pages, contextTokens, ...sizes } = wholePages(limited, maxSequences);
   const logitRows = Math.min(askedLogitRows, planned.passTokens);
   return {
     architecture,
     config,
     tensors,
     tape,
-    plan: { ...planned, ...sizes, contextTokens: Math.min(askedContextTokens, contextTokens) },
+    plan: { ...limited, ...sizes, contextTokens: Math.min(askedContextTokens, contextTokens) },
     workspace: { ...shape, passTokens: planned.passTokens, logitRows, pageTableEntries: pages },
     logitRows,
     maxSequences,
@@ -205,13 +215,20 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   };
 }
 
-/** Refuses what means something only on a device with memory of its own. */
-function checkHostOnly(options: EngineOptions): void {
-  const refuse = (name: string, value: string): never => {
-    throw new UsageError(`Cannot use ${name} ${value}: the device computes from the host's memory and has none of its own`);
+/** Refuses what means nothing on the device, by name. */
+function checkDeviceOptions(options: EngineOptions, hasOwnMemory: boolean): void {
+  const refuse = (name: string, why: string): never => {
+    throw new UsageError(`Cannot use ${name}: the device ${why}`);
   };
-  if (options.vramBytes !== undefined) refuse("vram", `${options.vramBytes} bytes`);
-  if (options.kvCacheLocation === "vram") refuse("kvCacheLocation", "vram");
+  if (hasOwnMemory) {
+    if (options.residentBytes !== undefined) {
+      refuse(`residentBytes ${options.residentBytes}`, "has memory of its own; use vramBytes");
+    }
+    return;
+  }
+  const why = "computes from the host's memory and has none of its own";
+  if (options.vramBytes !== undefined) refuse(`a budget of ${options.vramBytes} bytes of device memory`, why);
+  if (options.kvCacheLocation === "vram") refuse("kvCacheLocation vram", why);
 }
 
 /** Rounds a plan's KV cache to whole pages: what the planner lowered is rounded down, never up. */

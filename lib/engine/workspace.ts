@@ -27,11 +27,13 @@ export interface WorkspaceShape {
   vectors: ReadonlyMap<string, number>;
 }
 
-/** Floats a token of each activation. `projected` shares memory with `normed`, and the MLP's with the attention's: see {@linkcode Activations}. */
-function activationWidths(config: ModelConfig): { residual: number; attention: number[]; mlp: number[] } {
+/** Floats a token of each activation, and which of them share memory: see {@linkcode Activations}. */
+function activationWidths(config: ModelConfig): { residual: number; streams: number; attention: number[]; mlp: number[] } {
   const query = config.numHeads * config.headDim, keys = config.numKvHeads * config.headDim;
   return {
     residual: config.hiddenSize,
+    // `hidden`, `normed`, and `projected` where it is not `normed`.
+    streams: config.layers.some(({ parallel }) => parallel) ? 3 : 2,
     attention: [query, keys, keys, query],
     mlp: [config.intermediateSize, config.intermediateSize],
   };
@@ -39,9 +41,14 @@ function activationWidths(config: ModelConfig): { residual: number; attention: n
 
 /** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */
 function activationBytes(config: ModelConfig, tokens: number): number {
-  const { residual, attention, mlp } = activationWidths(config);
+  const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + align(tokens * width * 4), 0);
-  return 2 * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
+  return streams * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
+}
+
+/** Returns the elements of a token's cos and sin rows of all ropes. */
+function rotaryWidth({ ropes }: ModelConfig): number {
+  return ropes.reduce((sum, { dim }) => sum + dim, 0);
 }
 
 /** Returns each host array's bytes, in the order they are laid out. */
@@ -50,8 +57,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
   return {
     embeddingIndexes: tokens * 4,
     slots: tokens * 4,
-    cos: tokens * config.headDim * 2,
-    sin: tokens * config.headDim * 2,
+    rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
     logitRowIds: shape.logitRows * 4,
     argmax: shape.logitRows * 4,
     sequences: shape.maxSequences * 16,
@@ -66,8 +72,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
 type HostArrayName =
   | "embeddingIndexes"
   | "slots"
-  | "cos"
-  | "sin"
+  | "rotary"
   | "logitRowIds"
   | "argmax"
   | "sequences"
@@ -91,21 +96,28 @@ export function workspaceBytes(
   config: ModelConfig,
   shape: WorkspaceShape,
 ): { arrays: WorkspaceBytes; activationBytesPerToken: number; vectorBytes: number; widestInput: number } {
-  const { residual, attention, mlp } = activationWidths(config);
+  const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
   const host = hostArrayBytes(config, shape);
   return {
     arrays: {
       // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
-      bytesPerToken: 8 + config.headDim * 4 + shape.passTokens + shape.embeddingRowBytes,
+      bytesPerToken: 8 + rotaryWidth(config) * 4 + shape.passTokens + shape.embeddingRowBytes,
       bytesPerLogitRow: config.vocabSize * 4 + 8,
-      // Each array is aligned: at most the host arrays, 6 activations and the two sections of an embedding.
-      fixedBytes: host.sequences + host.pageTable + (Object.keys(host).length + 6 + 2) * ALIGNMENT,
+      // Each array is aligned: at most the host arrays, the ropes' tables, 7 activations and the two sections of an embedding.
+      fixedBytes: host.sequences + host.pageTable + (Object.keys(host).length + 7 + 2 + 2 * config.ropes.length) * ALIGNMENT,
     },
-    activationBytesPerToken: (2 * residual + Math.max(sum(attention), sum(mlp))) * 4,
+    activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,
     vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
     widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize),
   };
+}
+
+/** Part of an array of f32. */
+export interface HostFloats {
+  /** On the device. */
+  address: bigint;
+  values: Float32Array<ArrayBuffer>;
 }
 
 /**
@@ -123,6 +135,7 @@ export class Workspace implements Disposable {
   readonly #isUnified: boolean;
   readonly #offsets: Record<HostArrayName, number>;
   readonly #sizes: Record<HostArrayName, number>;
+  readonly #ropes: ModelConfig["ropes"];
   readonly #vectorOffsets: ReadonlyMap<string, number>;
   /** Where vectors are read into, at their offsets; the host's memory of them, given back once they are on the device. */
   #vectorSource: HostBuffer | undefined;
@@ -142,6 +155,7 @@ export class Workspace implements Disposable {
     this.#arrays = isUnified ? host.address : activations + BigInt(activationBytes(config, shape.passTokens));
     this.#vectors = this.#arrays + BigInt(layout.arrayBytes);
     this.#vectorSource = vectors;
+    this.#ropes = config.ropes;
     this.activations = placeActivations(config, shape.passTokens, activations);
   }
 
@@ -193,6 +207,19 @@ export class Workspace implements Disposable {
   fillFloat32(name: HostArrayName, count: number = this.#sizes[name] / 4): Float32Array<ArrayBuffer> {
     const { buffer, byteOffset } = this.fillBytes(name, count * 4);
     return new Float32Array(buffer, byteOffset, count);
+  }
+
+  /** Returns the cos and sin tables of `tokens` tokens to be filled: f32 [tokens, dim / 2], of each of the config's ropes. */
+  fillRotary(tokens: number): { cos: HostFloats; sin: HostFloats }[] {
+    const floats = this.#ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2) / 4, 0);
+    const values = this.fillFloat32("rotary", floats), address = this.address("rotary");
+    let at = 0;
+    const take = (count: number): HostFloats => {
+      const taken = { address: address + BigInt(at * 4), values: values.subarray(at, at + count) };
+      at += align(count * 4) / 4;
+      return taken;
+    };
+    return this.#ropes.map(({ dim }) => ({ cos: take(tokens * dim / 2), sin: take(tokens * dim / 2) }));
   }
 
   /** Enqueues bringing what was filled to the device. */
@@ -296,14 +323,15 @@ function layOut(config: ModelConfig, shape: WorkspaceShape): WorkspaceLayout {
 }
 
 function placeActivations(config: ModelConfig, tokens: number, start: bigint): Activations {
-  const { residual, attention, mlp } = activationWidths(config);
+  const { residual, streams, attention, mlp } = activationWidths(config);
   const bytes = (width: number) => BigInt(align(tokens * width * 4));
-  const hidden = start, normed = hidden + bytes(residual), shared = normed + bytes(residual);
+  const hidden = start, normed = hidden + bytes(residual);
+  const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
   const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
   return {
     hidden,
     normed,
-    projected: normed,
+    projected,
     query,
     key,
     value,

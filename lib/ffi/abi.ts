@@ -14,6 +14,7 @@ export const AIRK_NOT_FINITE = 8;
 export const AIRK_F32 = 0;
 export const AIRK_F16 = 1;
 export const AIRK_BF16 = 2;
+export const AIRK_Q8 = 3;
 export const AIRK_SILU = 0;
 export const AIRK_GELU = 1;
 export const AIRK_GELU_TANH = 2;
@@ -59,8 +60,8 @@ export const SYMBOLS = {
   airk_rmsnorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_layernorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_rope: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
-  airk_kv_append: { parameters: ["pointer", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
-  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
+  airk_kv_append: { parameters: ["pointer", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
+  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "f32"], result: "i32" },
   airk_gated: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_add: { parameters: ["pointer", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_scale: { parameters: ["pointer", "u64", "u64", "u64", "f32", "f32"], result: "i32" },

@@ -32,7 +32,7 @@ export const PLATFORM: string = `${Deno.build.os}-${
 }`;
 
 /** Paths of libraries in imported packages, or why they cannot be used. */
-const imported = new Map<LibraryKind, { path: string } | { missing: string }>();
+const imported = new Map<LibraryKind, { path?: string; missing?: string }>();
 
 /** Returns a place with what is at its path. */
 function fileAt(from: LibraryPlace["from"], path: string): LibraryPlace {
@@ -59,7 +59,7 @@ function packagePlace(kind: LibraryKind): LibraryPlace {
   const prebuilt = PREBUILT[`${PLATFORM}/${kind}`];
   if (!prebuilt) return { from: "package", missing: `none was released for ${PLATFORM} with this version` };
   const path = `npm:${prebuilt.packageName}`;
-  return { from: "package", path, missing: `${path} is not imported yet`, ...imported.get(kind) };
+  return { from: "package", ...imported.get(kind) ?? { path, missing: `${path} is not imported yet` } };
 }
 
 /**
@@ -90,7 +90,7 @@ export async function importLibraryPackage(kind: LibraryKind): Promise<void> {
 }
 
 /** A library is code: only the file that this version was released with is loaded. */
-function checkedFile(prebuilt: Prebuilt, path: string): { path: string } | { missing: string } {
+function checkedFile(prebuilt: Prebuilt, path: string): { path?: string; missing?: string } {
   const found = createHash("sha256").update(readFileSync(path)).digest("hex");
   return found === prebuilt.sha256
     ? { path }

@@ -203,10 +203,7 @@ export function plan(request: PlanRequest): Plan {
   const computingBytes = weightBudget(computing, passTokens);
   let slotBytes = 0, placement = { resident: tape.map(() => true), residentBytes: tapeBytes };
   if (allResident === undefined) {
-    const useful = host
-      ? usefulBytes(USEFUL_DEVICE_SLOT_BYTES, tape, minSlotBytes)
-      : usefulBytes(USEFUL_SLOT_BYTES, tape, minSlotBytes);
-    slotBytes = Math.min(computingBytes, useful);
+    slotBytes = Math.min(computingBytes, usefulSlotBytes(tape, host ? USEFUL_DEVICE_SLOT_BYTES : USEFUL_SLOT_BYTES));
     slotBytes -= slotBytes % 4096;
     placement = spreadResident(tape, kept(computingBytes - slotBytes));
   }
@@ -257,8 +254,8 @@ function planHost(
   // Where nothing is read from disk in a pass, slots serve loading alone.
   const fits = bytesOf(extents) <= kept(budgetBytes - minSlotBytes);
   let slotBytes = fits
-    ? Math.min(budgetBytes - bytesOf(extents), usefulBytes(USEFUL_SLOT_BYTES, tape, minSlotBytes))
-    : Math.min(budgetBytes, usefulBytes(USEFUL_SLOT_BYTES, extents, minSlotBytes));
+    ? Math.min(budgetBytes - bytesOf(extents), usefulSlotBytes(tape))
+    : Math.min(budgetBytes, Math.max(minSlotBytes, usefulSlotBytes(extents)));
   slotBytes -= slotBytes % 4096;
   const choice = spreadResident(extents, fits ? bytesOf(extents) : kept(budgetBytes - slotBytes));
   const pinned = tape.map(() => false);
@@ -267,9 +264,11 @@ function planHost(
 }
 
 /** Returns the slots above which memory serves better as residency; of a small model no more than an eighth. */
-function usefulBytes(usefulSlotBytes: number, tape: readonly TapeExtent[], minSlotBytes: number): number {
-  const useful = Math.max(USEFUL_SLOT_EXTENTS * largestOf(tape), usefulSlotBytes);
-  return Math.max(minSlotBytes, Math.min(useful, bytesOf(tape) / 8));
+export function usefulSlotBytes(tape: readonly TapeExtent[], usefulBytes = USEFUL_SLOT_BYTES): number {
+  const tapeBytes = bytesOf(tape), largest = largestOf(tape);
+  const useful = Math.max(USEFUL_SLOT_EXTENTS * largest, usefulBytes);
+  const bytes = Math.max(Math.min(MIN_SLOT_EXTENTS * largest, tapeBytes), Math.min(useful, tapeBytes / 8));
+  return bytes - bytes % 4096;
 }
 
 function refusal(memory: Memory, contextTokens: number, parts: Record<string, number>, neededBytes: number): BudgetError {

@@ -5,7 +5,7 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { CancelledError, FormatError, NativeError } from "../errors.ts";
-import { AIRK_CANCELLED, AIRK_NOT_FINITE } from "../ffi/abi.ts";
+import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import type { Context } from "../ffi/context.ts";
 import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quantize.ts";
 import type { FinishedGroup } from "./journal.ts";
@@ -31,6 +31,36 @@ interface Chunk {
 function sampleRows({ format, rows, sourceRowBytes }: TensorJob): number {
   if (format !== "q4o") return 0;
   return Math.min(rows, Math.max(1, Math.floor(TRAINING_BYTES / sourceRowBytes)));
+}
+
+/** Adds to each element of an extent of format f32. */
+function addOffset({ buffer, byteOffset }: Uint8Array<ArrayBuffer>, count: number, offset: number): void {
+  const values = new Float32Array(buffer, byteOffset, count);
+  for (let i = 0; i < count; i++) values[i] += offset;
+}
+
+/** Returns rows of one of the 16-bit or 32-bit element types as float32, each scaled to unit length. */
+function unitRows(
+  { buffer, byteOffset }: Uint8Array<ArrayBuffer>,
+  type: number,
+  rows: number,
+  cols: number,
+): Uint8Array<ArrayBuffer> {
+  const count = rows * cols;
+  const values = type === AIRK_F32
+    ? new Float32Array(buffer, byteOffset, count).slice()
+    : type === AIRK_F16
+    ? Float32Array.from(new Float16Array(buffer, byteOffset, count))
+    : new Float32Array(Uint32Array.from(new Uint16Array(buffer, byteOffset, count), (bits) => bits << 16).buffer);
+  for (let row = 0; row < rows; row++) {
+    const elements = values.subarray(row * cols, (row + 1) * cols);
+    let squares = 0;
+    for (const value of elements) squares += value * value;
+    // As torch's normalize() does, which keeps a row of zeros one of zeros.
+    const length = Math.max(Math.sqrt(squares), 1e-12);
+    for (let i = 0; i < cols; i++) elements[i] /= length;
+  }
+  return new Uint8Array(values.buffer);
 }
 
 /** Marks a promise's failure as handled: whoever awaits it later still gets it. */
@@ -151,13 +181,16 @@ export class GroupQuantizer implements Disposable {
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
         if (i + 1 < chunks.length) reading = read(i + 1);
-        const source = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        const stored = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        const source = tensor.unitRows ? unitRows(stored, tensor.sourceType, rows, tensor.cols) : stored;
+        const sourceType = tensor.unitRows ? AIRK_F32 : tensor.sourceType;
         // Gaps between sections are not the quantizer's to write; equal weights shall give equal files.
         extent.fill(0, 0, paddedBytes(tensor.maxExtentBytes));
         const quantized = await this.#run(
           chunk,
-          (format) => quantizeRows(this.#context, format, source, tensor.sourceType, rows, tensor.cols, parameters, extent),
+          (format) => quantizeRows(this.#context, format, source, sourceType, rows, tensor.cols, parameters, extent),
         );
+        if (tensor.offset !== 0) addOffset(extent, rows * tensor.cols, tensor.offset);
         await writing;
         const padded = extent.subarray(0, paddedBytes(quantized.bytes));
         writing = handled(
@@ -166,7 +199,7 @@ export class GroupQuantizer implements Disposable {
             results.get(tensor)!.add({ ...written, bytes, rows, outliers }, quantized);
           }),
         );
-        this.#onChunk(tensor.name, source.length);
+        this.#onChunk(tensor.name, stored.length);
       }
       await writing;
     } finally {
@@ -177,29 +210,30 @@ export class GroupQuantizer implements Disposable {
     return { file, tensors: group.tensors.map((tensor) => results.get(tensor)!.entry()) };
   }
 
-  async #read(chunk: Chunk, into: Uint8Array): Promise<void> {
-    await this.#checkpoint.readRows(chunk.tensor.source, chunk.firstRow, chunk.rows, into);
+  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array): Promise<void> {
+    await tensor.source.read(firstRow, rows, into.subarray(0, rows * tensor.sourceRowBytes));
   }
 
   /** Trains what the tensor's extents share on rows at even distances. */
   async #train(tensor: TensorJob): Promise<Uint8Array<ArrayBuffer>> {
-    const count = sampleRows(tensor);
-    if (count === 0) return new Uint8Array(0);
+    const wanted = sampleRows(tensor);
+    if (wanted === 0) return new Uint8Array(0);
     const { rows, cols, sourceRowBytes } = tensor;
+    // Runs of rows that are worth a read, each in the middle of its share of the tensor.
+    const run = Math.min(wanted, tensor.source.readRows), runs = Math.floor(wanted / run);
+    const count = wanted === rows ? rows : runs * run;
     const sample = this.#sample.subarray(0, count * sourceRowBytes);
-    const readRow = (i: number, rowCount: number) =>
-      this.#checkpoint.readRows(
-        tensor.source,
-        Math.floor((i + 0.5) * rows / count),
-        rowCount,
-        sample.subarray(i * sourceRowBytes, (i + rowCount) * sourceRowBytes),
-      );
-    if (count === rows) await readRow(0, rows);
+    const read = (sampleRow: number, row: number, rowCount: number) =>
+      tensor.source.read(row, rowCount, sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes));
+    if (count === rows) await read(0, 0, rows);
     else {
-      for (let first = 0; first < count; first += SAMPLE_READS) {
+      for (let first = 0; first < runs; first += SAMPLE_READS) {
         if (this.#signal?.aborted) throw cancelledError();
-        const some = Math.min(SAMPLE_READS, count - first);
-        await Promise.all(Array.from({ length: some }, (_, i) => readRow(first + i, 1)));
+        const some = Math.min(SAMPLE_READS, runs - first);
+        await Promise.all(Array.from({ length: some }, (_, i) => {
+          const middle = Math.floor((first + i + 0.5) * rows / runs);
+          return read((first + i) * run, Math.min(rows - run, middle), run);
+        }));
       }
     }
     return await this.#run(
