@@ -127,6 +127,11 @@ extern "C" void airk_stream_destroy(airk_stream *stream) {
   delete stream;
 }
 
+extern "C" airk_status airk_stream_set_scratch(airk_stream *stream, airk_ptr, uint64_t) {
+  if (!stream) return AIRK_INVALID;
+  return airk::fail(stream->context, AIRK_UNSUPPORTED, "Cannot give a stream scratch memory: the CPU library's operations have memory of their own");
+}
+
 extern "C" airk_status airk_stream_synchronize(airk_stream *stream) {
   if (!stream) return AIRK_INVALID;
   airk_context *context = stream->context;

@@ -90,27 +90,37 @@ type HostArrayName =
   | "embeddingRows"
   | "logits";
 
-/** Returns the bytes of a workspace as the planner counts them: by token, by row of logits, and once. */
+/** Bytes as the planner counts them: by token, by row of logits, and once. */
+export interface WorkspaceBytes {
+  bytesPerToken: number;
+  bytesPerLogitRow: number;
+  fixedBytes: number;
+}
+
+/**
+ * Returns the bytes of a workspace's parts: the arrays, which a device with memory of its own has as well as the host; activations and vectors, which
+ * are where the device computes; and the widest row that a product reads.
+ */
 export function workspaceBytes(
   config: ModelConfig,
   shape: WorkspaceShape,
-): { bytesPerToken: number; bytesPerLogitRow: number; fixedBytes: number } {
+): { arrays: WorkspaceBytes; activationBytesPerToken: number; vectorBytes: number; widestInput: number } {
   const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
-  const floats = streams * residual + Math.max(sum(attention), sum(mlp));
   const host = hostArrayBytes(config, shape);
-  // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
   const windows = windowsOf(config).length;
-  const hostBytesPerToken = 8 + rotaryWidth(config) * 4 + windows * 4 + shape.passTokens + shape.embeddingRowBytes;
-  // A product of many tokens keeps its input packed in scratch memory of the library, in float32 at most (cpu/matmul_panels.cpp).
-  const widestInput = Math.max(residual, config.numHeads * config.headDim, config.intermediateSize);
-  const vectorBytes = [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0);
   // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 7 activations and the two sections of an embedding.
-  const slack = (Object.keys(host).length + 7 + 2 + 2 * config.ropes.length + windows) * ALIGNMENT;
+  const aligned = Object.keys(host).length + 7 + 2 + 2 * config.ropes.length + windows;
   return {
-    bytesPerToken: (floats + widestInput) * 4 + hostBytesPerToken,
-    bytesPerLogitRow: config.vocabSize * 4 + 8,
-    fixedBytes: vectorBytes + host.sequences + host.pageTable + host.slopes + slack,
+    arrays: {
+      // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
+      bytesPerToken: 8 + rotaryWidth(config) * 4 + windows * 4 + shape.passTokens + shape.embeddingRowBytes,
+      bytesPerLogitRow: config.vocabSize * 4 + 8,
+      fixedBytes: host.sequences + host.pageTable + host.slopes + aligned * ALIGNMENT,
+    },
+    activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,
+    vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
+    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize),
   };
 }
 
