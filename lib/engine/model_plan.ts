@@ -2,7 +2,7 @@
  * Plans how a model runs within a memory budget, without loading anything.
  * @module
  */
-import { kvBytesPerToken, type KvCacheType, PAGE_TOKENS } from "../cache/kv_cache.ts";
+import { KV_CACHE_TYPES, kvBytesPerToken, type KvCacheType, PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { FormatError, UsageError } from "../errors.ts";
 import type { ContextOptions } from "../ffi/context.ts";
 import type { Precision } from "../ffi/ops.ts";
@@ -34,7 +34,7 @@ export interface EngineOptions {
   isa?: ContextOptions["isa"];
   /** How matrix products may round activations; `exact` without it. */
   precision?: Precision;
-  /** Element type of the KV cache; `f16` without it. */
+  /** Element type of the KV cache; `f16` without it. `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. */
   kvCacheType?: KvCacheType;
   /** Told while the engine opens. */
   onProgress?: (progress: { phase: "load"; doneBytes: number; totalBytes: number }) => void;
@@ -43,6 +43,8 @@ export interface EngineOptions {
 }
 
 const DEFAULT_CONTEXT_TOKENS = 4096;
+export { KV_CACHE_TYPES, type KvCacheType };
+
 /** Most tokens of one pass where a caller names no number. */
 export const DEFAULT_PASS_TOKENS = 512;
 
@@ -136,7 +138,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
   checkTensors(shards, tensors);
 
   const precision = oneOf("precision", options.precision, ["exact", "fast"]);
-  const kvCacheType = oneOf("kvCacheType", options.kvCacheType, ["f16", "f32"]);
+  const kvCacheType = oneOf("kvCacheType", options.kvCacheType, KV_CACHE_TYPES);
   if (options.ramBytes !== undefined) positiveInteger("ramBytes", options.ramBytes, 0);
   const askedContextTokens = checkContextTokens(config, options);
   const contextPages = Math.ceil(askedContextTokens / PAGE_TOKENS);
