@@ -249,6 +249,20 @@ inline airk_status check_matmul(airk_context *context, airk_ptr y, uint64_t y_st
   return AIRK_OK;
 }
 
+// The same of a product by groups of rows.
+inline airk_status check_matmul_grouped(airk_context *context, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride,
+                                        uint64_t x_group_stride, uint64_t tokens, uint64_t rows, uint64_t cols, airk_ptr bias,
+                                        uint64_t first_row, uint64_t group_rows, int32_t precision) {
+  uint64_t end_row, x_cols = 0;
+  const bool counts = group_rows != 0 && !__builtin_add_overflow(first_row, rows, &end_row) &&
+                      !multiply_overflows((end_row - 1) / group_rows, x_group_stride, &x_cols) && !__builtin_add_overflow(x_cols, cols, &x_cols);
+  if (!counts) {
+    return fail(context, AIRK_INVALID, "Cannot matmul: group_rows is %llu, required is at least 1 and groups of x whose sizes do not overflow",
+                static_cast<unsigned long long>(group_rows));
+  }
+  return check_matmul(context, y, y_stride, x, x_stride, tokens, rows, x_cols, bias, 0, precision);
+}
+
 // y: f32 [rows, cols], dequantized.
 inline airk_status check_rows(airk_context *context, const char *op, airk_ptr y, uint64_t rows, uint64_t cols) {
   uint64_t elements, bytes;

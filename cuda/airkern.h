@@ -216,6 +216,14 @@ AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t fo
  */
 AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t continues, int32_t precision);
 
+/*
+ * The same where a matrix is the blocks of a block diagonal, one below the other: its rows g * group_rows .. (g + 1) * group_rows - 1 multiply
+ * group g of x, which begins at x + t * x_stride + g * x_group_stride. The extent's row r is row first_row + r of the matrix:
+ * y[t * y_stride + r] = sum over c of x[t * x_stride + (first_row + r) / group_rows * x_group_stride + c] * weight[r, c]  (+ bias[r]).
+ * x_stride covers all groups that the extent's rows read.
+ */
+AIRK_API airk_status airk_matmul_grouped(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t x_group_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, uint64_t first_row, uint64_t group_rows, int32_t precision);
+
 /* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols], or 0 for ones. y may be x. */
 AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps);
 

@@ -2,7 +2,7 @@
  * Plans how a model runs within a memory budget, without loading anything.
  * @module
  */
-import { kvBytesPerToken, type KvCacheType, PAGE_TOKENS } from "../cache/kv_cache.ts";
+import { KV_CACHE_TYPES, kvBytesPerToken, type KvCacheType, PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { FormatError, UsageError } from "../errors.ts";
 import type { ContextOptions } from "../ffi/context.ts";
 import type { DeviceChoice } from "../ffi/device.ts";
@@ -43,7 +43,7 @@ export interface EngineOptions {
   isa?: ContextOptions["isa"];
   /** How matrix products may round activations; `exact` without it. */
   precision?: Precision;
-  /** Element type of the KV cache; `f16` without it. */
+  /** Element type of the KV cache; `f16` without it. `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. */
   kvCacheType?: KvCacheType;
   /** Where a device with memory of its own has the KV cache; `vram` without it. */
   kvCacheLocation?: KvCacheLocation;
@@ -56,6 +56,8 @@ export interface EngineOptions {
 }
 
 const DEFAULT_CONTEXT_TOKENS = 4096;
+export { KV_CACHE_TYPES, type KvCacheType };
+
 /** Most tokens of one pass where a caller names no number. */
 export const DEFAULT_PASS_TOKENS = 512;
 
@@ -152,7 +154,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   checkTensors(shards, tensors);
 
   const precision = oneOf("precision", options.precision, ["exact", "fast"]);
-  const kvCacheType = oneOf("kvCacheType", options.kvCacheType, ["f16", "f32"]);
+  const kvCacheType = oneOf("kvCacheType", options.kvCacheType, KV_CACHE_TYPES);
   for (const name of ["ramBytes", "vramBytes"] as const) {
     if (options[name] !== undefined) positiveInteger(name, options[name], 0);
   }

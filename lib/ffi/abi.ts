@@ -57,6 +57,7 @@ export const SYMBOLS = {
   airk_embedding: { parameters: ["pointer", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_dequantize: { parameters: ["pointer", "u64", "i32", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_matmul: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "i32", "i32"], result: "i32" },
+  airk_matmul_grouped: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_rmsnorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_layernorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_rope: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },

@@ -34,6 +34,16 @@ const ACTIVATIONS = {
   swiglu_oai: AIRK_SWIGLU_OAI,
 };
 
+/** How the rows of a matrix are grouped: see airk_matmul_grouped. */
+export interface RowGroups {
+  /** Row of the matrix that the extent begins with. */
+  firstRow: number;
+  /** Rows of a group. */
+  groupRows: number;
+  /** Elements from one group's part of x to the next's. */
+  xGroupStride: number;
+}
+
 /** Where the elements that rotate lie: see airk_rope. */
 export interface RopeLayout {
   /** Elements from one token's heads to the next's; heads * headDim where nothing lies between. */
@@ -154,6 +164,46 @@ export class Ops {
         precision === "fast" ? 1 : 0,
       ),
       "matmul",
+    );
+  }
+
+  /**
+   * The product by groups of rows: row firstRow + r of the matrix, row r of the extent, multiplies the part of x of its group
+   * (firstRow + r) / groupRows, xGroupStride elements from the one before.
+   */
+  matmulGrouped(
+    y: bigint,
+    yStride: number,
+    x: bigint,
+    xStride: number,
+    tokens: number,
+    weight: WeightExtent,
+    bias: bigint,
+    groups: RowGroups,
+    precision: Precision,
+  ): void {
+    const { format, address, bytes, rows, cols, outliers } = weight;
+    this.#check(
+      this.#symbols.airk_matmul_grouped(
+        this.#stream.handle,
+        y,
+        BigInt(yStride),
+        x,
+        BigInt(xStride),
+        BigInt(groups.xGroupStride),
+        BigInt(tokens),
+        format,
+        address,
+        bytes,
+        rows,
+        cols,
+        outliers,
+        bias,
+        BigInt(groups.firstRow),
+        BigInt(groups.groupRows),
+        precision === "fast" ? 1 : 0,
+      ),
+      "matmul_grouped",
     );
   }
 
