@@ -29,14 +29,16 @@ inline airk_status check_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, ai
       .status();
 }
 
-inline airk_status check_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows,
-                                   uint64_t cols, float eps) {
+inline airk_status check_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias,
+                                   uint64_t weight_rows, uint64_t rows, uint64_t cols, float eps) {
   return Check(stream, "layernorm")
       .tensor("y", y)
       .tensor("x", x)
       .optional("weight", weight)
       .optional("bias", bias)
       .at_least("cols", cols, 1)
+      .at_least("weight_rows", weight_rows, 1)
+      .shape("weight", {weight_rows, cols})
       .shape("x", {rows, cols})
       .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps))
       .status();

@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 2
+#define AIRK_ABI_VERSION 3
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -179,6 +179,12 @@ AIRK_API airk_status airk_fill(airk_stream *stream, airk_ptr to, uint8_t value, 
 
 AIRK_API airk_status airk_stream_create(airk_context *context, airk_stream **stream);
 AIRK_API void airk_stream_destroy(airk_stream *stream);
+/*
+ * Gives a stream on which nothing was enqueued yet `bytes` of device memory, 256-aligned, for what operations keep between their kernels. They take no
+ * other from then on: AIRK_OUT_OF_MEMORY where it is too little. Without it the library reserves what is needed as it comes. The memory stays the
+ * caller's and must outlive the stream. AIRK_UNSUPPORTED on the CPU twin, whose operations use host memory of the library.
+ */
+AIRK_API airk_status airk_stream_set_scratch(airk_stream *stream, airk_ptr memory, uint64_t bytes);
 /* [waits] Returns when all work enqueued before is done, with the first error among it. */
 AIRK_API airk_status airk_stream_synchronize(airk_stream *stream);
 /* Makes work enqueued on `stream` from now on wait for `event` as last recorded; no effect if it never was. */
@@ -223,9 +229,10 @@ AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, a
 
 /*
  * y [rows, cols] = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, where the variance divides by cols.
- * weight: f32 [cols], or 0 for ones; bias: f32 [cols], or 0 for zeros. y may be x.
+ * weight: f32 [weight_rows, cols], or 0 for ones; bias: f32 [weight_rows, cols], or 0 for zeros; row r takes their row r % weight_rows, so that
+ * heads may have weights of their own. y may be x.
  */
-AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows, uint64_t cols, float eps);
+AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t weight_rows, uint64_t rows, uint64_t cols, float eps);
 
 /*
  * Rotates, in place, elements first .. first + rotary_dim - 1 of every head of x. Head h of token t begins at x + t * x_stride + h * head_dim,

@@ -5,6 +5,7 @@
 // Dao et al. 2022). Keys are cut into chunks of 256 positions whose results are merged in order. Where there are few blocks
 // ("split-K", Flash-Decoding) each chunk gets a block of its own and a second kernel merges; else one block does both. The
 // arithmetic is the same to the bit, so a sequence's result depends neither on the split nor on what shares its pass.
+#include <algorithm>
 #include <cfloat>
 
 #include "../cpu/arguments.h"
@@ -357,7 +358,7 @@ extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr 
   // Each sequence may leave a tile of rows incomplete.
   const uint64_t tiles = (tokens * (heads / kv_heads) + kRows - 1) / kRows + sequence_count;
   const uint64_t scratch_bytes = tokens * heads * call.chunks * (value_dim + 2) * sizeof(float);
-  const bool split = call.chunks > 1 && call.chunks <= 65535 && scratch_bytes <= kMostScratchBytes &&
+  const bool split = call.chunks > 1 && call.chunks <= 65535 && scratch_bytes <= std::min(kMostScratchBytes, most_scratch_bytes(stream)) &&
                      tiles * kv_heads < static_cast<uint64_t>(context->multiprocessors) * 4;
   if (split && may_enqueue(stream)) {
     void *memory = nullptr;

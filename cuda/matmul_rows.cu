@@ -3,6 +3,8 @@
 // A warp takes kRows rows and, at a time, 1024 columns: a lane decodes one block of 32 columns of each row. Where there are few
 // tokens several warps share the rows and split the columns, so that enough reads are under way. Activations, times the column scale,
 // lie in shared memory with a block of 32 columns 36 floats apart: eight lanes reading 16 bytes each then meet no bank twice.
+#include <algorithm>
+
 #include "matmul.h"
 #include "warp.h"
 
@@ -15,6 +17,10 @@ constexpr int kWarps = 8, kThreads = 32 * kWarps, kWarpColumns = 1024, kPaddedBl
 // Blocks that a multiprocessor must have room for: packed formats need two to have enough reads under way; nf4's path for irregular
 // rows and whole values leave registers for one.
 template <Format F, int kTokens> constexpr int kResident = (F == Format::q8 || F == Format::q4o) && kTokens == 1 ? 2 : 1;
+
+// Parts of a block that are decoded side by side, and rows of a warp at most: the code for all families of packed formats stands in every copy.
+template <Format F> constexpr int kPartsAtOnce = F == Format::packed ? 1 : 4;
+template <Format F> constexpr int kMostRows = F == Format::packed ? 2 : 8;
 
 // kTokens: of one call at most. kSplit: warps that share rows. kRows: of a warp.
 template <Format F, int kTokens, int kSplit, int kRows>
@@ -59,7 +65,7 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
       }
     }
     __syncthreads();
-#pragma unroll
+#pragma unroll (kPartsAtOnce<F>)
     for (int i = 0; i < 4; i++) {
       float v[kRows][kPartColumns];
 #pragma unroll
@@ -127,7 +133,8 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
   }
 }
 
-template <Format F, int kTokens, int kSplit, int kRows> cudaError_t start(const MatmulCall &call, cudaStream_t stream) {
+template <Format F, int kTokens, int kSplit, int kWanted> cudaError_t start(const MatmulCall &call, cudaStream_t stream) {
+  constexpr int kRows = std::min(kWanted, kMostRows<F>);
   constexpr uint64_t kBlockRows = kWarps / kSplit * kRows;
   const unsigned blocks = static_cast<unsigned>((call.most_rows() + kBlockRows - 1) / kBlockRows);
   return launch(dim3(blocks, 1, call.groups), kThreads, 0, stream)(multiply_rows<F, kTokens, kSplit, kRows>, call);

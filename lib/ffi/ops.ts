@@ -148,10 +148,32 @@ export class Ops {
     );
   }
 
-  /** y: [rows, cols] = x shifted and scaled to mean 0 and variance 1, times weight: [cols] unless 0n, plus bias: [cols] unless 0n. */
-  layernorm(y: bigint, x: bigint, weight: bigint, bias: bigint, rows: number, cols: number, eps: number): void {
+  /**
+   * y: [rows, cols] = x shifted and scaled to mean 0 and variance 1, times weight: [weightRows, cols] unless 0n, plus bias in the same shape
+   * unless 0n; row r takes their row r % weightRows.
+   */
+  layernorm(
+    y: bigint,
+    x: bigint,
+    weight: bigint,
+    bias: bigint,
+    rows: number,
+    cols: number,
+    eps: number,
+    weightRows = 1,
+  ): void {
     this.#check(
-      this.#symbols.airk_layernorm(this.#stream.handle, y, x, weight, bias, BigInt(rows), BigInt(cols), eps),
+      this.#symbols.airk_layernorm(
+        this.#stream.handle,
+        y,
+        x,
+        weight,
+        bias,
+        BigInt(weightRows),
+        BigInt(rows),
+        BigInt(cols),
+        eps,
+      ),
       "layernorm",
     );
   }
