@@ -13,6 +13,18 @@ export interface TapeExtent {
   paddedBytes: number;
 }
 
+/** The routed experts of a model, which are read when a token is routed to them. */
+export interface ExpertTable {
+  /** Layers that have experts. */
+  numLayers: number;
+  /** Experts of each of them. */
+  numExperts: number;
+  /** Experts that a token uses in a layer. */
+  topK: number;
+  /** Extents of each expert in their order of use, by layer * numExperts + expert. */
+  experts: readonly (readonly TapeExtent[])[];
+}
+
 /** Sizes and budgets the plan is made from; all in bytes unless named otherwise. */
 export interface PlanRequest {
   /** Budget of the whole process; undefined where the machine's free memory is the limit. */
