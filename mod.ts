@@ -29,7 +29,17 @@ export { quantizeCheckpoint, type QuantizeOptions, type QuantizeProgress } from 
 export type { KindFigures, QuantizeFigures, QuantizeReport } from "./lib/shard/report.ts";
 export { type Damage, type VerifyOptions, type VerifyProgress, type VerifyReport, verifyShards } from "./lib/shard/verify.ts";
 export type { Compression, WeightFormatName } from "./lib/shard/manifest.ts";
-export type { ModelConfig, RopeScaling } from "./lib/models/architecture.ts";
+export type {
+  Activation,
+  AttentionConfig,
+  HeadNormConfig,
+  LayerConfig,
+  MlpConfig,
+  ModelConfig,
+  NormConfig,
+  RopeConfig,
+  RopeScaling,
+} from "./lib/layers/model_config.ts";
 export type { Plan } from "./lib/memory/plan.ts";
 export type { EngineStatistics, PassTotals } from "./lib/engine/statistics.ts";
 export {

@@ -105,7 +105,7 @@ export class Engine implements AsyncDisposable {
       workspace,
       cache,
       weights: new WeightTape(context, directory, tape, prefetcher),
-      rotary: new RotaryTable(config),
+      rotary: config.ropes.map((rope) => new RotaryTable(rope)),
       embedding,
       embeddingFormat: context.formatId(embeddingTensor.format),
     };

@@ -6,6 +6,7 @@ import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { CancelledError } from "../errors.ts";
 import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
@@ -24,7 +25,8 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
-  rotary: RotaryTable;
+  /** One for each of the config's ropes. */
+  rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
   /** Id of the embedding's weight format. */
   embeddingFormat: number;
@@ -37,7 +39,7 @@ export class ForwardPass implements Pass {
   readonly precision: Precision;
   readonly tokens: number;
   readonly activations: Activations;
-  readonly rope: { cos: bigint; sin: bigint };
+  readonly ropes: readonly { cos: bigint; sin: bigint }[];
   readonly #parts: ForwardParts;
   readonly #layout: PassLayout;
   readonly #signal: AbortSignal | undefined;
@@ -54,7 +56,7 @@ export class ForwardPass implements Pass {
     this.precision = parts.precision;
     this.tokens = layout.tokens;
     this.activations = workspace.activations;
-    this.rope = { cos: workspace.address("cos"), sin: workspace.address("sin") };
+    this.ropes = workspace.ropes.map(({ cos, sin }) => ({ cos: cos.address, sin: sin.address }));
     this.#attention = {
       kCache: 0n,
       vCache: 0n,
@@ -69,7 +71,7 @@ export class ForwardPass implements Pass {
       headDim: config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
-      scale: 1 / Math.sqrt(config.headDim),
+      scale: 0,
     };
     this.#describe(sequences);
   }
@@ -78,7 +80,7 @@ export class ForwardPass implements Pass {
   #describe(sequences: readonly CachedSequence[]): void {
     const { workspace, rotary } = this.#parts;
     const slots = workspace.int32("slots"), table = workspace.int32("pageTable"), rows = workspace.int32("sequences");
-    const cos = workspace.float32("cos"), sin = workspace.float32("sin");
+    const ropes = workspace.ropes.map(({ cos, sin }, index) => ({ table: rotary[index], cos: cos.values, sin: sin.values }));
     let entries = 0;
     this.#layout.items.forEach(({ item, firstToken, tokens }, index) => {
       const sequence = sequences[index];
@@ -88,7 +90,8 @@ export class ForwardPass implements Pass {
       entries += sequence.pages.length;
       for (let i = 0; i < tokens; i++) {
         slots[firstToken + i] = sequence.slot(before + i);
-        rotary.fill(cos, sin, firstToken + i, before + depthInPass(item, i), item.ropeSpanTokens ?? sequence.tokens);
+        const position = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
+        for (const { table, cos, sin } of ropes) table.fill(cos, sin, firstToken + i, position, spanTokens);
       }
     });
     if (this.#layout.masked) fillMask(this.#layout, workspace.bytesOf("mask"));
@@ -124,7 +127,7 @@ export class ForwardPass implements Pass {
       config.headDim,
       PAGE_TOKENS,
     );
-    return { ...this.#attention, kCache, vCache };
+    return { ...this.#attention, kCache, vCache, scale: config.layers[layer].attention.scale };
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
@@ -163,7 +166,7 @@ export class ForwardPass implements Pass {
     const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
     workspace.int32("logitRowIds").set(this.#layout.logitRows);
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
-    this.ops.rmsnorm(normed, normed, this.vector(tensors.finalNormName), rows, config.hiddenSize, config.rmsNormEps);
+    norm(this, normed, normed, "", config.finalNorm, rows);
     await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
     for (const { item, firstRow, rows } of this.#layout.items) {
       if (item.output !== "argmax" || rows === 0) continue;

@@ -78,10 +78,12 @@ function oneOf<T extends string>(name: string, value: T | undefined, known: read
 }
 
 /** Returns the longest context a model can have: its own, unless its rotary embeddings reach further, dynamic ones as far as asked. */
-export function longestContextTokens(config: ModelConfig): number {
-  const { ropeScaling, contextTokens } = config;
-  if (ropeScaling.type === "dynamic") return Infinity;
-  return ropeScaling.type === "linear" ? contextTokens * ropeScaling.factor : contextTokens;
+export function longestContextTokens({ ropes, contextTokens }: ModelConfig): number {
+  // Where layers have different ones, max_position_embeddings counts the stretched.
+  if (ropes.length !== 1) return contextTokens;
+  const { scaling } = ropes[0];
+  if (scaling.type === "dynamic") return Infinity;
+  return scaling.type === "linear" ? contextTokens * scaling.factor : contextTokens;
 }
 
 function checkContextTokens(config: ModelConfig, options: EngineOptions): number {

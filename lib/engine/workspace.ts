@@ -26,11 +26,13 @@ export interface WorkspaceShape {
   vectors: ReadonlyMap<string, number>;
 }
 
-/** Floats a token of each activation. `projected` shares memory with `normed`, and the MLP's with the attention's: see {@linkcode Activations}. */
-function activationWidths(config: ModelConfig): { residual: number; attention: number[]; mlp: number[] } {
+/** Floats a token of each activation, and which of them share memory: see {@linkcode Activations}. */
+function activationWidths(config: ModelConfig): { residual: number; streams: number; attention: number[]; mlp: number[] } {
   const query = config.numHeads * config.headDim, keys = config.numKvHeads * config.headDim;
   return {
     residual: config.hiddenSize,
+    // `hidden`, `normed`, and `projected` where it is not `normed`.
+    streams: config.layers.some(({ parallel }) => parallel) ? 3 : 2,
     attention: [query, keys, keys, query],
     mlp: [config.intermediateSize, config.intermediateSize],
   };
@@ -38,9 +40,14 @@ function activationWidths(config: ModelConfig): { residual: number; attention: n
 
 /** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */
 function activationBytes(config: ModelConfig, tokens: number): number {
-  const { residual, attention, mlp } = activationWidths(config);
+  const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + align(tokens * width * 4), 0);
-  return 2 * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
+  return streams * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
+}
+
+/** Returns the elements of a token's cos and sin rows of all ropes. */
+function rotaryWidth({ ropes }: ModelConfig): number {
+  return ropes.reduce((sum, { dim }) => sum + dim, 0);
 }
 
 /** Returns each host array's bytes, in the order they are laid out. */
@@ -49,8 +56,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
   return {
     embeddingIndexes: tokens * 4,
     slots: tokens * 4,
-    cos: tokens * config.headDim * 2,
-    sin: tokens * config.headDim * 2,
+    rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
     logitRowIds: shape.logitRows * 4,
     argmax: shape.logitRows * 4,
     sequences: shape.maxSequences * 16,
@@ -65,8 +71,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
 type HostArrayName =
   | "embeddingIndexes"
   | "slots"
-  | "cos"
-  | "sin"
+  | "rotary"
   | "logitRowIds"
   | "argmax"
   | "sequences"
@@ -80,17 +85,17 @@ export function workspaceBytes(
   config: ModelConfig,
   shape: WorkspaceShape,
 ): { bytesPerToken: number; bytesPerLogitRow: number; fixedBytes: number } {
-  const { residual, attention, mlp } = activationWidths(config);
+  const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
-  const floats = 2 * residual + Math.max(sum(attention), sum(mlp));
+  const floats = streams * residual + Math.max(sum(attention), sum(mlp));
   const host = hostArrayBytes(config, shape);
   // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
-  const hostBytesPerToken = 8 + config.headDim * 4 + shape.passTokens + shape.embeddingRowBytes;
+  const hostBytesPerToken = 8 + rotaryWidth(config) * 4 + shape.passTokens + shape.embeddingRowBytes;
   // A product of many tokens keeps its input packed in scratch memory of the library, in float32 at most (cpu/matmul_panels.cpp).
   const widestInput = Math.max(residual, config.numHeads * config.headDim, config.intermediateSize);
   const vectorBytes = [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0);
-  // Each array is aligned: at most the host arrays, 6 activations and the two sections of an embedding.
-  const slack = (Object.keys(host).length + 6 + 2) * ALIGNMENT;
+  // Each array is aligned: at most the host arrays, the ropes' tables, 7 activations and the two sections of an embedding.
+  const slack = (Object.keys(host).length + 7 + 2 + 2 * config.ropes.length) * ALIGNMENT;
   return {
     bytesPerToken: (floats + widestInput) * 4 + hostBytesPerToken,
     bytesPerLogitRow: config.vocabSize * 4 + 8,
@@ -98,9 +103,18 @@ export function workspaceBytes(
   };
 }
 
+/** Part of a host array of f32. */
+export interface HostFloats {
+  /** On the device. */
+  address: bigint;
+  values: Float32Array<ArrayBuffer>;
+}
+
 /** Activations, logits, pass metadata and vectors. Host memory is device memory too on the devices that there are. */
 export class Workspace implements Disposable {
   readonly activations: Activations;
+  /** cos and sin: f32 [tokens, dim / 2], of each of the config's ropes. */
+  readonly ropes: readonly { cos: HostFloats; sin: HostFloats }[];
   readonly #host: HostBuffer;
   readonly #device: DeviceBuffer;
   readonly #offsets: Record<HostArrayName, number>;
@@ -127,17 +141,30 @@ export class Workspace implements Disposable {
       throw error;
     }
     this.activations = this.#placeActivations(config, shape.passTokens);
+    this.ropes = this.#placeRopes(config, shape.passTokens);
+  }
+
+  #placeRopes({ ropes }: ModelConfig, tokens: number): { cos: HostFloats; sin: HostFloats }[] {
+    const address = this.address("rotary"), values = this.float32("rotary");
+    let at = 0;
+    const take = (count: number): HostFloats => {
+      const taken = { address: address + BigInt(at * 4), values: values.subarray(at, at + count) };
+      at += align(count * 4) / 4;
+      return taken;
+    };
+    return ropes.map(({ dim }) => ({ cos: take(tokens * dim / 2), sin: take(tokens * dim / 2) }));
   }
 
   #placeActivations(config: ModelConfig, tokens: number): Activations {
-    const { residual, attention, mlp } = activationWidths(config);
+    const { residual, streams, attention, mlp } = activationWidths(config);
     const bytes = (width: number) => BigInt(align(tokens * width * 4));
-    const hidden = this.#device.address, normed = hidden + bytes(residual), shared = normed + bytes(residual);
+    const hidden = this.#device.address, normed = hidden + bytes(residual);
+    const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
     const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
     return {
       hidden,
       normed,
-      projected: normed,
+      projected,
       query,
       key,
       value,

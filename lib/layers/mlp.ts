@@ -1,26 +1,22 @@
 /**
- * The gated feed-forward layer.
+ * The feed-forward layer.
  * @module
  */
-import { rmsNorm } from "./norm.ts";
 import type { Pass } from "./pass.ts";
 
 /**
- * Enqueues hidden += down(silu(gate(norm(hidden))) * up(norm(hidden))): SwiGLU, Shazeer 2020, arXiv:2002.05202.
- *
- * `prefix` precedes `gate_proj`, `up_proj` and `down_proj` in the tensors' names; `bias` says whether those have biases.
+ * Enqueues projected = feedForward(x), x: [tokens, hiddenSize]: down(act(gate(x)) * up(x)), Shazeer 2020, arXiv:2002.05202, or the plain
+ * down(act(up(x))). `prefix` precedes the names of the layer's tensors.
  */
-export async function mlp(pass: Pass, prefix: string, normName: string, bias: boolean): Promise<void> {
-  const { ops, tokens } = pass;
-  const { hiddenSize, intermediateSize } = pass.config;
-  const { hidden, normed, gate, up, projected } = pass.activations;
+export async function feedForward(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
+  const { kind, activation, bias, intermediateSize } = pass.config.layers[layer].feedForward;
+  const { gate, up, projected } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string): Promise<void> =>
-    pass.linear(y, x, `${prefix}${name}.weight`, bias ? `${prefix}${name}.bias` : undefined);
+    pass.linear(y, x, `${prefix}mlp.${name}.weight`, bias ? `${prefix}mlp.${name}.bias` : undefined);
 
-  rmsNorm(pass, normName);
-  await linear(gate, normed, "gate_proj");
-  await linear(up, normed, "up_proj");
-  ops.swiglu(gate, gate, up, tokens * intermediateSize);
+  if (kind !== "gated" || activation !== "silu") throw new Error(`Cannot use a ${kind} ${activation} layer: it is not there yet`);
+  await linear(gate, x, "gate_proj");
+  await linear(up, x, "up_proj");
+  pass.ops.swiglu(gate, gate, up, pass.tokens * intermediateSize);
   await linear(projected, gate, "down_proj");
-  ops.add(hidden, projected, tokens * hiddenSize);
 }

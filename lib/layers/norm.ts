@@ -1,11 +1,26 @@
 /**
- * Normalisation of the residual stream.
+ * Normalisation of the residual stream, of what sublayers add to it, and of queries and keys.
  * @module
  */
+import type { HeadNormConfig, NormConfig } from "./model_config.ts";
 import type { Pass } from "./pass.ts";
 
-/** Enqueues normed = RMSNorm(hidden) with the named weight. Zhang and Sennrich 2019, arXiv:1910.07467. */
-export function rmsNorm(pass: Pass, weightName: string): void {
-  const { hidden, normed } = pass.activations;
-  pass.ops.rmsnorm(normed, hidden, pass.vector(weightName), pass.tokens, pass.config.hiddenSize, pass.config.rmsNormEps);
+function normRows(pass: Pass, y: bigint, x: bigint, prefix: string, config: NormConfig, rows: number, cols: number): void {
+  if (config.kind === "layer") throw new Error("Cannot apply a LayerNorm: the operation is not there yet");
+  pass.ops.rmsnorm(y, x, pass.vector(`${prefix}${config.name}.weight`), rows, cols, config.eps);
+}
+
+/**
+ * Enqueues y = norm(x) over the residual stream's width; y may be x. RMSNorm: Zhang and Sennrich 2019, arXiv:1910.07467. LayerNorm: Ba et al. 2016,
+ * arXiv:1607.06450.
+ */
+export function norm(pass: Pass, y: bigint, x: bigint, prefix: string, config: NormConfig, rows = pass.tokens): void {
+  normRows(pass, y, x, prefix, config, rows, pass.config.hiddenSize);
+}
+
+/** Enqueues the normalisation in place of x: [tokens, heads, headDim], each head by itself or all of a token's together. */
+export function headNorm(pass: Pass, x: bigint, heads: number, prefix: string, config: HeadNormConfig): void {
+  const { tokens } = pass, { headDim } = pass.config;
+  if (config.scope === "head") normRows(pass, x, x, prefix, config, tokens * heads, headDim);
+  else normRows(pass, x, x, prefix, config, tokens, heads * headDim);
 }

@@ -9,7 +9,7 @@ import type { ModelConfig } from "./model_config.ts";
  * Device addresses of a pass's activations; all float32, `tokens` rows.
  *
  * To keep a pass small, what is never needed together shares memory: `projected` is `normed`, whose last reader comes before it is written,
- * and `gate` and `up` lie over `query`, `key`, `value` and `attended`.
+ * unless a layer's sublayers are parallel; and `gate` and `up` lie over `query`, `key`, `value` and `attended`.
  */
 export interface Activations {
   /** [tokens, hiddenSize], the residual stream. */
@@ -39,8 +39,8 @@ export interface Pass {
   readonly precision: Precision;
   readonly tokens: number;
   readonly activations: Activations;
-  /** Device addresses of f32 [tokens, headDim / 2]. */
-  readonly rope: { cos: bigint; sin: bigint };
+  /** Device addresses of f32 [tokens, dim / 2], for each of the config's ropes. */
+  readonly ropes: readonly { cos: bigint; sin: bigint }[];
   /** Returns the device address of a resident vector (norm weight, bias). */
   vector(name: string): bigint;
   /**
@@ -48,6 +48,6 @@ export interface Pass {
    * is in device memory. Matrices must be asked for in the order the architecture declared them.
    */
   linear(y: bigint, x: bigint, name: string, biasName?: string): Promise<void>;
-  /** Enqueues writing this pass's keys and values into a layer's cache and returns the attention input of that layer. */
+  /** Enqueues writing this pass's keys and values into a layer's cache and returns the input of that layer's attention. */
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput;
 }

@@ -5,20 +5,20 @@
  * thousands of radians.
  * @module
  */
-import type { ModelConfig, RopeScaling } from "./model_config.ts";
+import type { RopeConfig, RopeScaling } from "./model_config.ts";
 
 const f32 = Math.fround;
 
-/** Returns f32 [headDim / 2], base ^ (-2 i / headDim). */
-function plainInverseFrequencies(base: number, headDim: number): Float32Array<ArrayBuffer> {
-  return Float32Array.from({ length: headDim / 2 }, (_, i) => 1 / f32(f32(base) ** f32((2 * i) / headDim)));
+/** Returns f32 [dim / 2], base ^ (-2 i / dim). */
+function plainInverseFrequencies(base: number, dim: number): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: dim / 2 }, (_, i) => 1 / f32(f32(base) ** f32((2 * i) / dim)));
 }
 
 /** Returns the base that NTK-aware scaling uses for a sequence longer than the original context. */
-function dynamicBase(theta: number, scaling: RopeScaling & { type: "dynamic" }, headDim: number, spanTokens: number): number {
+function dynamicBase(theta: number, scaling: RopeScaling & { type: "dynamic" }, dim: number, spanTokens: number): number {
   const { factor, originalContextTokens } = scaling;
   const stretch = f32(f32(f32(factor * spanTokens) / originalContextTokens) - (factor - 1));
-  return f32(theta * f32(stretch ** f32(headDim / (headDim - 2))));
+  return f32(theta * f32(stretch ** f32(dim / (dim - 2))));
 }
 
 /** Stretches long wavelengths by `factor`, leaves short ones, and blends between: Llama 3.1. */
@@ -33,33 +33,32 @@ function llama3Frequency(frequency: number, scaling: RopeScaling & { type: "llam
 }
 
 /**
- * Returns f32 [headDim / 2], the radians a position of each pair of elements.
+ * Returns f32 [dim / 2], the radians a position of each pair of elements.
  *
  * `spanTokens` is the length of the sequence at the end of the pass; only `dynamic` scaling depends on it.
  */
-export function inverseFrequencies(config: ModelConfig, spanTokens: number): Float32Array<ArrayBuffer> {
-  const { ropeScaling: scaling, ropeTheta: theta, headDim } = config;
+export function inverseFrequencies({ scaling, theta, dim }: RopeConfig, spanTokens: number): Float32Array<ArrayBuffer> {
   switch (scaling.type) {
     case "default":
-      return plainInverseFrequencies(theta, headDim);
+      return plainInverseFrequencies(theta, dim);
     case "linear":
-      return plainInverseFrequencies(theta, headDim).map((frequency) => frequency / scaling.factor);
+      return plainInverseFrequencies(theta, dim).map((frequency) => frequency / scaling.factor);
     case "dynamic": {
       const stretched = spanTokens > scaling.originalContextTokens;
-      return plainInverseFrequencies(stretched ? dynamicBase(theta, scaling, headDim, spanTokens) : theta, headDim);
+      return plainInverseFrequencies(stretched ? dynamicBase(theta, scaling, dim, spanTokens) : theta, dim);
     }
     case "llama3":
-      return plainInverseFrequencies(theta, headDim).map((frequency) => llama3Frequency(frequency, scaling));
+      return plainInverseFrequencies(theta, dim).map((frequency) => llama3Frequency(frequency, scaling));
   }
 }
 
-/** Fills cos and sin tables for the tokens of a pass. */
+/** Fills the cos and sin tables of one kind of rotary embedding for the tokens of a pass. */
 export class RotaryTable {
-  readonly #config: ModelConfig;
+  readonly #config: RopeConfig;
   #frequencies: Float32Array;
   #spanTokens = 1;
 
-  constructor(config: ModelConfig) {
+  constructor(config: RopeConfig) {
     this.#config = config;
     this.#frequencies = inverseFrequencies(config, 1);
   }
@@ -67,10 +66,10 @@ export class RotaryTable {
   /**
    * Writes row `row` of the tables for a token at `position` of a sequence that is `spanTokens` long at the end of the pass.
    *
-   * cos, sin: f32 [tokens, headDim / 2].
+   * cos, sin: f32 [tokens, dim / 2].
    */
   fill(cos: Float32Array, sin: Float32Array, row: number, position: number, spanTokens: number): void {
-    if (this.#config.ropeScaling.type === "dynamic" && spanTokens !== this.#spanTokens) {
+    if (this.#config.scaling.type === "dynamic" && spanTokens !== this.#spanTokens) {
       this.#frequencies = inverseFrequencies(this.#config, spanTokens);
       this.#spanTokens = spanTokens;
     }

@@ -3,7 +3,7 @@
  * @module
  */
 import { UnsupportedError } from "../errors.ts";
-import type { RopeScaling } from "./architecture.ts";
+import type { RopeConfig, RopeScaling } from "../layers/model_config.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** Keys of each type beyond `rope_type`, `type`, `rope_theta` and `partial_rotary_factor`. */
@@ -14,10 +14,14 @@ const SCALING_KEYS: Record<RopeScaling["type"], readonly string[]> = {
   llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
 };
 
-/** What a config.json says about rotary embeddings. */
-export interface RopeConfig {
+/** What rotary embeddings depend on beside their own keys. */
+export interface RopeDefaults {
+  contextTokens: number;
+  headDim: number;
+  /** Base where none is given. */
   theta: number;
-  scaling: RopeScaling;
+  /** Share of a head that is rotated where none is given; without it, the family rotates heads whole and refuses another share. */
+  partialRotaryFactor?: number;
 }
 
 /** Reads the type, which v4 wrote as `type` and later as `rope_type`. */
@@ -61,24 +65,39 @@ function ropeScaling(parameters: ConfigReader, contextTokens: number): RopeScali
 }
 
 /**
- * Returns base and scaling of the rotary embeddings.
- * @throws {UnsupportedError} for an unknown type or key, contradicting spellings, or heads that are rotated in part.
+ * Returns how the heads of a model are rotated.
+ * @throws {UnsupportedError} for an unknown type or key, contradicting spellings, or heads that cannot be rotated as asked.
  */
-export function parseRope(config: ConfigReader, contextTokens: number, defaultTheta: number): RopeConfig {
+export function parseRope(config: ConfigReader, defaults: RopeDefaults): RopeConfig {
+  const { contextTokens, headDim } = defaults;
   const written = [config.object("rope_parameters"), config.object("rope_scaling")].filter((found) => found !== undefined);
   const scalings = written.map((parameters) => ropeScaling(parameters, contextTokens));
   if (scalings.length === 2 && JSON.stringify(scalings[0]) !== JSON.stringify(scalings[1])) {
     throw config.refuse("rope_scaling", "the same scaling as rope_parameters");
   }
-  const thetas: number[] = [];
-  for (const reader of [...written, config]) {
-    if (reader.has("rope_theta")) thetas.push(reader.positive("rope_theta"));
-    if (reader.has("partial_rotary_factor") && reader.raw("partial_rotary_factor") !== 1) {
-      throw reader.refuse("partial_rotary_factor", "1");
-    }
+  const scaling = scalings[0] ?? { type: "default" };
+  const readers = [...written, config];
+  const theta = agreeing(readers, "rope_theta") ?? defaults.theta;
+  const share = agreeing(readers, "partial_rotary_factor") ?? defaults.partialRotaryFactor ?? 1;
+  if (share > 1 || (share !== 1 && defaults.partialRotaryFactor === undefined)) {
+    const reader = readers.find((reader) => reader.has("partial_rotary_factor"))!;
+    throw reader.refuse("partial_rotary_factor", defaults.partialRotaryFactor === undefined ? "1" : "1 at most");
   }
-  if (thetas.some((theta) => theta !== thetas[0])) {
-    throw config.refuse("rope_theta", `the same value as in the rope parameters (${thetas[0]})`);
+  const dim = Math.trunc(headDim * share);
+  if (dim % 2 !== 0 || dim === 0) {
+    throw share === 1
+      ? config.refuse("head_dim", "even, since rotary embeddings pair its halves")
+      : new UnsupportedError(`Cannot rotate ${dim} of ${headDim} elements of a head: required an even number above 0`);
   }
-  return { theta: thetas[0] ?? defaultTheta, scaling: scalings[0] ?? { type: "default" } };
+  if (scaling.type === "dynamic" && dim < 4) throw config.refuse("head_dim", "above 2 for dynamic rope");
+  return { dim, theta, scaling };
+}
+
+/** Returns the one value that all objects which have a key give it. */
+function agreeing(readers: readonly ConfigReader[], key: string): number | undefined {
+  const having = readers.filter((reader) => reader.has(key));
+  const values = having.map((reader) => reader.positive(key));
+  const other = values.findIndex((value) => value !== values[0]);
+  if (other > 0) throw having[other].refuse(key, `the same value as in the rope parameters (${values[0]})`);
+  return values[0];
 }

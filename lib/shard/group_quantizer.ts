@@ -33,6 +33,12 @@ function sampleRows({ format, rows, sourceRowBytes }: TensorJob): number {
   return Math.min(rows, Math.max(1, Math.floor(TRAINING_BYTES / sourceRowBytes)));
 }
 
+/** Adds to each element of an extent of format f32. */
+function addOffset({ buffer, byteOffset }: Uint8Array<ArrayBuffer>, count: number, offset: number): void {
+  const values = new Float32Array(buffer, byteOffset, count);
+  for (let i = 0; i < count; i++) values[i] += offset;
+}
+
 /** Marks a promise's failure as handled: whoever awaits it later still gets it. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
@@ -126,6 +132,7 @@ export class GroupQuantizer {
           chunk,
           (format) => quantizeRows(this.#context, format, source, tensor.sourceType, rows, tensor.cols, parameters, extent),
         );
+        if (tensor.offset !== 0) addOffset(extent, rows * tensor.cols, tensor.offset);
         await writing;
         const padded = extent.subarray(0, paddedBytes(quantized.bytes));
         writing = handled(
@@ -145,29 +152,30 @@ export class GroupQuantizer {
     return { file, tensors: group.tensors.map((tensor) => results.get(tensor)!.entry()) };
   }
 
-  async #read(chunk: Chunk, into: Uint8Array): Promise<void> {
-    await this.#checkpoint.readRows(chunk.tensor.source, chunk.firstRow, chunk.rows, into);
+  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array): Promise<void> {
+    await tensor.source.read(firstRow, rows, into.subarray(0, rows * tensor.sourceRowBytes));
   }
 
   /** Trains what the tensor's extents share on rows at even distances. */
   async #train(tensor: TensorJob): Promise<Uint8Array<ArrayBuffer>> {
-    const count = sampleRows(tensor);
-    if (count === 0) return new Uint8Array(0);
+    const wanted = sampleRows(tensor);
+    if (wanted === 0) return new Uint8Array(0);
     const { rows, cols, sourceRowBytes } = tensor;
+    // Runs of rows that are worth a read, each in the middle of its share of the tensor.
+    const run = Math.min(wanted, tensor.source.readRows), runs = Math.floor(wanted / run);
+    const count = wanted === rows ? rows : runs * run;
     const sample = this.#sample.subarray(0, count * sourceRowBytes);
-    const readRow = (i: number, rowCount: number) =>
-      this.#checkpoint.readRows(
-        tensor.source,
-        Math.floor((i + 0.5) * rows / count),
-        rowCount,
-        sample.subarray(i * sourceRowBytes, (i + rowCount) * sourceRowBytes),
-      );
-    if (count === rows) await readRow(0, rows);
+    const read = (sampleRow: number, row: number, rowCount: number) =>
+      tensor.source.read(row, rowCount, sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes));
+    if (count === rows) await read(0, 0, rows);
     else {
-      for (let first = 0; first < count; first += SAMPLE_READS) {
+      for (let first = 0; first < runs; first += SAMPLE_READS) {
         if (this.#signal?.aborted) throw cancelledError();
-        const some = Math.min(SAMPLE_READS, count - first);
-        await Promise.all(Array.from({ length: some }, (_, i) => readRow(first + i, 1)));
+        const some = Math.min(SAMPLE_READS, runs - first);
+        await Promise.all(Array.from({ length: some }, (_, i) => {
+          const middle = Math.floor((first + i + 0.5) * rows / runs);
+          return read((first + i) * run, Math.min(rows - run, middle), run);
+        }));
       }
     }
     return await this.#run(

@@ -2,13 +2,15 @@
  * Decides what a quantization writes: which file holds which tensors, in which format, cut into which extents.
  * @module
  */
-import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
+import { TensorRows } from "../checkpoint/tensor_rows.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
 import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
+import { placeTensors, type TensorPlace } from "./tensor_places.ts";
 
 /** Most bytes of the source that one extent is made from: what bounds the quantizer's memory, whatever a tensor's size. */
 export const MAX_SOURCE_CHUNK_BYTES = 32 * 1024 * 1024;
@@ -28,7 +30,9 @@ export interface TensorJob {
   rows: number;
   cols: number;
   format: WeightFormatName;
-  source: CheckpointTensor;
+  source: TensorRows;
+  /** Added to each element once it is stored; 0 but for vectors. */
+  offset: number;
   /** Native id of the source's element type, and bytes of one row of it. */
   sourceType: number;
   sourceRowBytes: number;
@@ -105,23 +109,16 @@ export function cutIntoExtents(
 function planTensor(
   checkpoint: Checkpoint,
   spec: TensorSpec,
+  { source, placement }: TensorPlace,
   prefix: string,
   compression: Compression,
   bound: ExtentBound,
 ): TensorJob {
   const { name, rows, cols, kind } = spec;
-  const required = kind === "vector" ? [cols] : [rows, cols];
-  const refuse = (reason: string) =>
-    new FormatError(`Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} ${reason}`);
-  const source = checkpoint.tensors.get(name);
-  if (source === undefined) throw refuse(`is missing; required with shape [${required.join(", ")}]`);
-  if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
-    throw refuse(`has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
-  }
   const type = SOURCE_TYPES[source.dtype];
   if (type === undefined) {
     throw new UnsupportedError(
-      `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${source.dtype}, supported: ${
+      `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}, supported: ${
         Object.keys(SOURCE_TYPES).join(", ")
       }`,
     );
@@ -135,7 +132,15 @@ function planTensor(
     rows,
     cols,
     format,
-    source,
+    source: new TensorRows(
+      checkpoint,
+      source,
+      kind === "vector"
+        ? { cols: 1, rowsTogether: cols, elementBytes: type.bytes }
+        : { cols, rowsTogether: 1, elementBytes: type.bytes },
+      placement,
+    ),
+    offset: spec.offset ?? 0,
     sourceType: type.id,
     sourceRowBytes,
     extentRows,
@@ -145,7 +150,7 @@ function planTensor(
 
 /**
  * Plans the quantization of a checkpoint.
- * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used nor known to be needless.
+ * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used whole nor known to be needless.
  * @throws {UnsupportedError} for a tensor of a type that cannot be quantized.
  */
 export function planQuantization(
@@ -156,14 +161,20 @@ export function planQuantization(
 ): QuantizePlan {
   const config = architecture.parseConfig(checkpoint.config);
   const declared = architecture.tensors(config);
+  const places = placeTensors(checkpoint, [...declared.embedding, ...declared.layers.flat(), ...declared.head]);
   const group = (file: string, specs: TensorSpec[], prefix: string): GroupJob => {
     const ordered = [...specs.filter((spec) => spec.kind === "vector"), ...specs.filter((spec) => spec.kind !== "vector")];
-    const tensors = ordered.map((spec) => planTensor(checkpoint, spec, prefix, compression, bound));
+    const tensors = ordered.map((spec) => planTensor(checkpoint, spec, places.get(spec)!, prefix, compression, bound));
     let maxBytes = paddedBytes(1024 + 256 * tensors.reduce((sum, tensor) => sum + tensor.extentRows.length, 0));
     for (const { format, cols, extentRows } of tensors) {
       for (const rows of extentRows) maxBytes += paddedBytes(bound(format, rows, cols));
     }
-    return { file, tensors, sourceBytes: tensors.reduce((sum, tensor) => sum + tensor.source.bytes, 0), maxBytes };
+    return {
+      file,
+      tensors,
+      sourceBytes: tensors.reduce((sum, { rows, sourceRowBytes }) => sum + rows * sourceRowBytes, 0),
+      maxBytes,
+    };
   };
   const groups = [
     group("embedding.safetensors", declared.embedding, ""),
@@ -172,7 +183,7 @@ export function planQuantization(
     ),
     group("head.safetensors", declared.head, ""),
   ];
-  const used = new Set(groups.flatMap(({ tensors }) => tensors.map(({ name }) => name)));
+  const used = new Set(places.values().map(({ source }) => source.name));
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;

@@ -59,16 +59,18 @@ async function inspect(path: string, options: InspectOptions): Promise<void> {
 /** Returns the model's sizes in a line, or why it cannot be run. */
 function architectureLine(config: Record<string, unknown>): string {
   try {
-    const { modelType, numLayers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropeScaling } = architectureFor(
-      config,
-    )
+    const { modelType, numLayers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropes } = architectureFor(config)
       .parseConfig(config);
     return `${modelType}, ${numLayers} layers, hidden ${hiddenSize}, ${numHeads} heads, ${numKvHeads} KV heads, ` +
-      `vocabulary ${vocabSize}, context ${contextTokens}, rope ${ropeScaling.type}`;
+      `vocabulary ${vocabSize}, context ${contextTokens}, rope ${ropeKinds(ropes)}`;
   } catch (error) {
     if (error instanceof UnsupportedError) return `not supported: ${error.message}`;
     throw error;
   }
+}
+
+function ropeKinds(ropes: readonly { scaling: { type: string } }[]): string {
+  return ropes.length === 0 ? "none" : [...new Set(ropes.map(({ scaling }) => scaling.type))].join(" and ");
 }
 
 function snr(value: number | null): string {

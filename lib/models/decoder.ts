@@ -1,0 +1,111 @@
+/**
+ * The architectures whose block is data: the tensors of a decoder as its configuration declares them, and where a family keeps each.
+ * @module
+ */
+import { decoderBlock, layerPrefix } from "../layers/decoder_block.ts";
+import type { NormConfig } from "../layers/model_config.ts";
+import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
+
+const EMBEDDING_NAME = "model.embed_tokens.weight";
+const HEAD_NAME = "lm_head.weight";
+
+/** What tells one decoder family from another beside its configuration. */
+export interface DecoderFamily {
+  /** Values of `model_type` it serves. */
+  modelTypes: string[];
+  /** As {@linkcode Architecture.parseConfig}. */
+  parseConfig(config: Record<string, unknown>): ModelConfig;
+  /** The checkpoint's prefix of a layer's tensors; the stored one without it. */
+  layerPrefix?(layer: number): string;
+  /**
+   * Returns where a layer's tensor lies in the checkpoint, both names relative to the layer; undefined where it is there under its own name.
+   */
+  layerSource?(name: string, config: ModelConfig): TensorSource | undefined;
+  /** The checkpoint's names of tensors outside of layers, by the stored ones. */
+  rootNames?: Readonly<Record<string, string>>;
+  /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
+  ignoredTensorReason?(name: string, config: ModelConfig): string | undefined;
+}
+
+function normTensors(norm: NormConfig | undefined, cols: number): TensorSpec[] {
+  if (norm === undefined) return [];
+  const weight: TensorSpec = { name: `${norm.name}.weight`, rows: 1, cols, kind: "vector" };
+  if (norm.offset !== 0) weight.offset = norm.offset;
+  return norm.bias ? [weight, { name: `${norm.name}.bias`, rows: 1, cols, kind: "vector" }] : [weight];
+}
+
+function linearTensors(name: string, rows: number, cols: number, bias: boolean): TensorSpec[] {
+  const weight: TensorSpec = { name: `${name}.weight`, rows, cols, kind: "linear" };
+  return bias ? [{ name: `${name}.bias`, rows: 1, cols: rows, kind: "vector" }, weight] : [weight];
+}
+
+/** Returns a layer's tensors, named relative to it, matrices in their order of use. */
+function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
+  const { hiddenSize, numHeads, numKvHeads, headDim } = config;
+  const { attention, feedForward, norms } = config.layers[layer];
+  const queryRows = numHeads * headDim, kvRows = numKvHeads * headDim;
+  const { queryNorm, keyNorm, qkvBias, outputBias } = attention;
+  return [
+    ...normTensors(norms.attentionInput, hiddenSize),
+    ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
+    ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
+    ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
+    ...normTensors(queryNorm, queryNorm?.scope === "whole" ? queryRows : headDim),
+    ...normTensors(keyNorm, keyNorm?.scope === "whole" ? kvRows : headDim),
+    ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
+    ...normTensors(norms.attentionOutput, hiddenSize),
+    ...normTensors(norms.feedForwardInput, hiddenSize),
+    ...(feedForward.kind === "gated"
+      ? linearTensors("mlp.gate_proj", feedForward.intermediateSize, hiddenSize, feedForward.bias)
+      : []),
+    ...linearTensors("mlp.up_proj", feedForward.intermediateSize, hiddenSize, feedForward.bias),
+    ...linearTensors("mlp.down_proj", hiddenSize, feedForward.intermediateSize, feedForward.bias),
+    ...normTensors(norms.feedForwardOutput, hiddenSize),
+  ];
+}
+
+function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
+  const { vocabSize: rows, hiddenSize: cols } = config;
+  const prefixOf = family.layerPrefix ?? layerPrefix;
+  const placeInLayer = (spec: TensorSpec, layer: number): TensorSpec => {
+    const name = layerPrefix(layer) + spec.name;
+    const source = family.layerSource?.(spec.name, config) ?? { name: spec.name };
+    const sourceName = prefixOf(layer) + source.name;
+    return sourceName === name && source.name === spec.name && Object.keys(source).length === 1
+      ? { ...spec, name }
+      : { ...spec, name, source: { ...source, name: sourceName } };
+  };
+  const placeAtRoot = (spec: TensorSpec): TensorSpec => {
+    const name = family.rootNames?.[spec.name];
+    return name === undefined ? spec : { ...spec, source: { name } };
+  };
+  const head: TensorSpec[] = normTensors(config.finalNorm, cols);
+  if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head" });
+  return {
+    embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
+    layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),
+    head: head.map(placeAtRoot),
+    embeddingName: EMBEDDING_NAME,
+    headName: config.tieWordEmbeddings ? EMBEDDING_NAME : HEAD_NAME,
+    layerPrefix,
+  };
+}
+
+function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelConfig): string | undefined {
+  if (name.endsWith(".rotary_emb.inv_freq")) return "rotary frequencies are recomputed from the config";
+  if (name === (family.rootNames?.[HEAD_NAME] ?? HEAD_NAME) && config.tieWordEmbeddings) {
+    return "tied to the embedding (tie_word_embeddings)";
+  }
+  return family.ignoredTensorReason?.(name, config);
+}
+
+/** Returns the architecture of a family whose blocks are described by its configuration. */
+export function decoderArchitecture(family: DecoderFamily): Architecture {
+  return {
+    modelTypes: family.modelTypes,
+    parseConfig: family.parseConfig,
+    tensors: (config) => tensors(family, config),
+    ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
+    block: decoderBlock,
+  };
+}

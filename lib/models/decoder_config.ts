@@ -1,0 +1,111 @@
+/**
+ * What the configurations of most decoder families have in common, read with transformers' names.
+ * @module
+ */
+import type { Activation, AttentionConfig, LayerConfig, MlpConfig, ModelConfig, NormConfig } from "../layers/model_config.ts";
+import type { ConfigReader } from "./config_reader.ts";
+
+/** transformers' names of activation functions. */
+const ACTIVATIONS: Readonly<Record<string, Activation>> = {
+  silu: "silu",
+  swish: "silu",
+};
+
+/** Sizes of a decoder. */
+export type DecoderShape = Pick<
+  ModelConfig,
+  "hiddenSize" | "intermediateSize" | "numLayers" | "numHeads" | "numKvHeads" | "headDim" | "vocabSize" | "contextTokens"
+>;
+
+/** Returns `head_dim`, or what it is where it is not set. @throws {UnsupportedError} */
+export function readHeadDim(config: ConfigReader, hiddenSize: number, numHeads: number): number {
+  if (!config.has("head_dim") && hiddenSize % numHeads !== 0) {
+    throw config.refuse("hidden_size", `a multiple of num_attention_heads (${numHeads}) where head_dim is not set`);
+  }
+  return config.integer("head_dim", hiddenSize / numHeads);
+}
+
+/**
+ * Reads the sizes of a decoder.
+ * @param missing Defaults of the family's configuration class, for keys that a config.json may lack.
+ * @throws {UnsupportedError}
+ */
+export function readShape(config: ConfigReader, missing: { contextTokens: number; headDim?: number }): DecoderShape {
+  const hiddenSize = config.integer("hidden_size");
+  const numHeads = config.integer("num_attention_heads");
+  const numKvHeads = config.integer("num_key_value_heads", numHeads);
+  if (numHeads % numKvHeads !== 0) throw config.refuse("num_key_value_heads", `a divisor of num_attention_heads (${numHeads})`);
+  const headDim = missing.headDim === undefined
+    ? readHeadDim(config, hiddenSize, numHeads)
+    : config.integer("head_dim", missing.headDim);
+  return {
+    hiddenSize,
+    intermediateSize: config.integer("intermediate_size"),
+    numLayers: config.integer("num_hidden_layers"),
+    numHeads,
+    numKvHeads,
+    headDim,
+    vocabSize: config.integer("vocab_size"),
+    contextTokens: config.integer("max_position_embeddings", missing.contextTokens),
+  };
+}
+
+/** Reads an activation function by transformers' name for it. @throws {UnsupportedError} */
+export function readActivation(config: ConfigReader, key: string, missing: string): Activation {
+  const name = config.has(key) ? config.raw(key) : missing;
+  if (typeof name !== "string" || !Object.hasOwn(ACTIVATIONS, name)) {
+    throw config.refuse(key, Object.keys(ACTIVATIONS).map((known) => JSON.stringify(known)).join(" or "));
+  }
+  return ACTIVATIONS[name];
+}
+
+/** Returns an RMSNorm by its tensor's name. */
+export function rmsNorm(name: string, eps: number, offset = 0): NormConfig {
+  return { kind: "rms", name, eps, bias: false, offset };
+}
+
+/** Returns attention with rotary embedding `ropes[0]` by halves and nothing else; a family changes what differs. */
+export function plainAttention(headDim: number, changes: Partial<AttentionConfig> = {}): AttentionConfig {
+  return {
+    qkvBias: false,
+    outputBias: false,
+    rope: { index: 0, interleaved: false },
+    scale: 1 / Math.sqrt(headDim),
+    softcap: 0,
+    ...changes,
+  };
+}
+
+/** Returns a SwiGLU layer; a family changes what differs. */
+export function gatedMlp(intermediateSize: number, changes: Partial<MlpConfig> = {}): MlpConfig {
+  return { kind: "gated", activation: "silu", intermediateSize, bias: false, ...changes };
+}
+
+/** Returns Llama's arrangement: each sublayer reads its RMSNorm of the residual stream; a family changes what differs. */
+export function preNormLayer(
+  attention: AttentionConfig,
+  feedForward: MlpConfig,
+  eps: number,
+  changes: Partial<LayerConfig> = {},
+): LayerConfig {
+  return {
+    attention,
+    feedForward,
+    norms: {
+      attentionInput: rmsNorm("input_layernorm", eps),
+      feedForwardInput: rmsNorm("post_attention_layernorm", eps),
+    },
+    parallel: false,
+    residualMultiplier: 1,
+    ...changes,
+  };
+}
+
+/** Returns a model's configuration with nothing but layers between embedding and head; a family changes what differs. */
+export function decoderConfig(
+  modelType: string,
+  shape: DecoderShape,
+  parts: Pick<ModelConfig, "ropes" | "layers" | "finalNorm" | "tieWordEmbeddings"> & Partial<ModelConfig>,
+): ModelConfig {
+  return { modelType, ...shape, embeddingMultiplier: 1, logitsMultiplier: 1, logitsSoftcap: 0, ...parts };
+}
