@@ -18,26 +18,43 @@ inline airk_status check_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, ai
   return Check(stream, "rmsnorm")
       .tensor("y", y)
       .tensor("x", x)
-      .tensor("weight", weight)
+      .optional("weight", weight)
       .at_least("cols", cols, 1)
       .shape("x", {rows, cols})
       .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps))
       .status();
 }
 
-inline airk_status check_rope(airk_stream *stream, airk_ptr x, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t
-                              head_dim, uint64_t rotary_dim) {
+inline airk_status check_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows,
+                                   uint64_t cols, float eps) {
+  return Check(stream, "layernorm")
+      .tensor("y", y)
+      .tensor("x", x)
+      .optional("weight", weight)
+      .optional("bias", bias)
+      .at_least("cols", cols, 1)
+      .shape("x", {rows, cols})
+      .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps))
+      .status();
+}
+
+inline airk_status check_rope(airk_stream *stream, airk_ptr x, uint64_t x_stride, airk_ptr cos, airk_ptr sin, uint64_t tokens,
+                              uint64_t heads, uint64_t head_dim, uint64_t first, uint64_t rotary_dim, int32_t interleaved) {
   return Check(stream, "rope")
       .tensor("x", x)
       .tensor("cos", cos)
       .tensor("sin", sin)
       .at_least("heads", heads, 1)
       .at_least("head_dim", head_dim, 1)
-      .shape("x", {tokens, heads, head_dim})
+      .shape("a token of `x`", {heads, head_dim})
+      .shape("x", {tokens, x_stride})
+      .at_least("x_stride", x_stride, tokens > 1 ? heads * head_dim : 0)
       .at_least("rotary_dim", rotary_dim, 2)
       .at_most("rotary_dim", rotary_dim, head_dim)
+      .at_most("first", first, head_dim - rotary_dim)
       .require(rotary_dim % 2 == 0, "rotary_dim is %llu, required is an even number",
                static_cast<unsigned long long>(rotary_dim))
+      .require(interleaved == 0 || interleaved == 1, "interleaved is %d, required is 0 or 1", interleaved)
       .status();
 }
 
@@ -90,12 +107,61 @@ inline airk_status check_attention(airk_stream *stream, airk_ptr y, airk_ptr q, 
       .status();
 }
 
-inline airk_status check_swiglu(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count) {
-  return Check(stream, "swiglu").tensor("y", y).tensor("gate", gate).tensor("up", up).shape("y", {count}).status();
+inline airk_status check_gated(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count, int32_t activation) {
+  return Check(stream, "gated")
+      .tensor("y", y)
+      .tensor("gate", gate)
+      .optional("up", up)
+      .shape("y", {count})
+      .require(activation >= AIRK_SILU && activation <= AIRK_SWIGLU_OAI, "activation is %d, required is 0 to %d", activation,
+               AIRK_SWIGLU_OAI)
+      .require(activation != AIRK_SWIGLU_OAI || up != 0, "`up` is null, activation %d (swiglu_oai) requires a tensor", activation)
+      .status();
 }
 
 inline airk_status check_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count) {
   return Check(stream, "add").tensor("y", y).tensor("x", x).shape("y", {count}).status();
+}
+
+inline airk_status check_scale(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float softcap) {
+  return Check(stream, "scale")
+      .tensor("y", y)
+      .tensor("x", x)
+      .shape("y", {count})
+      .require(softcap >= 0 && std::isfinite(softcap), "softcap is %g, required is a finite number of at least 0",
+               static_cast<double>(softcap))
+      .status();
+}
+
+inline airk_status check_copy_2d(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t rows,
+                                 uint64_t cols) {
+  Check check(stream, "copy_2d");
+  check.tensor("y", y)
+      .tensor("x", x)
+      .shape("y", {rows, y_stride})
+      .shape("x", {rows, x_stride})
+      .shape("a row", {cols})
+      .at_least("y_stride", y_stride, rows > 1 ? cols : 0)
+      .at_least("x_stride", x_stride, rows > 1 ? cols : 0);
+  if (check.failed()) return check.status();
+  const auto end = [&](airk_ptr from, uint64_t stride) { return from + ((rows - 1) * stride + cols) * sizeof(float); };
+  return check.require(end(x, x_stride) <= y || end(y, y_stride) <= x, "`y` overlaps `x`").status();
+}
+
+inline airk_status check_scatter_add(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, airk_ptr weights, uint64_t count,
+                                     uint64_t rows, uint64_t cols) {
+  Check check(stream, "scatter_add");
+  check.tensor("y", y)
+      .tensor("x", x)
+      .tensor("ids", ids)
+      .optional("weights", weights)
+      .at_least("rows", rows, 1)
+      .at_least("cols", cols, 1)
+      .shape("y", {rows, cols})
+      .shape("x", {count, cols});
+  if (check.failed()) return check.status();
+  const uint64_t row_bytes = cols * sizeof(float);
+  return check.require(x + count * row_bytes <= y || y + rows * row_bytes <= x, "`y` overlaps `x`").status();
 }
 
 inline airk_status check_gather_rows(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, uint64_t count, uint64_t rows, uint64_t

@@ -8,14 +8,20 @@
 namespace airk {
 
 struct RowKernels {
-  // y, x, weight: [cols]. y may be x.
+  // y, x, weight: [cols]; weight may be nullptr. y may be x.
   void (*rmsnorm)(float *y, const float *x, const float *weight, int64_t cols, float eps);
-  // x: [2 * half] in place; cos, sin: [half].
+  // The same; bias may be nullptr too.
+  void (*layernorm)(float *y, const float *x, const float *weight, const float *bias, int64_t cols, float eps);
+  // x: [2 * half] in place; cos, sin: [half]. Pairs i, i + half.
   void (*rotate)(float *x, const float *cos, const float *sin, int64_t half);
-  // y = silu(gate) * up. y may be gate or up.
-  void (*swiglu)(float *y, const float *gate, const float *up, int64_t count);
-  // y += x.
-  void (*add)(float *y, const float *x, int64_t count);
+  // The same of pairs 2 i, 2 i + 1.
+  void (*rotate_pairs)(float *x, const float *cos, const float *sin, int64_t half);
+  // y = activation(gate) * up; up may be nullptr. y may be gate or up.
+  void (*gated)(float *y, const float *gate, const float *up, int64_t count, int32_t activation);
+  // y += factor * x.
+  void (*add)(float *y, const float *x, int64_t count, float factor);
+  // y = factor * x, then softcap * tanh(y / softcap) unless softcap is 0. y may be x.
+  void (*scale)(float *y, const float *x, int64_t count, float factor, float softcap);
   // y = x as float16, to nearest even.
   void (*to_half)(uint16_t *y, const float *x, int64_t count);
 };

@@ -52,6 +52,7 @@ struct Simd {
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
   static Reg max(Reg a, Reg b) { return _mm512_max_ps(a, b); }
   static Reg min(Reg a, Reg b) { return _mm512_min_ps(a, b); }
+  static Reg where_less(Reg a, Reg b, Reg x, Reg y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
   static float sum(Reg x) { return _mm512_reduce_add_ps(x); }
   static float largest(Reg x) { return _mm512_reduce_max_ps(x); }
   static Reg scale_by_power(Reg y, Reg n) { return _mm512_scalef_ps(y, n); }

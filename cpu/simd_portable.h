@@ -52,6 +52,8 @@ struct Simd {
   // b where either is NaN.
   static Reg max(Reg a, Reg b) { return a > b ? a : b; }
   static Reg min(Reg a, Reg b) { return a < b ? a : b; }
+  // x where a < b, else y.
+  static Reg where_less(Reg a, Reg b, Reg x, Reg y) { return a < b ? x : y; }
   static float sum(Reg x) { return (x[0] + x[2]) + (x[1] + x[3]); }
   static float largest(Reg x) {
     const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];

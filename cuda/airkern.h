@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 1
+#define AIRK_ABI_VERSION 2
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -177,14 +177,22 @@ AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t fo
  */
 AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t continues, int32_t precision);
 
-/* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols]. y may be x. */
+/* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols], or 0 for ones. y may be x. */
 AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps);
 
 /*
- * Rotates, in place, the first rotary_dim elements of every head of x [tokens, heads, head_dim] by halves: element i pairs with
- * i + rotary_dim / 2. cos, sin: f32 [tokens, rotary_dim / 2].
+ * y [rows, cols] = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, where the variance divides by cols.
+ * weight: f32 [cols], or 0 for ones; bias: f32 [cols], or 0 for zeros. y may be x.
  */
-AIRK_API airk_status airk_rope(airk_stream *stream, airk_ptr x, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t head_dim, uint64_t rotary_dim);
+AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows, uint64_t cols, float eps);
+
+/*
+ * Rotates, in place, elements first .. first + rotary_dim - 1 of every head of x. Head h of token t begins at x + t * x_stride + h * head_dim,
+ * so that heads may stand in rows that are wider; first + rotary_dim <= head_dim, x_stride >= heads * head_dim where tokens > 1.
+ * cos, sin: f32 [tokens, rotary_dim / 2]. Pair i turns by (cos[i], sin[i]) of its token: (a, b) becomes (a cos - b sin, b cos + a sin).
+ * interleaved 0: a, b are elements first + i and first + i + rotary_dim / 2; 1: first + 2 i and first + 2 i + 1.
+ */
+AIRK_API airk_status airk_rope(airk_stream *stream, airk_ptr x, uint64_t x_stride, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t head_dim, uint64_t first, uint64_t rotary_dim, int32_t interleaved);
 
 /*
  * The KV cache of one layer is a pool of pages of page_tokens tokens; k_cache, v_cache: cache_type [pages, kv_heads, page_tokens, head_dim].
@@ -205,14 +213,43 @@ AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_
  */
 AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens, uint64_t context_tokens, float scale);
 
-/* y[i] = gate[i] / (1 + exp(-gate[i])) * up[i], count elements; y may be gate or up. */
-AIRK_API airk_status airk_swiglu(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count);
+/*
+ * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):
+ *   silu g sigmoid(g) u;  gelu g Phi(g) u, Phi the normal distribution;  gelu_tanh the same with
+ *   Phi(g) = (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) / 2;  relu max(g, 0) u;  relu2 max(g, 0)^2 u;  sigmoid sigmoid(g) u;
+ *   tanh tanh(g) u;  swiglu_oai (gpt-oss, needs up): h sigmoid(1.702 h) (v + 1), where h = min(g, 7) and v = u clamped to [-7, 7].
+ */
+enum {
+  AIRK_SILU = 0,
+  AIRK_GELU = 1,
+  AIRK_GELU_TANH = 2,
+  AIRK_RELU = 3,
+  AIRK_RELU2 = 4,
+  AIRK_SIGMOID = 5,
+  AIRK_TANH = 6,
+  AIRK_SWIGLU_OAI = 7
+};
 
-/* y[i] += x[i], count elements. */
-AIRK_API airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count);
+/* y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0; count elements. y may be gate or up. */
+AIRK_API airk_status airk_gated(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count, int32_t activation);
+
+/* y[i] += factor * x[i], count elements; exactly y + x where factor is 1. x may be y. */
+AIRK_API airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float factor);
+
+/* y[i] = factor * x[i], then softcap * tanh(y[i] / softcap) unless softcap is 0; count elements. softcap >= 0. y may be x. */
+AIRK_API airk_status airk_scale(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float factor, float softcap);
+
+/* y[r * y_stride + c] = x[r * x_stride + c], r < rows, c < cols; strides are at least cols where rows > 1. y must not overlap x. */
+AIRK_API airk_status airk_copy_2d(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t rows, uint64_t cols);
 
 /* y [count, cols] = x[ids[i], :]; ids: i32 [count], each in [0, rows). */
 AIRK_API airk_status airk_gather_rows(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, uint64_t count, uint64_t rows, uint64_t cols);
+
+/*
+ * y[ids[i], :] += weights[i] * x[i, :], in ascending order of i where an id repeats, so that the sum has the same bits in every run.
+ * y [rows, cols]; x [count, cols]; ids: i32 [count], each in [0, rows); weights: f32 [count], or 0 for ones. y must not overlap x.
+ */
+AIRK_API airk_status airk_scatter_add(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, airk_ptr weights, uint64_t count, uint64_t rows, uint64_t cols);
 
 /* index: i32 [rows] = position of each row's largest element, the first among equals; NaN counts as smallest. */
 AIRK_API airk_status airk_argmax(airk_stream *stream, airk_ptr index, airk_ptr x, uint64_t rows, uint64_t cols);

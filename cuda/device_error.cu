@@ -17,6 +17,9 @@ std::string text_of(const DeviceError &error) {
     case Complaint::gather_id:
       write("Cannot run gather_rows: ids[%lld] is %lld, required is 0 to %lld", error.index, error.value, error.limit - 1);
       break;
+    case Complaint::scatter_id:
+      write("Cannot run scatter_add: ids[%lld] is %lld, required is 0 to %lld", error.index, error.value, error.limit - 1);
+      break;
     case Complaint::slot:
       write("Cannot run kv_append: slots[%lld] is %lld, required is at least 0", error.index, error.value);
       break;

@@ -12,6 +12,7 @@ enum class Complaint : int {
   none,
   embedding_id,         // index: token, value: id, limit: rows
   gather_id,            // index, value: id, limit: rows
+  scatter_id,           // index, value: id, limit: rows
   slot,                 // index, value
   outliers,             // of the operation `value`, an OutlierUser
   sequence_entry,       // index: sequence, limit: field, value

@@ -3,6 +3,7 @@
  * Every tensor is given by its device address.
  * @module
  */
+import { AIRK_GELU, AIRK_GELU_TANH, AIRK_RELU, AIRK_RELU2, AIRK_SIGMOID, AIRK_SILU, AIRK_SWIGLU_OAI, AIRK_TANH } from "./abi.ts";
 import type { Stream } from "./context.ts";
 
 /** A weight extent in device memory: a run of whole rows of one matrix. */
@@ -18,6 +19,34 @@ export interface WeightExtent {
 
 /** How the matrix products may round their activations: `exact` keeps float32, `fast` may use 16-bit operands. */
 export type Precision = "exact" | "fast";
+
+/** An activation function; each is written out at airk_gated. */
+export type Activation = keyof typeof ACTIVATIONS;
+
+const ACTIVATIONS = {
+  silu: AIRK_SILU,
+  gelu: AIRK_GELU,
+  gelu_tanh: AIRK_GELU_TANH,
+  relu: AIRK_RELU,
+  relu2: AIRK_RELU2,
+  sigmoid: AIRK_SIGMOID,
+  tanh: AIRK_TANH,
+  swiglu_oai: AIRK_SWIGLU_OAI,
+};
+
+/** Where the elements that rotate lie: see airk_rope. */
+export interface RopeLayout {
+  /** Elements from one token's heads to the next's; heads * headDim where nothing lies between. */
+  stride: number;
+  heads: number;
+  headDim: number;
+  /** First element of a head that rotates. */
+  first: number;
+  /** How many rotate. */
+  rotaryDim: number;
+  /** Pairs 2 i, 2 i + 1 instead of i, i + rotaryDim / 2. */
+  interleaved: boolean;
+}
 
 /** The KV cache of one layer, and how this pass's tokens lie in it. */
 export interface AttentionInput {
@@ -112,7 +141,7 @@ export class Ops {
     );
   }
 
-  /** y: [rows, cols] = x scaled to unit root mean square, times weight: [cols]. */
+  /** y: [rows, cols] = x scaled to unit root mean square, times weight: [cols] unless 0n. */
   rmsnorm(y: bigint, x: bigint, weight: bigint, rows: number, cols: number, eps: number): void {
     this.#check(
       this.#symbols.airk_rmsnorm(this.#stream.handle, y, x, weight, BigInt(rows), BigInt(cols), eps),
@@ -120,18 +149,29 @@ export class Ops {
     );
   }
 
-  /** Rotates x: [tokens, heads, headDim] in place; cos, sin: [tokens, rotaryDim / 2]. */
-  rope(x: bigint, cos: bigint, sin: bigint, tokens: number, heads: number, headDim: number, rotaryDim: number): void {
+  /** y: [rows, cols] = x shifted and scaled to mean 0 and variance 1, times weight: [cols] unless 0n, plus bias: [cols] unless 0n. */
+  layernorm(y: bigint, x: bigint, weight: bigint, bias: bigint, rows: number, cols: number, eps: number): void {
+    this.#check(
+      this.#symbols.airk_layernorm(this.#stream.handle, y, x, weight, bias, BigInt(rows), BigInt(cols), eps),
+      "layernorm",
+    );
+  }
+
+  /** Rotates the heads of x in place; cos, sin: [tokens, rotaryDim / 2]. */
+  rope(x: bigint, cos: bigint, sin: bigint, tokens: number, layout: RopeLayout): void {
     this.#check(
       this.#symbols.airk_rope(
         this.#stream.handle,
         x,
+        BigInt(layout.stride),
         cos,
         sin,
         BigInt(tokens),
-        BigInt(heads),
-        BigInt(headDim),
-        BigInt(rotaryDim),
+        BigInt(layout.heads),
+        BigInt(layout.headDim),
+        BigInt(layout.first),
+        BigInt(layout.rotaryDim),
+        layout.interleaved ? 1 : 0,
       ),
       "rope",
     );
@@ -194,14 +234,30 @@ export class Ops {
     );
   }
 
-  /** y[i] = silu(gate[i]) * up[i]. */
-  swiglu(y: bigint, gate: bigint, up: bigint, count: number): void {
-    this.#check(this.#symbols.airk_swiglu(this.#stream.handle, y, gate, up, BigInt(count)), "swiglu");
+  /** y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0n. */
+  gated(y: bigint, gate: bigint, up: bigint, count: number, activation: Activation): void {
+    this.#check(
+      this.#symbols.airk_gated(this.#stream.handle, y, gate, up, BigInt(count), ACTIVATIONS[activation]),
+      `gated (${activation})`,
+    );
   }
 
-  /** y[i] += x[i]. */
-  add(y: bigint, x: bigint, count: number): void {
-    this.#check(this.#symbols.airk_add(this.#stream.handle, y, x, BigInt(count)), "add");
+  /** y[i] += factor * x[i]. */
+  add(y: bigint, x: bigint, count: number, factor = 1): void {
+    this.#check(this.#symbols.airk_add(this.#stream.handle, y, x, BigInt(count), factor), "add");
+  }
+
+  /** y[i] = factor * x[i], then softcap * tanh(y[i] / softcap) unless softcap is 0. */
+  scale(y: bigint, x: bigint, count: number, factor: number, softcap = 0): void {
+    this.#check(this.#symbols.airk_scale(this.#stream.handle, y, x, BigInt(count), factor, softcap), "scale");
+  }
+
+  /** y: [rows, cols] (row stride yStride) = x: [rows, cols] (row stride xStride). */
+  copy2d(y: bigint, yStride: number, x: bigint, xStride: number, rows: number, cols: number): void {
+    this.#check(
+      this.#symbols.airk_copy_2d(this.#stream.handle, y, BigInt(yStride), x, BigInt(xStride), BigInt(rows), BigInt(cols)),
+      "copy_2d",
+    );
   }
 
   /** y: [count, cols] = rows ids: [count] i32 of x: [rows, cols]. */
@@ -209,6 +265,14 @@ export class Ops {
     this.#check(
       this.#symbols.airk_gather_rows(this.#stream.handle, y, x, ids, BigInt(count), BigInt(rows), BigInt(cols)),
       "gather_rows",
+    );
+  }
+
+  /** y[ids[i], :] += weights[i] * x[i, :]; y: [rows, cols], x: [count, cols], ids: [count] i32, weights: [count], 0n for ones. */
+  scatterAdd(y: bigint, x: bigint, ids: bigint, weights: bigint, count: number, rows: number, cols: number): void {
+    this.#check(
+      this.#symbols.airk_scatter_add(this.#stream.handle, y, x, ids, weights, BigInt(count), BigInt(rows), BigInt(cols)),
+      "scatter_add",
     );
   }
 

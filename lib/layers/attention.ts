@@ -2,16 +2,25 @@
  * Grouped-query self-attention.
  * @module
  */
+import type { AttentionConfig } from "./model_config.ts";
 import { headNorm } from "./norm.ts";
 import type { Pass } from "./pass.ts";
+
+/** Enqueues the rotation, in place, of x: [tokens, heads, headDim]. */
+function rotate(pass: Pass, x: bigint, heads: number, { index, interleaved }: NonNullable<AttentionConfig["rope"]>): void {
+  const { headDim, ropes } = pass.config;
+  const { cos, sin } = pass.ropes[index];
+  const layout = { stride: heads * headDim, heads, headDim, first: 0, rotaryDim: ropes[index].dim, interleaved };
+  pass.ops.rope(x, cos, sin, pass.tokens, layout);
+}
 
 /**
  * Enqueues projected = attention(x), x: [tokens, hiddenSize]. Vaswani et al. 2017 with grouped queries (Ainslie et al. 2023, arXiv:2305.13245) and
  * rotary positions (Su et al. 2021, arXiv:2104.09864). `prefix` precedes the names of the layer's tensors.
  */
 export async function attention(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
-  const { ops, tokens } = pass;
-  const { numHeads, numKvHeads, headDim } = pass.config;
+  const { ops } = pass;
+  const { numHeads, numKvHeads } = pass.config;
   const { qkvBias, outputBias, queryNorm, keyNorm, rope } = pass.config.layers[layer].attention;
   const { query, key, value, attended, projected } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string, bias: boolean): Promise<void> =>
@@ -23,9 +32,8 @@ export async function attention(pass: Pass, layer: number, prefix: string, x: bi
   if (queryNorm) headNorm(pass, query, numHeads, prefix, queryNorm);
   if (keyNorm) headNorm(pass, key, numKvHeads, prefix, keyNorm);
   if (rope) {
-    const { cos, sin } = pass.ropes[rope.index], { dim } = pass.config.ropes[rope.index];
-    ops.rope(query, cos, sin, tokens, numHeads, headDim, dim);
-    ops.rope(key, cos, sin, tokens, numKvHeads, headDim, dim);
+    rotate(pass, query, numHeads, rope);
+    rotate(pass, key, numKvHeads, rope);
   }
   ops.attention(attended, query, pass.appendKeysValues(layer, key, value));
   await linear(projected, attended, "o_proj", outputBias);

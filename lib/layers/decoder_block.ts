@@ -40,7 +40,5 @@ export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
 
 function addToResidual(pass: Pass, layer: number): void {
   const { hidden, projected } = pass.activations;
-  const { residualMultiplier } = pass.config.layers[layer];
-  if (residualMultiplier !== 1) throw new Error("Cannot add a multiple to the residual stream: the operation is not there yet");
-  pass.ops.add(hidden, projected, pass.tokens * pass.config.hiddenSize);
+  pass.ops.add(hidden, projected, pass.tokens * pass.config.hiddenSize, pass.config.layers[layer].residualMultiplier);
 }

@@ -14,9 +14,9 @@ export async function feedForward(pass: Pass, layer: number, prefix: string, x: 
   const linear = (y: bigint, x: bigint, name: string): Promise<void> =>
     pass.linear(y, x, `${prefix}mlp.${name}.weight`, bias ? `${prefix}mlp.${name}.bias` : undefined);
 
-  if (kind !== "gated" || activation !== "silu") throw new Error(`Cannot use a ${kind} ${activation} layer: it is not there yet`);
-  await linear(gate, x, "gate_proj");
+  if (kind === "gated") await linear(gate, x, "gate_proj");
   await linear(up, x, "up_proj");
-  pass.ops.swiglu(gate, gate, up, pass.tokens * intermediateSize);
-  await linear(projected, gate, "down_proj");
+  const inner = kind === "gated" ? gate : up;
+  pass.ops.gated(inner, inner, kind === "gated" ? up : 0n, pass.tokens * intermediateSize, activation);
+  await linear(projected, inner, "down_proj");
 }

@@ -3,6 +3,9 @@
  * @module
  */
 
+/** A function of a feed-forward layer; cuda/airkern.h has each formula at airk_gated. */
+export type Activation = "silu" | "gelu" | "gelu_tanh" | "relu" | "relu2" | "sigmoid" | "tanh" | "swiglu_oai";
+
 /** How rotary position embeddings stretch; each field as in Hugging Face's `rope_scaling` of that type. */
 export type RopeScaling =
   | { type: "default" }
@@ -16,6 +19,7 @@ export interface RopeConfig {
   dim: number;
   /** Base of the frequencies. */
   theta: number;
+  /** How it stretches. */
   scaling: RopeScaling;
 }
 
@@ -45,7 +49,9 @@ export interface AttentionConfig {
   qkvBias: boolean;
   /** Bias of o_proj. */
   outputBias: boolean;
+  /** Normalisation of queries. */
   queryNorm?: HeadNormConfig;
+  /** Normalisation of keys. */
   keyNorm?: HeadNormConfig;
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
@@ -57,20 +63,23 @@ export interface AttentionConfig {
   windowTokens?: number;
 }
 
-/** Functions between the two products of a feed-forward layer; `gelu_tanh` is the approximation of `gelu`. */
-export type Activation = "silu" | "gelu" | "gelu_tanh" | "relu" | "relu2";
-
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
 export interface MlpConfig {
+  /** Whether a gate multiplies. */
   kind: "gated" | "plain";
+  /** Its function. */
   activation: Activation;
+  /** Width between its products. */
   intermediateSize: number;
+  /** Whether its products have biases. */
   bias: boolean;
 }
 
 /** One decoder block. */
 export interface LayerConfig {
+  /** Its first sublayer. */
   attention: AttentionConfig;
+  /** Its second sublayer. */
   feedForward: MlpConfig;
   /** Norms of a sublayer's input and of its output before it joins the residual stream; each may be absent. */
   norms: {
@@ -114,7 +123,9 @@ export interface ModelConfig {
   ropes: RopeConfig[];
   /** [numHeads] of ALiBi, or absent: a score falls by slope * distance. Press et al. 2022, arXiv:2108.12409. */
   alibiSlopes?: number[];
+  /** The decoder blocks in their order. */
   layers: LayerConfig[];
+  /** The normalisation before the head. */
   finalNorm: NormConfig;
   /** Multiplies the token embeddings. */
   embeddingMultiplier: number;

@@ -6,8 +6,10 @@ import type { HeadNormConfig, NormConfig } from "./model_config.ts";
 import type { Pass } from "./pass.ts";
 
 function normRows(pass: Pass, y: bigint, x: bigint, prefix: string, config: NormConfig, rows: number, cols: number): void {
-  if (config.kind === "layer") throw new Error("Cannot apply a LayerNorm: the operation is not there yet");
-  pass.ops.rmsnorm(y, x, pass.vector(`${prefix}${config.name}.weight`), rows, cols, config.eps);
+  const { kind, name, eps, bias } = config;
+  const weight = pass.vector(`${prefix}${name}.weight`);
+  if (kind === "rms") pass.ops.rmsnorm(y, x, weight, rows, cols, eps);
+  else pass.ops.layernorm(y, x, weight, bias ? pass.vector(`${prefix}${name}.bias`) : 0n, rows, cols, eps);
 }
 
 /**

@@ -9,6 +9,12 @@ import type { ConfigReader } from "./config_reader.ts";
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: "silu",
   swish: "silu",
+  gelu: "gelu",
+  gelu_new: "gelu_tanh",
+  gelu_fast: "gelu_tanh",
+  gelu_pytorch_tanh: "gelu_tanh",
+  relu: "relu",
+  relu2: "relu2",
 };
 
 /** Sizes of a decoder. */

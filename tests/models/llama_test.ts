@@ -126,7 +126,7 @@ Deno.test("parseConfig() refuses rope parameters that contradict each other or w
 
 Deno.test("parseConfig() refuses values it cannot compute with and names key, value and what is required", () => {
   const refused: [Record<string, unknown>, RegExp][] = [
-    [{ hidden_act: "gelu" }, /hidden_act is "gelu", required "silu"/],
+    [{ hidden_act: "mish" }, /hidden_act is "mish", required "silu"/],
     [{ hidden_size: undefined }, /hidden_size is missing, required a positive integer/],
     [{ hidden_size: 4096.5 }, /hidden_size is 4096.5/],
     [{ vocab_size: -1 }, /vocab_size is -1/],
