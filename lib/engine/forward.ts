@@ -12,6 +12,7 @@ import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
+import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -25,6 +26,8 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
+  /** The routed experts, if there are any. */
+  experts: RoutedExperts | undefined;
   /** One for each of the config's ropes. */
   rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
@@ -97,6 +100,10 @@ export class ForwardPass implements Pass {
     if (this.#layout.masked) fillMask(this.#layout, workspace.bytesOf("mask"));
   }
 
+  get experts(): RoutedExperts | undefined {
+    return this.#parts.experts;
+  }
+
   /** Whether every sequence brings one token. */
   get isDecode(): boolean {
     return this.tokens === this.#layout.items.length;
@@ -134,6 +141,7 @@ export class ForwardPass implements Pass {
   async run(): Promise<void> {
     const { architecture, config, weights } = this.#parts;
     weights.rewind();
+    this.experts?.beginPass(this.tokens);
     await this.#embed();
     for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
     this.#checkSignal();

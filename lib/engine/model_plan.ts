@@ -7,13 +7,16 @@ import { FormatError, UsageError } from "../errors.ts";
 import type { ContextOptions } from "../ffi/context.ts";
 import type { Precision } from "../ffi/ops.ts";
 import { baselineBytes, machineBytes } from "../memory/budget.ts";
-import type { Plan, TapeExtent } from "../memory/plan.ts";
+import type { ExpertTable, Plan, PlanRequest, TapeExtent } from "../memory/plan.ts";
+import { planWithExperts } from "../memory/expert_planner.ts";
 import { plan } from "../memory/planner.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
+import { expertTableOf } from "./expert_table.ts";
+import { expertWorkspaceBytes } from "./expert_workspace.ts";
 import { workspaceBytes, type WorkspaceShape } from "./workspace.ts";
 
 /** How a model is to be run. */
@@ -36,6 +39,8 @@ export interface EngineOptions {
   precision?: Precision;
   /** Element type of the KV cache; `f16` without it. */
   kvCacheType?: KvCacheType;
+  /** Most memory that routed experts may take; what the budget leaves without it. */
+  expertCacheBytes?: number;
   /** Told while the engine opens. */
   onProgress?: (progress: { phase: "load"; doneBytes: number; totalBytes: number }) => void;
   /** Stops opening. */
@@ -53,6 +58,8 @@ export interface ModelPlan {
   tensors: ModelTensors;
   /** Weights of a pass in their order of use, the LM head last. */
   tape: readonly TapeExtent[];
+  /** The routed experts, if there are any. */
+  expertTable: ExpertTable | undefined;
   plan: Plan;
   workspace: WorkspaceShape;
   logitRows: number;
@@ -106,7 +113,21 @@ function checkTensors(shards: ShardDirectory, tensors: ModelTensors): void {
     if (spec.kind === "vector" && entry.format !== "f32") {
       throw new FormatError(`Cannot use vector ${spec.name}: it is stored as ${entry.format}, required f32`);
     }
+    // Only of these is a matrix the same as its extents one after the other.
+    if (spec.kind === "router" && !["f32", "f16", "bf16"].includes(entry.format)) {
+      throw new FormatError(`Cannot use router ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
+    }
   }
+}
+
+/** Returns what stays in memory whatever the budget, norms, biases and routers, with the 4-byte words that each takes. */
+function residentWords(shards: ShardDirectory, tensors: ModelTensors): Map<string, number> {
+  return new Map(
+    [...tensors.layers.flat(), ...tensors.head].filter(({ kind }) => kind === "vector" || kind === "router").map(({ name }) => {
+      const bytes = shards.tensor(name).extents.reduce((sum, extent) => sum + extent.bytes, 0);
+      return [name, Math.ceil(bytes / 4)];
+    }),
+  );
 }
 
 /** Returns the weights of a pass in their order of use. */
@@ -137,6 +158,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
   const precision = oneOf("precision", options.precision, ["exact", "fast"]);
   const kvCacheType = oneOf("kvCacheType", options.kvCacheType, ["f16", "f32"]);
   if (options.ramBytes !== undefined) positiveInteger("ramBytes", options.ramBytes, 0);
+  if (options.expertCacheBytes !== undefined) positiveInteger("expertCacheBytes", options.expertCacheBytes, 0);
   const askedContextTokens = checkContextTokens(config, options);
   const contextPages = Math.ceil(askedContextTokens / PAGE_TOKENS);
   const maxSequences = positiveInteger("maxSequences", options.maxSequences, 1);
@@ -148,28 +170,27 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
     maxSequences,
     pageTableEntries: contextPages * maxSequences,
     embeddingRowBytes: embeddingRowBytes(shards.tensor(tensors.embeddingName)),
-    vectors: new Map(
-      [...tensors.layers.flat(), ...tensors.head].filter((spec) => spec.kind === "vector").map((spec) => [spec.name, spec.cols]),
-    ),
+    vectors: residentWords(shards, tensors),
   };
-  const workspace = workspaceBytes(config, shape);
-  const tape = tapeOf(shards, tensors);
+  const workspace = workspaceBytes(config, shape), expertWorkspace = expertWorkspaceBytes(config);
+  const tape = tapeOf(shards, tensors), expertTable = expertTableOf(shards, config, tensors);
   const bytesPerToken = kvBytesPerToken({ ...config, type: kvCacheType });
-  const planned = plan({
+  const request: PlanRequest = {
     ramBytes: options.ramBytes,
     machineBytes: machineBytes(),
     baselineBytes: baselineBytes(),
     tape,
-    vectorBytes: workspace.fixedBytes,
+    vectorBytes: workspace.fixedBytes + expertWorkspace.fixedBytes,
     kvBytesPerToken: bytesPerToken,
     contextTokens: contextPages * PAGE_TOKENS,
     maxSequences,
     contextIsFlexible: options.contextTokens === undefined,
-    activationBytesPerToken: workspace.bytesPerToken,
+    activationBytesPerToken: workspace.bytesPerToken + expertWorkspace.bytesPerToken,
     logitsBytesPerRow: workspace.bytesPerLogitRow,
     logitRows: askedLogitRows,
     passTokens: askedPassTokens,
-  });
+  };
+  const planned = expertTable ? planWithExperts(request, expertTable, options.expertCacheBytes) : plan(request);
   // The planner counts tokens, the cache has whole pages: what it lowered is rounded down, never up.
   const pagesPerSequence = Math.floor(planned.contextTokens / PAGE_TOKENS);
   const kvCachePages = pagesPerSequence * maxSequences;
@@ -180,6 +201,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
     config,
     tensors,
     tape,
+    expertTable,
     plan: {
       ...planned,
       contextTokens: Math.min(askedContextTokens, pagesPerSequence * PAGE_TOKENS),

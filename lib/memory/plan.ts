@@ -50,6 +50,20 @@ export interface PlanRequest {
   passTokens: number;
 }
 
+/** What a plan gives to the routed experts. */
+export interface ExpertPlan {
+  /** Extents that fit into memory. */
+  slots: number;
+  /** Memory for them. */
+  cacheBytes: number;
+  /** All experts. */
+  totalBytes: number;
+  /** The experts that one token uses. */
+  activeBytesPerToken: number;
+  /** Share of those that is taken to be in memory already when they are used. */
+  assumedHitRate: number;
+}
+
 /** A placement of the weights and a division of the memory. */
 export interface Plan {
   /** For each extent of the tape, whether it stays in memory. */
@@ -72,6 +86,8 @@ export interface Plan {
   vectorBytes: number;
   /** What the process took before, with room for its runtime to grow. */
   baselineBytes: number;
+  /** The routed experts, which are in none of the figures above; absent of a model that has none. */
+  experts?: ExpertPlan;
   /** Sum of all of the above that is memory: at most ramBytes. */
   totalBytes: number;
 }

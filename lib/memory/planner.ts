@@ -190,14 +190,16 @@ function refusal(
 
 /**
  * Returns the seconds a pass takes, which is the seconds a token of one sequence: the slower of reading what streams and of moving all
- * weights through the processor; computing overlaps with both.
+ * weights that a token uses through the processor; computing overlaps with both. Of routed experts a token uses a few, and those are read that the plan's
+ * assumed hit rate does not find in memory.
  */
 export function predictSecondsPerToken(
-  plan: Pick<Plan, "residentBytes" | "streamedBytesPerPass">,
+  plan: Pick<Plan, "residentBytes" | "streamedBytesPerPass" | "experts">,
   speed: { diskBytesPerSecond: number; memoryBytesPerSecond: number },
 ): number {
+  const { activeBytesPerToken = 0, assumedHitRate = 0 } = plan.experts ?? {};
   return Math.max(
-    plan.streamedBytesPerPass / speed.diskBytesPerSecond,
-    (plan.residentBytes + plan.streamedBytesPerPass) / speed.memoryBytesPerSecond,
+    (plan.streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate)) / speed.diskBytesPerSecond,
+    (plan.residentBytes + plan.streamedBytesPerPass + activeBytesPerToken) / speed.memoryBytesPerSecond,
   );
 }

@@ -5,8 +5,11 @@
 import { UnsupportedError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { LLAMA } from "./llama.ts";
+import { MIXTRAL } from "./mixtral.ts";
+import { QWEN2_MOE } from "./qwen2_moe.ts";
+import { QWEN3_MOE } from "./qwen3_moe.ts";
 
-const ARCHITECTURES: readonly Architecture[] = [LLAMA];
+const ARCHITECTURES: readonly Architecture[] = [LLAMA, MIXTRAL, QWEN2_MOE, QWEN3_MOE];
 
 /**
  * Returns the architecture that serves the `model_type` of a config.json.

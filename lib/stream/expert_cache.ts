@@ -132,7 +132,7 @@ export class ExpertCache implements AsyncDisposable {
 
   /** Whether there is anything to gain from {@linkcode ExpertCache.expect}. */
   get readsAhead(): boolean {
-    return !this.#roomy || this.#counts.hits < this.#counts.used;
+    return !this.#roomy || this.#slots.free > 0;
   }
 
   /**

@@ -59,6 +59,11 @@ export class ExpertSlots {
     this.#free = Array.from({ length: slots }, (_, slot) => slots - 1 - slot);
   }
 
+  /** Slots that nothing was ever read to. */
+  get free(): number {
+    return this.#free.length;
+  }
+
   /** Returns the numbers of an expert's extents: the first, and the one after the last. */
   extentsOf(expert: number): [first: number, end: number] {
     return [this.#firstExtent[expert], this.#firstExtent[expert + 1]];

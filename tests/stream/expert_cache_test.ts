@@ -50,7 +50,12 @@ class Layers implements AsyncDisposable {
   readonly #ops: Ops;
   readonly #expected: Uint8Array[] = [];
   #end = 0;
-  constructor(readonly shards: SyntheticShards, readonly cache: ExpertCache, readonly stream: Stream, readonly capacity = 64 << 20) {
+  constructor(
+    readonly shards: SyntheticShards,
+    readonly cache: ExpertCache,
+    readonly stream: Stream,
+    readonly capacity = 64 << 20,
+  ) {
     this.#copied = context.hostBuffer(capacity);
     this.#ops = new Ops(stream);
   }
@@ -104,7 +109,9 @@ for (const slots of [1, 2, 5, 20, LAYERS * EXPERTS * EXTENTS]) {
         () => Array.from({ length: EXPERTS }, (_, expert) => expert).filter(() => next() < 0.5),
       );
       for (let layer = 0; layer < LAYERS; layer++) {
-        const expected = layer + 1 < LAYERS ? chosen[layer + 1].map((expert) => next() < 0.7 ? expert : (expert + 1) % EXPERTS) : [];
+        const expected = layer + 1 < LAYERS
+          ? chosen[layer + 1].map((expert) => next() < 0.7 ? expert : (expert + 1) % EXPERTS)
+          : [];
         const order = await layers.run(layer, chosen[layer], pass % 2 === 0, [...new Set(expected)]);
         assert.deepEqual(order.toSorted((a, b) => a - b), chosen[layer]);
         if (pass % 2 === 1) assert.deepEqual(order, chosen[layer]);
