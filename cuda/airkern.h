@@ -116,7 +116,8 @@ AIRK_API void airk_context_destroy(airk_context *context);
 /* Copies the text of the latest error, NUL-terminated and cut to capacity. Empty where there was none. */
 AIRK_API airk_status airk_error_message(airk_context *context, char *message, uint64_t capacity);
 
-/* Copies a JSON object that describes the device: kind, name, isa, threads, unifiedMemory (true: a host buffer's address is its device address). */
+/* Copies a JSON object that describes the device: kind, name, isa, threads, unifiedMemory (true: a host buffer's address is its device address);
+   with CUDA also driver, the CUDA version that the driver is for. */
 AIRK_API airk_status airk_device_description(airk_context *context, char *json, uint64_t capacity);
 
 /* Writes free and total device memory in bytes. */

@@ -55,7 +55,7 @@ struct airk_context {
   const int threads;  // of the quantizers
   const airk::Isa isa;
   std::string name;
-  int major = 0, minor = 0, multiprocessors = 0;
+  int major = 0, minor = 0, multiprocessors = 0, driver = 0;
 
   std::atomic<bool> cancel{false};
 

@@ -20,6 +20,9 @@ void copy_text(const std::string &text, char *out, uint64_t capacity) {
   out[length] = 0;
 }
 
+// 13010 is CUDA 13.1.
+std::string cuda_version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
+
 // Counts the devices that this library's kernels run on; says why where there is none.
 int count_devices(std::string *reason) {
   int count = 0;
@@ -29,8 +32,7 @@ int count_devices(std::string *reason) {
   int driver = 0, runtime = 0;
   if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0) {
     cudaRuntimeGetVersion(&runtime);
-    *reason = "its driver is for CUDA " + std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10) + ", required is " +
-              std::to_string(runtime / 1000) + "." + std::to_string(runtime % 1000 / 10) + " or later";
+    *reason = "its driver is for CUDA " + cuda_version(driver) + ", required is " + cuda_version(runtime) + " or later";
   } else if (error == cudaErrorInsufficientDriver) {
     *reason = "this machine has no NVIDIA driver";
   } else if (error == cudaErrorNoDevice || error == cudaSuccess) {
@@ -58,6 +60,7 @@ std::string prepare(airk_context *context) {
   cudaError_t error = cudaSetDevice(context->device);
   cudaDeviceProp properties;
   if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, context->device);
+  if (error == cudaSuccess) error = cudaDriverGetVersion(&context->driver);
   if (error == cudaSuccess) {
     context->name = properties.name;
     context->major = properties.major;
@@ -229,7 +232,8 @@ extern "C" airk_status airk_device_description(airk_context *context, char *json
   return airk::guarded(context, [&] {
     const std::string text = "{\"kind\":\"cuda\",\"name\":" + airk::json_string(context->name) + ",\"isa\":\"sm_" +
                              std::to_string(context->major * 10 + context->minor) +
-                             "\",\"threads\":" + std::to_string(context->multiprocessors) + ",\"unifiedMemory\":false}";
+                             "\",\"threads\":" + std::to_string(context->multiprocessors) + ",\"unifiedMemory\":false,\"driver\":\"" +
+                             airk::cuda_version(context->driver) + "\"}";
     if (text.size() >= capacity) {
       return airk::fail(context, AIRK_INVALID, "Cannot describe the device: %zu bytes needed, capacity is %llu", text.size() + 1,
                         static_cast<unsigned long long>(capacity));

@@ -42,6 +42,8 @@ export interface ShardOptions {
   layerShardsPath?: string;
   /** Threads that compute. Default: one a core. */
   threads?: number;
+  /** Budget of the whole process in bytes, which quantizing on first use keeps to as well. */
+  ramBytes?: number;
   /** Told while the model is quantized and loaded. */
   onProgress?: (progress: ModelProgress) => void;
   /** Stops opening the model. A quantization that was stopped goes on from there next time. */
@@ -49,7 +51,7 @@ export interface ShardOptions {
 }
 
 /** How a model is opened. */
-export interface ModelOptions extends ShardOptions {
+export interface ModelOptions extends Omit<ShardOptions, "ramBytes"> {
   /** Budget of the whole process, in bytes or as `8GiB`; its resident set stays at or under it. Default: what the machine has free. */
   ram?: string | number;
   /** Tokens that a prompt and its text may have. Default: the model's own, 4096 at most, fewer where the budget is small. */
@@ -90,7 +92,7 @@ function hasWeights(path: string): boolean {
  * @throws {UsageError} where the shards there are of another revision or format than asked for.
  */
 export async function openModelShards(path: string, options: ShardOptions = {}): Promise<ShardDirectory> {
-  const { compression, layerShardsPath, threads, onProgress, signal } = options;
+  const { compression, layerShardsPath, threads, ramBytes, onProgress, signal } = options;
   if (isShardDirectory(path)) {
     const shards = await openShards(path);
     const { compression: found } = shards.manifest;
@@ -121,7 +123,7 @@ export async function openModelShards(path: string, options: ShardOptions = {}):
       `Cannot use ${out}: it was made from revision ${source.revision}, the checkpoint now is ${revision}; remove that directory`,
     );
   }
-  await quantizeCheckpoint({ source: path, out, compression: wanted, threads, onProgress, signal });
+  await quantizeCheckpoint({ source: path, out, compression: wanted, threads, ramBytes, onProgress, signal });
   return await openShards(out);
 }
 
@@ -164,7 +166,9 @@ export class AutoModel {
     const { ram, compression, layerShardsPath, ...engineOptions } = options;
     const budgetBytes = ramBytes(ram);
     const { threads, onProgress, signal } = engineOptions;
-    const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+    const shards = await openModelShards(path, {
+      ...{ compression, layerShardsPath, threads, ramBytes: budgetBytes, onProgress, signal },
+    });
     return await openModel(shards, await loadModelTokenizer(shards), { ...engineOptions, ramBytes: budgetBytes });
   }
 }

@@ -5,7 +5,7 @@
  */
 import { BudgetError, UsageError } from "../errors.ts";
 import { AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
-import type { Context, DeviceBuffer } from "../ffi/context.ts";
+import type { DeviceAllocator, DeviceSpan } from "../ffi/context.ts";
 
 /**
  * Tokens a page. A run of 32 keys of one head is 8 KiB at head size 128 in f16, long enough to read at full speed; larger pages would leave
@@ -34,16 +34,16 @@ export class KvCache implements Disposable {
   readonly shape: KvCacheShape;
   /** Pages of the pool. A page holds PAGE_TOKENS tokens of every layer. */
   readonly pages: number;
-  readonly #buffer: DeviceBuffer;
+  readonly #buffer: DeviceSpan;
   readonly #freePages: number[];
   readonly #layerHalfBytes: bigint;
 
-  /** Reserves a pool of `pages` pages. */
-  constructor(context: Context, shape: KvCacheShape, pages: number) {
+  /** Reserves a pool of `pages` pages from a device or an arena. */
+  constructor(memory: DeviceAllocator, shape: KvCacheShape, pages: number) {
     this.shape = shape;
     this.pages = pages;
     const bytes = pages * PAGE_TOKENS * kvBytesPerToken(shape);
-    this.#buffer = context.deviceBuffer(bytes);
+    this.#buffer = memory.deviceBuffer(bytes);
     this.#layerHalfBytes = BigInt(bytes / shape.numLayers / 2);
     // Popped from the end, so that the first sequence gets the first pages.
     this.#freePages = Array.from({ length: pages }, (_, index) => pages - 1 - index);

@@ -76,6 +76,11 @@ export class EmbeddingRows implements Disposable {
     return this.#bytesRead;
   }
 
+  /** Returns the bytes of an extent of as many rows. */
+  extentBytes(rows: number): number {
+    return sectionOffsets(this.#sections, rows).at(-1)! + rows * this.#sections.at(-1)!;
+  }
+
   /**
    * Reads the rows of `ids` once each into `extent` and writes for each id its row there to `indexes`. Returns the extent's rows and bytes.
    */
@@ -102,7 +107,7 @@ export class EmbeddingRows implements Disposable {
       });
     }
     await runBounded(jobs, READ_DEPTH);
-    return { rows: rowOf.size, bytes: offsets.at(-1)! + rowOf.size * this.#sections.at(-1)! };
+    return { rows: rowOf.size, bytes: this.extentBytes(rowOf.size) };
   }
 
   /** Finds the extent that holds a row of the matrix, and the row's index in it. */

@@ -12,6 +12,7 @@ import type { Plan } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 import { openShards, type ShardDirectory } from "../shard/reader.ts";
 import { Prefetcher } from "../stream/prefetcher.ts";
+import { Transfer } from "../stream/transfer.ts";
 import { EmbeddingRows } from "./embedding_rows.ts";
 import { type ForwardParts, ForwardPass } from "./forward.ts";
 import { type EngineOptions, type ModelPlan, planModel } from "./model_plan.ts";
@@ -85,20 +86,22 @@ export class Engine implements AsyncDisposable {
     const directory = typeof shards === "string" ? await openShards(shards) : shards;
     await using resources = new AsyncDisposableStack();
     // The context comes first so that the plan's baseline counts it.
-    const context = resources.use(Context.open({ kind: "cpu", threads: options.threads, isa: options.isa }));
+    const context = resources.use(await Context.load({ kind: "cpu", threads: options.threads, isa: options.isa }));
     const model = planModel(directory, options);
     const { config, tensors, plan, tape } = model;
     const stream = resources.use(context.stream());
-    const workspace = resources.use(new Workspace(context, config, model.workspace));
+    const transfer = resources.use(new Transfer(context, stream));
+    const workspace = resources.use(await Workspace.reserve(context, context, config, model.workspace));
     const cache = resources.use(new KvCache(context, { ...config, type: model.kvCacheType }, model.kvCachePages));
     const vectorBytes = await loadVectors(directory, model.workspace.vectors, workspace);
+    await workspace.uploadVectors(stream);
     const embeddingTensor = directory.tensor(tensors.embeddingName);
     const embedding = resources.use(EmbeddingRows.open(directory.filePaths[embeddingTensor.file], embeddingTensor));
     const { manifest, path } = directory;
     const totalBytes = plan.residentBytes;
     const onLoad = (doneBytes: number): void => options.onProgress?.({ phase: "load", doneBytes, totalBytes });
     const prefetcher = resources.use(
-      await Prefetcher.open({ path, manifest, tape, plan, context, stream, signal: options.signal, onLoad }),
+      await Prefetcher.open({ path, manifest, tape, plan, transfer, signal: options.signal, onLoad }),
     );
     const ops = new Ops(stream);
     const { expertTable: table, precision } = model, { passTokens } = plan;

@@ -59,7 +59,8 @@ export class ForwardPass implements Pass {
     this.precision = parts.precision;
     this.tokens = layout.tokens;
     this.activations = workspace.activations;
-    this.ropes = workspace.ropes.map(({ cos, sin }) => ({ cos: cos.address, sin: sin.address }));
+    const rotary = workspace.fillRotary(layout.tokens);
+    this.ropes = rotary.map(({ cos, sin }) => ({ cos: cos.address, sin: sin.address }));
     this.#attention = {
       kCache: 0n,
       vCache: 0n,
@@ -76,16 +77,19 @@ export class ForwardPass implements Pass {
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
     };
-    this.#describe(sequences);
+    this.#describe(sequences, rotary);
   }
 
   /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
-  #describe(sequences: readonly CachedSequence[]): void {
-    const { workspace, rotary } = this.#parts;
-    const slots = workspace.int32("slots"), table = workspace.int32("pageTable"), rows = workspace.int32("sequences");
-    const ropes = workspace.ropes.map(({ cos, sin }, index) => ({ table: rotary[index], cos: cos.values, sin: sin.values }));
+  #describe(sequences: readonly CachedSequence[], rotary: ReturnType<Workspace["fillRotary"]>): void {
+    const { workspace } = this.#parts;
+    const ropes = rotary.map(({ cos, sin }, index) => ({ table: this.#parts.rotary[index], cos: cos.values, sin: sin.values }));
+    const { tokens: passTokens, items } = this.#layout;
+    const pages = sequences.reduce((sum, sequence) => sum + sequence.pages.length, 0);
+    const slots = workspace.fillInt32("slots", passTokens), table = workspace.fillInt32("pageTable", pages);
+    const rows = workspace.fillInt32("sequences", items.length * 4);
     let entries = 0;
-    this.#layout.items.forEach(({ item, firstToken, tokens }, index) => {
+    items.forEach(({ item, firstToken, tokens }, index) => {
       const sequence = sequences[index];
       const before = sequence.tokens - tokens;
       rows.set([firstToken, tokens, before, entries], index * 4);
@@ -97,7 +101,8 @@ export class ForwardPass implements Pass {
         for (const { table, cos, sin } of ropes) table.fill(cos, sin, firstToken + i, position, spanTokens);
       }
     });
-    if (this.#layout.masked) fillMask(this.#layout, workspace.bytesOf("mask"));
+    if (this.#layout.masked) fillMask(this.#layout, workspace.fillBytes("mask", passTokens * passTokens));
+    workspace.fillInt32("logitRowIds", this.#layout.logitRows.length).set(this.#layout.logitRows);
   }
 
   get experts(): RoutedExperts | undefined {
@@ -153,9 +158,10 @@ export class ForwardPass implements Pass {
     const { workspace, embedding, embeddingFormat, config } = this.#parts;
     const { rows, bytes } = await embedding.gather(
       this.#layout.ids,
-      workspace.bytesOf("embeddingRows"),
-      workspace.int32("embeddingIndexes"),
+      workspace.fillBytes("embeddingRows", embedding.extentBytes(this.tokens)),
+      workspace.fillInt32("embeddingIndexes", this.tokens),
     );
+    workspace.upload(this.ops);
     const extent: WeightExtent = {
       format: embeddingFormat,
       address: workspace.address("embeddingRows"),
@@ -172,14 +178,23 @@ export class ForwardPass implements Pass {
     const { workspace, tensors, config, weights } = this.#parts;
     const { hidden, normed } = this.activations;
     const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
-    workspace.int32("logitRowIds").set(this.#layout.logitRows);
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
     norm(this, normed, normed, "", config.finalNorm, rows);
     await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
     for (const { item, firstRow, rows } of this.#layout.items) {
-      if (item.output !== "argmax" || rows === 0) continue;
-      const index = workspace.address("argmax") + BigInt(firstRow * 4);
-      this.ops.argmax(index, logits + BigInt(firstRow * config.vocabSize * 4), rows, config.vocabSize);
+      const rowBytes = config.vocabSize * 4;
+      if (item.output !== "argmax") {
+        workspace.download(this.ops, "logits", firstRow * rowBytes, rows * rowBytes);
+        continue;
+      }
+      if (rows === 0) continue;
+      this.ops.argmax(
+        workspace.address("argmax") + BigInt(firstRow * 4),
+        logits + BigInt(firstRow * rowBytes),
+        rows,
+        config.vocabSize,
+      );
+      workspace.download(this.ops, "argmax", firstRow * 4, rows * 4);
     }
   }
 

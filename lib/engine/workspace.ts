@@ -3,7 +3,8 @@
  * device about the pass, and the resident vectors.
  * @module
  */
-import type { Context, DeviceBuffer, HostBuffer } from "../ffi/context.ts";
+import type { Context, DeviceAllocator, DeviceSpan, HostBuffer, Stream } from "../ffi/context.ts";
+import { Ops } from "../ffi/ops.ts";
 import type { Activations } from "../layers/pass.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 
@@ -103,110 +104,163 @@ export function workspaceBytes(
   };
 }
 
-/** Part of a host array of f32. */
+/** Part of an array of f32. */
 export interface HostFloats {
   /** On the device. */
   address: bigint;
   values: Float32Array<ArrayBuffer>;
 }
 
-/** Activations, logits, pass metadata and vectors. Host memory is device memory too on the devices that there are. */
+/**
+ * Activations, logits, pass metadata and vectors.
+ *
+ * The host writes what it tells the device of a pass into arrays (`fill...`), which `upload` then brings to the device, and reads what comes
+ * back after `download`. On a unified device both are the same memory, and nothing is copied.
+ */
 export class Workspace implements Disposable {
   readonly activations: Activations;
-  /** cos and sin: f32 [tokens, dim / 2], of each of the config's ropes. */
-  readonly ropes: readonly { cos: HostFloats; sin: HostFloats }[];
   readonly #host: HostBuffer;
-  readonly #device: DeviceBuffer;
+  readonly #device: DeviceSpan;
+  /** Device address of the first array. */
+  readonly #arrays: bigint;
+  readonly #isUnified: boolean;
   readonly #offsets: Record<HostArrayName, number>;
   readonly #sizes: Record<HostArrayName, number>;
-  readonly #vectorOffsets = new Map<string, number>();
+  readonly #ropes: ModelConfig["ropes"];
+  readonly #vectorOffsets: ReadonlyMap<string, number>;
+  /** Where vectors are read into, at their offsets; the host's memory of them, given back once they are on the device. */
+  #vectorSource: HostBuffer | undefined;
+  readonly #vectors: bigint;
+  /** Bytes of each array that were filled since the last upload. */
+  readonly #filled = new Map<HostArrayName, number>();
 
-  constructor(context: Context, config: ModelConfig, shape: WorkspaceShape) {
-    let hostBytes = 0;
-    const place = (bytes: number): number => {
-      const offset = hostBytes;
-      hostBytes += align(bytes);
-      return offset;
-    };
-    this.#sizes = hostArrayBytes(config, shape);
-    this.#offsets = Object.fromEntries(
-      Object.entries(this.#sizes).map(([name, bytes]) => [name, place(bytes)]),
-    ) as Record<HostArrayName, number>;
-    for (const [name, count] of shape.vectors) this.#vectorOffsets.set(name, place(count * 4));
-    this.#host = context.hostBuffer(hostBytes);
-    try {
-      this.#device = context.deviceBuffer(activationBytes(config, shape.passTokens));
-    } catch (error) {
-      this.#host[Symbol.dispose]();
-      throw error;
-    }
-    this.activations = this.#placeActivations(config, shape.passTokens);
-    this.ropes = this.#placeRopes(config, shape.passTokens);
+  private constructor(config: ModelConfig, shape: WorkspaceShape, memory: WorkspaceMemory) {
+    const { host, device, vectors, layout, isUnified } = memory;
+    this.#host = host;
+    this.#device = device;
+    this.#isUnified = isUnified;
+    this.#offsets = layout.offsets;
+    this.#sizes = layout.sizes;
+    this.#vectorOffsets = layout.vectorOffsets;
+    const activations = device.address;
+    this.#arrays = isUnified ? host.address : activations + BigInt(activationBytes(config, shape.passTokens));
+    this.#vectors = this.#arrays + BigInt(layout.arrayBytes);
+    this.#vectorSource = vectors;
+    this.#ropes = config.ropes;
+    this.activations = placeActivations(config, shape.passTokens, activations);
   }
 
-  #placeRopes({ ropes }: ModelConfig, tokens: number): { cos: HostFloats; sin: HostFloats }[] {
-    const address = this.address("rotary"), values = this.float32("rotary");
-    let at = 0;
-    const take = (count: number): HostFloats => {
-      const taken = { address: address + BigInt(at * 4), values: values.subarray(at, at + count) };
-      at += align(count * 4) / 4;
-      return taken;
-    };
-    return ropes.map(({ dim }) => ({ cos: take(tokens * dim / 2), sin: take(tokens * dim / 2) }));
+  /**
+   * Reserves a workspace, its device part from `allocator`.
+   * @throws {NativeError} where there is not enough memory.
+   */
+  static async reserve(
+    context: Context,
+    allocator: DeviceAllocator,
+    config: ModelConfig,
+    shape: WorkspaceShape,
+  ): Promise<Workspace> {
+    const layout = layOut(config, shape), isUnified = context.description.unifiedMemory;
+    const activations = activationBytes(config, shape.passTokens);
+    using taken = new DisposableStack();
+    const mirrored = layout.arrayBytes + layout.vectorBytes;
+    const host = taken.use(await context.hostBuffer(isUnified ? mirrored : layout.arrayBytes));
+    const vectors = isUnified ? undefined : taken.use(await context.hostBuffer(layout.vectorBytes));
+    const device = taken.use(allocator.deviceBuffer(isUnified ? activations : activations + mirrored));
+    const workspace = new Workspace(config, shape, { host, device, vectors, layout, isUnified });
+    taken.move();
+    return workspace;
   }
 
-  #placeActivations(config: ModelConfig, tokens: number): Activations {
-    const { residual, streams, attention, mlp } = activationWidths(config);
-    const bytes = (width: number) => BigInt(align(tokens * width * 4));
-    const hidden = this.#device.address, normed = hidden + bytes(residual);
-    const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
-    const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
-    return {
-      hidden,
-      normed,
-      projected,
-      query,
-      key,
-      value,
-      attended: value + bytes(attention[2]),
-      gate: shared,
-      up: shared + bytes(mlp[0]),
-    };
-  }
-
-  /** Memory taken, in bytes. */
+  /** Memory taken on the host and on the device, in bytes. */
   get bytes(): number {
     return this.#host.bytes + this.#device.bytes;
   }
 
   /** Device address of an array. */
   address(name: HostArrayName): bigint {
-    return this.#host.address + BigInt(this.#offsets[name]);
+    return this.#arrays + BigInt(this.#offsets[name]);
   }
 
-  /** The bytes of an array. */
-  bytesOf(name: HostArrayName): Uint8Array<ArrayBuffer> {
-    return this.#host.view(this.#offsets[name], this.#sizes[name]);
+  /** Returns the first `bytes` of an array to be filled, all of it without a number; the next `upload` brings them to the device. */
+  fillBytes(name: HostArrayName, bytes: number = this.#sizes[name]): Uint8Array<ArrayBuffer> {
+    this.#filled.set(name, Math.max(bytes, this.#filled.get(name) ?? 0));
+    return this.#host.view(this.#offsets[name], bytes);
   }
 
-  /** An array of i32. */
+  /** As `fillBytes`, the first `count` elements of i32. */
+  fillInt32(name: HostArrayName, count: number = this.#sizes[name] / 4): Int32Array<ArrayBuffer> {
+    const { buffer, byteOffset } = this.fillBytes(name, count * 4);
+    return new Int32Array(buffer, byteOffset, count);
+  }
+
+  /** As `fillBytes`, the first `count` elements of f32. */
+  fillFloat32(name: HostArrayName, count: number = this.#sizes[name] / 4): Float32Array<ArrayBuffer> {
+    const { buffer, byteOffset } = this.fillBytes(name, count * 4);
+    return new Float32Array(buffer, byteOffset, count);
+  }
+
+  /** Returns the cos and sin tables of `tokens` tokens to be filled: f32 [tokens, dim / 2], of each of the config's ropes. */
+  fillRotary(tokens: number): { cos: HostFloats; sin: HostFloats }[] {
+    const floats = this.#ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2) / 4, 0);
+    const values = this.fillFloat32("rotary", floats), address = this.address("rotary");
+    let at = 0;
+    const take = (count: number): HostFloats => {
+      const taken = { address: address + BigInt(at * 4), values: values.subarray(at, at + count) };
+      at += align(count * 4) / 4;
+      return taken;
+    };
+    return this.#ropes.map(({ dim }) => ({ cos: take(tokens * dim / 2), sin: take(tokens * dim / 2) }));
+  }
+
+  /** Enqueues bringing what was filled to the device. */
+  upload(ops: Ops): void {
+    for (const [name, bytes] of this.#filled) {
+      if (!this.#isUnified && bytes > 0) ops.copyToDevice(this.address(name), this.#hostAddress(name), bytes);
+    }
+    this.#filled.clear();
+  }
+
+  /** Enqueues bringing bytes of an array back to the host; what is read before the stream has passed that is old. */
+  download(ops: Ops, name: HostArrayName, offset: number, bytes: number): void {
+    if (this.#isUnified || bytes === 0) return;
+    const at = BigInt(offset);
+    ops.copyToHost(this.#hostAddress(name) + at, this.address(name) + at, bytes);
+  }
+
+  /** What came back of an array of i32. */
   int32(name: HostArrayName): Int32Array<ArrayBuffer> {
     return new Int32Array(this.#host.buffer, this.#offsets[name], this.#sizes[name] / 4);
   }
 
-  /** An array of f32. */
+  /** What came back of an array of f32. */
   float32(name: HostArrayName): Float32Array<ArrayBuffer> {
     return new Float32Array(this.#host.buffer, this.#offsets[name], this.#sizes[name] / 4);
   }
 
-  /** Device address of a resident vector. */
-  vectorAddress(name: string): bigint {
-    return this.#host.address + BigInt(this.#vectorOffset(name));
+  #hostAddress(name: HostArrayName): bigint {
+    return this.#host.address + BigInt(this.#offsets[name]);
   }
 
-  /** The bytes of a resident vector, to be filled when the engine opens. */
+  /** Device address of a resident vector. */
+  vectorAddress(name: string): bigint {
+    return this.#vectors + BigInt(this.#vectorOffset(name));
+  }
+
+  /** The bytes of a resident vector, to be filled when the engine opens, before `uploadVectors`. */
   vectorBytes(name: string, count: number): Uint8Array<ArrayBuffer> {
-    return this.#host.view(this.#vectorOffset(name), count * 4);
+    if (this.#isUnified) return this.#host.view(Number(this.vectorAddress(name) - this.#host.address), count * 4);
+    return this.#vectorSource!.view(this.#vectorOffset(name), count * 4);
+  }
+
+  /** Brings the vectors to the device and gives the host's memory of them back; nothing on a unified device. */
+  async uploadVectors(stream: Stream): Promise<void> {
+    const source = this.#vectorSource;
+    if (!source) return;
+    new Ops(stream).copyToDevice(this.#vectors, source.address, source.bytes);
+    await stream.synchronize();
+    this.#vectorSource = undefined;
+    source[Symbol.dispose]();
   }
 
   #vectorOffset(name: string): number {
@@ -217,6 +271,63 @@ export class Workspace implements Disposable {
 
   [Symbol.dispose](): void {
     this.#device[Symbol.dispose]();
+    this.#vectorSource?.[Symbol.dispose]();
     this.#host[Symbol.dispose]();
   }
+}
+
+/** Where arrays and vectors lie. */
+interface WorkspaceLayout {
+  sizes: Record<HostArrayName, number>;
+  offsets: Record<HostArrayName, number>;
+  arrayBytes: number;
+  /** Relative to the first vector. */
+  vectorOffsets: Map<string, number>;
+  vectorBytes: number;
+}
+
+/** What a workspace is made of. */
+interface WorkspaceMemory {
+  host: HostBuffer;
+  device: DeviceSpan;
+  vectors: HostBuffer | undefined;
+  layout: WorkspaceLayout;
+  isUnified: boolean;
+}
+
+function layOut(config: ModelConfig, shape: WorkspaceShape): WorkspaceLayout {
+  const sizes = hostArrayBytes(config, shape);
+  let arrayBytes = 0, vectorBytes = 0;
+  const offsets = Object.fromEntries(
+    Object.entries(sizes).map(([name, bytes]) => {
+      const offset = arrayBytes;
+      arrayBytes += align(bytes);
+      return [name, offset];
+    }),
+  ) as Record<HostArrayName, number>;
+  const vectorOffsets = new Map<string, number>();
+  for (const [name, count] of shape.vectors) {
+    vectorOffsets.set(name, vectorBytes);
+    vectorBytes += align(count * 4);
+  }
+  return { sizes, offsets, arrayBytes, vectorOffsets, vectorBytes };
+}
+
+function placeActivations(config: ModelConfig, tokens: number, start: bigint): Activations {
+  const { residual, streams, attention, mlp } = activationWidths(config);
+  const bytes = (width: number) => BigInt(align(tokens * width * 4));
+  const hidden = start, normed = hidden + bytes(residual);
+  const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
+  const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
+  return {
+    hidden,
+    normed,
+    projected,
+    query,
+    key,
+    value,
+    attended: value + bytes(attention[2]),
+    gate: shared,
+    up: shared + bytes(mlp[0]),
+  };
 }

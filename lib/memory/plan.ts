@@ -66,14 +66,20 @@ export interface ExpertPlan {
 
 /** A placement of the weights and a division of the memory. */
 export interface Plan {
-  /** For each extent of the tape, whether it stays in memory. */
+  /** For each extent of the tape, whether it stays in the memory that the device computes from. */
   resident: readonly boolean[];
-  /** Weights that stay in memory, but for norms and biases. */
+  /** Weights that stay there, but for norms and biases. */
   residentBytes: number;
+  /** For each extent, whether it stays in host memory and is copied to the device in every pass; none on a unified device. */
+  pinned: readonly boolean[];
+  /** Weights that do. */
+  pinnedBytes: number;
   /** Weights read from disk in every pass. */
   streamedBytesPerPass: number;
-  /** Slots that streamed extents are read into; 0 where nothing streams. */
+  /** Slots in host memory that extents are read into: those that stream, and on a device with memory of its own all others on their way there. */
   slotBytes: number;
+  /** Slots in device memory that extents are copied into; 0 on a unified device. */
+  deviceSlotBytes: number;
   /** Keys and values of all sequences. */
   kvCacheBytes: number;
   /** Tokens a sequence may hold. */

@@ -148,6 +148,9 @@ export function plan(request: PlanRequest): Plan {
   return {
     ...memory,
     resident: placement.resident,
+    pinned: tape.map(() => false),
+    pinnedBytes: 0,
+    deviceSlotBytes: 0,
     streamedBytesPerPass: tapeBytes - placement.residentBytes,
     contextTokens,
     passTokens,

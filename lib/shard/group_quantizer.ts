@@ -50,8 +50,42 @@ export function cancelledError(): CancelledError {
   return new CancelledError("Quantizing was cancelled; finished layers are kept, run it again to go on");
 }
 
+/** Bytes of the buffers that files are quantized in. */
+interface BufferBytes {
+  source: number;
+  extent: number;
+  sample: number;
+}
+
+function bufferBytes(groups: readonly GroupJob[]): BufferBytes {
+  const bytes: BufferBytes = { source: 0, extent: 0, sample: 0 };
+  for (const tensor of groups.flatMap(({ tensors }) => tensors)) {
+    bytes.source = Math.max(bytes.source, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
+    bytes.extent = Math.max(bytes.extent, paddedBytes(tensor.maxExtentBytes));
+    bytes.sample = Math.max(bytes.sample, sampleRows(tensor) * tensor.sourceRowBytes);
+  }
+  return bytes;
+}
+
+/**
+ * Returns most of the memory that the native quantizer takes for a tensor beside what it is given: to train, sums of 64 runs of rows
+ * (cpu/train_q4o.cpp); for an extent, two floats a block (cpu/quantize_q4o.cpp); and some rows of float32 a thread.
+ */
+function scratchBytes(tensor: TensorJob): number {
+  const { cols, extentRows } = tensor;
+  const training = sampleRows(tensor) > 0 ? 64 * 4 * cols : 0;
+  return Math.max(training, Math.max(...extentRows) * Math.ceil(cols / 32) * 8) + 256 * cols;
+}
+
+/** Returns the bytes that quantizing these files takes beside what the process has already. */
+export function quantizingBytes(groups: readonly GroupJob[]): number {
+  const { source, extent, sample } = bufferBytes(groups);
+  const scratch = groups.flatMap(({ tensors }) => tensors).reduce((most, tensor) => Math.max(most, scratchBytes(tensor)), 0);
+  return 2 * source + 2 * extent + sample + scratch;
+}
+
 /** Quantizes files one after the other, with buffers and a device context that all of them share. */
-export class GroupQuantizer {
+export class GroupQuantizer implements Disposable {
   readonly #context: Context;
   readonly #checkpoint: Checkpoint;
   readonly #directory: string;
@@ -78,18 +112,16 @@ export class GroupQuantizer {
     this.#directory = directory;
     this.#signal = signal;
     this.#onChunk = onChunk;
-    let sourceBytes = 0, extentBytes = 0, sampleBytes = 0;
-    for (const { tensors } of groups) {
-      for (const tensor of tensors) {
-        sourceBytes = Math.max(sourceBytes, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
-        extentBytes = Math.max(extentBytes, paddedBytes(tensor.maxExtentBytes));
-        sampleBytes = Math.max(sampleBytes, sampleRows(tensor) * tensor.sourceRowBytes);
-      }
-    }
-    if (sourceBytes > MAX_SOURCE_CHUNK_BYTES) throw new RangeError(`Cannot buffer a chunk of ${sourceBytes} bytes`);
-    this.#sources = [new Uint8Array(sourceBytes), new Uint8Array(sourceBytes)];
-    this.#extents = [new Uint8Array(extentBytes), new Uint8Array(extentBytes)];
-    this.#sample = new Uint8Array(sampleBytes);
+    const { source, extent, sample } = bufferBytes(groups);
+    if (source > MAX_SOURCE_CHUNK_BYTES) throw new RangeError(`Cannot buffer a chunk of ${source} bytes`);
+    this.#sources = [new Uint8Array(source), new Uint8Array(source)];
+    this.#extents = [new Uint8Array(extent), new Uint8Array(extent)];
+    this.#sample = new Uint8Array(sample);
+  }
+
+  /** Gives the buffers back at once, not when they are collected: whoever loads the model next counts what the process takes. */
+  [Symbol.dispose](): void {
+    for (const { buffer } of [...this.#sources, ...this.#extents, this.#sample]) buffer.transfer(0);
   }
 
   /**

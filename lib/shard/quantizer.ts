@@ -12,8 +12,10 @@ import { type Checkpoint, openCheckpoint, removeCheckpointFile } from "../checkp
 import { AirkernError, BudgetError, FormatError, UsageError } from "../errors.ts";
 import { Context } from "../ffi/context.ts";
 import { quantizedBytesBound } from "../ffi/quantize.ts";
+import { baselineBytes } from "../memory/budget.ts";
+import { formatBytes } from "../memory/bytes.ts";
 import { architectureFor } from "../models/registry.ts";
-import { cancelledError, GroupQuantizer } from "./group_quantizer.ts";
+import { cancelledError, GroupQuantizer, quantizingBytes } from "./group_quantizer.ts";
 import { Journal } from "./journal.ts";
 import { type Compression, GENERATOR, type Manifest, MANIFEST_FILE } from "./manifest.ts";
 import { planQuantization, type QuantizePlan } from "./quantize_plan.ts";
@@ -60,6 +62,8 @@ export interface QuantizeOptions {
   compression: Compression;
   /** Threads to quantize on; default one a core. */
   threads?: number;
+  /** Budget of the whole process: what needs more is refused before it starts. Without it, memory is bounded by a few chunks all the same. */
+  ramBytes?: number;
   /** Remove the source's safetensors files once all of their tensors are verified in the output. */
   deleteOriginal?: boolean;
   /** Is told where the work begins and of each extent that is done. */
@@ -102,8 +106,13 @@ async function completeOutput(
   return shards;
 }
 
-function gigabytes(bytes: number): string {
-  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+function checkMemory(source: string, plan: QuantizePlan, ramBytes: number | undefined): void {
+  const needed = baselineBytes() + quantizingBytes(plan.groups);
+  if (ramBytes === undefined || needed <= ramBytes) return;
+  throw new BudgetError(
+    `Cannot quantize ${source}: need at least ${formatBytes(needed)} of memory, the budget is ${formatBytes(ramBytes)}; ` +
+      `quantize it beforehand with a larger one`,
+  );
 }
 
 function checkDiskSpace(out: string, plan: QuantizePlan, journal: Journal): void {
@@ -114,7 +123,7 @@ function checkDiskSpace(out: string, plan: QuantizePlan, journal: Journal): void
   const { bavail, bsize } = fs.statfsSync(out);
   if (bavail * bsize >= needed) return;
   throw new BudgetError(
-    `Cannot quantize into ${out}: ${gigabytes(bavail * bsize)} are free on its disk, required ${gigabytes(needed)}`,
+    `Cannot quantize into ${out}: ${formatBytes(bavail * bsize)} are free on its disk, required ${formatBytes(needed)}`,
   );
 }
 
@@ -135,10 +144,11 @@ async function copyTokenizer(checkpoint: Checkpoint, out: string): Promise<Manif
 async function writeShards(checkpoint: Checkpoint, out: string, options: QuantizeOptions): Promise<number> {
   const { compression, threads } = options;
   const architecture = architectureFor(checkpoint.config);
-  using context = Context.open({ kind: "cpu", threads });
+  using context = await Context.load({ kind: "cpu", threads });
   const bound = (format: string, rows: number, cols: number) =>
     quantizedBytesBound(context, context.formatId(format), rows, cols);
   const plan = planQuantization(checkpoint, architecture, compression, bound);
+  checkMemory(checkpoint.path, plan, options.ramBytes);
   const journal = new Journal(out, checkpoint, compression);
   await journal.open();
   try {
@@ -170,7 +180,7 @@ async function writeGroups(
     doneBytes += bytes;
     onProgress?.({ phase: "quantize", doneBytes, totalBytes, tensor });
   };
-  const quantizer = new GroupQuantizer(context, checkpoint, out, plan.groups, onChunk, signal);
+  using quantizer = new GroupQuantizer(context, checkpoint, out, plan.groups, onChunk, signal);
   const cancel = () => context.cancel(true);
   signal?.addEventListener("abort", cancel);
   try {
@@ -223,7 +233,7 @@ async function deleteSource(checkpoint: Checkpoint, out: string, options: Quanti
  * @throws {FormatError} for anything wrong in the checkpoint: damage, missing or unknown tensors, NaN weights.
  * @throws {UnsupportedError} for an architecture, setting or element type that is not known.
  * @throws {UsageError} where `out` holds something else.
- * @throws {BudgetError} where the disk cannot hold the output.
+ * @throws {BudgetError} where the disk cannot hold the output, or `ramBytes` the work.
  * @throws {CancelledError} after the signal.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizeReport> {

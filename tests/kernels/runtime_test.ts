@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { NativeError } from "../../lib/errors.ts";
 import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_INVALID, AIRK_NO_DEVICE, AIRK_OUT_OF_MEMORY } from "../../lib/ffi/abi.ts";
 import { Context } from "../../lib/ffi/context.ts";
-import { Ops } from "../../lib/ffi/ops.ts";
+import { Ops, type RopeLayout } from "../../lib/ffi/ops.ts";
 import { Arena, openContext, TEST_KIND } from "./reference.ts";
 
 const onCpu = TEST_KIND === "cpu";
@@ -262,16 +262,21 @@ const attention = {
   scale: 1,
 };
 
+/** A head of 8 elements of which the first `rotaryDim` rotate. */
+function rope(rotaryDim: number): RopeLayout {
+  return { stride: 8, heads: 1, headDim: 8, first: 0, rotaryDim, interleaved: false };
+}
+
 // None of these is enqueued, so that the addresses are never used.
 const REFUSED: [string, (ops: Ops) => void, RegExp][] = [
-  ["rmsnorm() without weight", (ops) => ops.rmsnorm(A, A, 0n, 1, 1, 0), /Cannot run rmsnorm: `weight` is null/],
+  ["rmsnorm() without input", (ops) => ops.rmsnorm(A, 0n, A, 1, 1, 0), /Cannot run rmsnorm: `x` is null/],
   ["rmsnorm() at an odd address", (ops) => ops.rmsnorm(A, A + 2n, A, 1, 1, 0), /`x` is at 0x1002, required is a multiple of 4/],
   ["rmsnorm() of no columns", (ops) => ops.rmsnorm(A, A, A, 1, 0, 0), /cols is 0, required is at least 1/],
   ["rmsnorm() of too many elements", (ops) => ops.rmsnorm(A, A, A, HUGE, 4, 0), /shape of `x` overflows/],
   ["rmsnorm() with a negative eps", (ops) => ops.rmsnorm(A, A, A, 1, 1, -1), /eps is -1, required is at least 0/],
-  ["rope() of an odd rotaryDim", (ops) => ops.rope(A, A, A, 1, 1, 8, 3), /rotary_dim is 3, required is an even number/],
-  ["rope() of too large a rotaryDim", (ops) => ops.rope(A, A, A, 1, 1, 8, 10), /rotary_dim is 10, required is at most 8/],
-  ["rope() without cos", (ops) => ops.rope(A, 0n, A, 1, 1, 8, 8), /`cos` is null/],
+  ["rope() of an odd rotaryDim", (ops) => ops.rope(A, A, A, 1, rope(3)), /rotary_dim is 3, required is an even number/],
+  ["rope() of too large a rotaryDim", (ops) => ops.rope(A, A, A, 1, rope(10)), /rotary_dim is 10, required is at most 8/],
+  ["rope() without cos", (ops) => ops.rope(A, 0n, A, 1, rope(8)), /`cos` is null/],
   ["kvAppend() of bf16", (ops) => ops.kvAppend(A, A, 2, A, A, A, 1, 1, 1, 1), /cache_type is 2, required is 1 \(f16\) or 0/],
   ["kvAppend() of empty pages", (ops) => ops.kvAppend(A, A, AIRK_F32, A, A, A, 1, 1, 1, 0), /page_tokens is 0/],
   [
@@ -284,7 +289,7 @@ const REFUSED: [string, (ops: Ops) => void, RegExp][] = [
   ["attention() of empty pages", (ops) => ops.attention(A, A, { ...attention, pageTokens: 0 }), /page_tokens is 0/],
   ["attention() without pages", (ops) => ops.attention(A, A, { ...attention, pageTable: 0n }), /`page_table` is null/],
   ["attention() with scale NaN", (ops) => ops.attention(A, A, { ...attention, scale: NaN }), /scale is -?nan/],
-  ["swiglu() without up", (ops) => ops.swiglu(A, A, 0n, 1), /`up` is null/],
+  ["gated() of swiglu_oai without up", (ops) => ops.gated(A, A, 0n, 1, "swiglu_oai"), /`up` is null/],
   ["add() of too many elements", (ops) => ops.add(A, A, HUGE), /shape of `y` overflows/],
   ["gatherRows() of no rows", (ops) => ops.gatherRows(A, A, A, 1, 0, 1), /rows is 0/],
   ["argmax() of no columns", (ops) => ops.argmax(A, A, 1, 0), /cols is 0/],
@@ -309,10 +314,10 @@ Deno.test("Operations on nothing do nothing", async () => {
   using stream = context.stream();
   const ops = new Ops(stream);
   ops.rmsnorm(0n, 0n, 0n, 0, 4, 0);
-  ops.rope(0n, 0n, 0n, 0, 1, 2, 2);
+  ops.rope(0n, 0n, 0n, 0, rope(2));
   ops.kvAppend(0n, 0n, AIRK_F16, 0n, 0n, 0n, 0, 1, 1, 1);
   ops.attention(0n, 0n, { ...attention, tokens: 0 });
-  ops.swiglu(0n, 0n, 0n, 0);
+  ops.gated(0n, 0n, 0n, 0, "silu");
   ops.add(0n, 0n, 0);
   ops.gatherRows(0n, 0n, 0n, 0, 1, 1);
   ops.argmax(0n, 0n, 0, 1);

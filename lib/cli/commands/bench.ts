@@ -48,9 +48,11 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
   const { threads, format: compression, shards: layerShardsPath, promptTokens, maxTokens } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+  const shards = await openModelShards(path, {
+    ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
+  });
   progress.stop();
-  using context = Context.open({ threads });
+  using context = await Context.load({ threads });
   const { plan, rounds } = await measureRounds();
   const { peakBytes } = residentSet();
   // Last, since it takes memory that the model was promised.

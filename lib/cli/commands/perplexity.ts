@@ -71,7 +71,7 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
   const { threads } = options;
-  const shardOptions: ShardOptions = { layerShardsPath: options.shards, threads, onProgress, signal };
+  const shardOptions: ShardOptions = { layerShardsPath: options.shards, threads, ramBytes: options.ram, onProgress, signal };
   const shards = await openModelShards(path, { ...shardOptions, compression: options.format });
   const tokenizer = await loadModelTokenizer(shards);
   const tokenIds = tokenizer.encode(text, { addSpecialTokens: false });

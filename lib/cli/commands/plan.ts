@@ -50,7 +50,7 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   progress.stop();
   // As when it runs: what these two take is part of the plan.
   await loadModelTokenizer(shards);
-  using context = Context.open({ threads });
+  using context = await Context.load({ threads });
   const { plan } = planModel(shards, {
     ramBytes: options.ram,
     contextTokens: options.context,

@@ -9,7 +9,7 @@ import type { Compression } from "../../shard/manifest.ts";
 import { quantizeCheckpoint } from "../../shard/quantizer.ts";
 import type { QuantizeFigures, QuantizeReport } from "../../shard/report.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addJsonOption, threadsOption } from "../options.ts";
+import { addJsonOption, ramOption, threadsOption } from "../options.ts";
 import { formatSeconds, printJson, printLine, table } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 
@@ -18,6 +18,7 @@ interface QuantizeCommandOptions {
   format: Compression;
   deleteOriginal?: boolean;
   threads?: number;
+  ram?: number;
   json?: boolean;
 }
 
@@ -38,6 +39,7 @@ export function addQuantizeCommand(root: Command): void {
         .choices(["q4o", "nf4", "q8", "none"]).default(DEFAULT_COMPRESSION),
     )
     .option("--delete-original", "remove each safetensors file once all its tensors are verified in the output")
+    .addOption(ramOption())
     .addOption(threadsOption());
   addJsonOption(command)
     .addHelpText(
@@ -59,6 +61,7 @@ async function quantize(source: string, options: QuantizeCommandOptions): Promis
     out: options.out,
     compression: options.format,
     threads: options.threads,
+    ramBytes: options.ram,
     deleteOriginal: options.deleteOriginal,
     onProgress: progress.showBytes,
     signal: interrupt.signal,

@@ -109,7 +109,9 @@ async function run(path: string, prompt: string, options: RunOptions): Promise<v
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
   const { format: compression, shards: layerShardsPath, threads, maxTokens: maxNewTokens } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+  const shards = await openModelShards(path, {
+    ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
+  });
   const tokenizer = await loadModelTokenizer(shards);
   const promptIds = tokenizer.encode(prompt);
   // No more than the model was made for: there the text ends for want of context.
