@@ -107,7 +107,7 @@ export class Engine implements AsyncDisposable {
     const { expertTable: table, precision } = model, { passTokens } = plan;
     const experts = table && resources.use(
       await RoutedExperts.open({
-        ...{ context, stream, ops, shards: directory, config, table, plan: plan.experts!, passTokens, precision },
+        ...{ transfer, ops, shards: directory, config, table, plan: plan.experts!, passTokens, precision },
         residentAddress: (name) => workspace.vectorAddress(name),
       }),
     );

@@ -2,7 +2,7 @@
  * The memory that layers with routed experts work in, beside that of all layers: routers' logits, what is sent to which expert, and what experts give.
  * @module
  */
-import type { Context, DeviceBuffer, HostBuffer } from "../ffi/context.ts";
+import type { Context, DeviceAllocator, DeviceSpan, HostBuffer } from "../ffi/context.ts";
 import type { Ops } from "../ffi/ops.ts";
 import type { ExpertActivations } from "../layers/pass.ts";
 import type { ModelConfig } from "../models/architecture.ts";
@@ -66,14 +66,14 @@ export class ExpertWorkspace implements Disposable {
   readonly activations: ExpertActivations;
   readonly outputRows: number;
   readonly #host: HostBuffer;
-  readonly #device: DeviceBuffer;
+  readonly #device: DeviceSpan;
   /** Whether the host's arrays are the device's too. */
   readonly #unified: boolean;
   readonly #offsets: Record<SharedArray, number>;
 
-  private constructor(context: Context, shape: ExpertShape, tokens: number, host: HostBuffer) {
+  private constructor(allocator: DeviceAllocator, unified: boolean, shape: ExpertShape, tokens: number, host: HostBuffer) {
     this.#host = host;
-    this.#unified = context.description.unifiedMemory;
+    this.#unified = unified;
     this.outputRows = outputRows(shape, tokens);
     let end = 0;
     const place = (bytes: number): number => (end += align(bytes)) - align(bytes);
@@ -83,7 +83,7 @@ export class ExpertWorkspace implements Disposable {
     if (this.#unified) end = 0;
     const rowBytes = shape.hiddenSize * 4;
     const gathered = place(tokens * rowBytes), outputs = place(this.outputRows * rowBytes);
-    this.#device = context.deviceBuffer(end);
+    this.#device = allocator.deviceBuffer(end);
     const base = this.#unified ? host.address : this.#device.address;
     const shared = (name: SharedArray): bigint => base + BigInt(this.#offsets[name]);
     this.activations = {
@@ -97,14 +97,23 @@ export class ExpertWorkspace implements Disposable {
     };
   }
 
-  /** Reserves the memory for passes of up to `tokens` tokens. */
-  static async reserve(context: Context, ops: Ops, config: ModelConfig, tokens: number): Promise<ExpertWorkspace> {
+  /**
+   * Reserves the memory for passes of up to `tokens` tokens, its device part from `allocator`.
+   * @throws {NativeError} where there is not enough memory.
+   */
+  static async reserve(
+    context: Context,
+    allocator: DeviceAllocator,
+    ops: Ops,
+    config: ModelConfig,
+    tokens: number,
+  ): Promise<ExpertWorkspace> {
     const shape = shapeOf(config);
     if (!shape) throw new Error("Cannot reserve memory for experts: the model has none");
     const bytes = Object.values(sharedBytes(shape, tokens)).reduce((sum, array) => sum + align(array), 0);
     const host = await context.hostBuffer(bytes);
     try {
-      const workspace = new ExpertWorkspace(context, shape, tokens, host);
+      const workspace = new ExpertWorkspace(allocator, context.description.unifiedMemory, shape, tokens, host);
       workspace.int32("identity", tokens).forEach((_, i, identity) => identity[i] = i);
       workspace.toDevice(ops, "identity", tokens);
       return workspace;

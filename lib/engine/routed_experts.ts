@@ -3,7 +3,7 @@
  * @module
  */
 import { closeSync, openSync } from "node:fs";
-import type { Context, Event, Stream } from "../ffi/context.ts";
+import type { Event } from "../ffi/context.ts";
 import type { Ops, Precision, WeightExtent } from "../ffi/ops.ts";
 import { type ExpertActivations, layerPrefix, type PassExperts } from "../layers/pass.ts";
 import type { ExpertTokens, Routing } from "../layers/router.ts";
@@ -11,6 +11,7 @@ import type { ExpertPlan, ExpertTable, TapeExtent } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { ExpertCache, type ExpertStatistics } from "../stream/expert_cache.ts";
+import type { Transfer } from "../stream/transfer.ts";
 import { expertLayers } from "./expert_table.ts";
 import { ExpertWorkspace } from "./expert_workspace.ts";
 import { readWhole } from "./positional_reads.ts";
@@ -21,8 +22,7 @@ function correctionName(layer: number): string {
 
 /** What {@linkcode RoutedExperts} works with. */
 export interface RoutedExpertsOptions {
-  context: Context;
-  stream: Stream;
+  transfer: Transfer;
   ops: Ops;
   shards: ShardDirectory;
   config: ModelConfig;
@@ -80,7 +80,7 @@ export class RoutedExperts implements PassExperts, AsyncDisposable {
   #used = 0;
 
   private constructor(parts: RoutedExpertsParts) {
-    const { workspace, shards, context, config } = parts;
+    const { workspace, shards, transfer: { context }, config } = parts;
     this.#parts = parts;
     this.activations = workspace.activations;
     this.outputRows = workspace.outputRows;
@@ -94,12 +94,12 @@ export class RoutedExperts implements PassExperts, AsyncDisposable {
    * @throws {FormatError} where a file ends too early, {NativeError} where there is not enough memory.
    */
   static async open(options: RoutedExpertsOptions): Promise<RoutedExperts> {
-    const { shards, config, context, stream, table, plan, ops, passTokens } = options;
+    const { shards, config, transfer, table, plan, ops, passTokens } = options;
     await using resources = new AsyncDisposableStack();
     const corrections = await loadCorrections(shards, config);
     const { filePaths: paths, manifest } = shards;
-    const cache = resources.use(new ExpertCache({ paths, manifest, table, slots: plan.slots, context, stream }));
-    const workspace = resources.use(await ExpertWorkspace.reserve(context, ops, config, passTokens));
+    const cache = resources.use(await ExpertCache.open({ paths, manifest, table, slots: plan.slots, transfer }));
+    const workspace = resources.use(await ExpertWorkspace.reserve(transfer.context, transfer.memory, ops, config, passTokens));
     const experts = new RoutedExperts({ ...options, cache, workspace, corrections });
     resources.move();
     return experts;
@@ -148,12 +148,12 @@ export class RoutedExperts implements PassExperts, AsyncDisposable {
   }
 
   sendLogits(expected: boolean): void {
-    const { workspace, ops, stream, table } = this.#parts;
+    const { workspace, ops, transfer, table } = this.#parts;
     const count = this.#tokens * table.numExperts;
     workspace.toHost(ops, "logits", count);
     if (expected) workspace.toHost(ops, "expectedLogits", count);
     this.#expectedSent = expected;
-    this.#logitsSent.record(stream);
+    this.#logitsSent.record(transfer.computing);
   }
 
   async receiveLogits(): Promise<{ logits: Float32Array; expected: Float32Array }> {

@@ -8,15 +8,20 @@
  */
 import { CancelledError, NativeError } from "../errors.ts";
 import { AIRK_CANCELLED } from "../ffi/abi.ts";
-import type { Context, Event, Stream } from "../ffi/context.ts";
+import type { Event } from "../ffi/context.ts";
 import type { ExpertTable } from "../memory/plan.ts";
 import type { Manifest } from "../shard/manifest.ts";
 import { DirectFiles, type FileIo } from "./direct_file.ts";
 import { ExpertFrequency } from "./expert_frequency.ts";
 import { ExpertSlots } from "./expert_slots.ts";
+import { HostSlots } from "./host_slots.ts";
 import { type Piece, PieceCutter, type Run } from "./piece.ts";
 import { READ_DEPTH, READ_PIECE_BYTES, ReadPump } from "./read_pump.ts";
-import { SlotMemory } from "./slot_memory.ts";
+import { type Landing, SlotMemory } from "./slot_memory.ts";
+import type { Transfer } from "./transfer.ts";
+
+/** Host slots for extents on their way to a device with memory of its own: some are copied while others are read. */
+const STAGING_SLOTS = 8;
 
 /** What {@linkcode ExpertCache} is made from. */
 export interface ExpertCacheOptions {
@@ -26,9 +31,8 @@ export interface ExpertCacheOptions {
   table: ExpertTable;
   /** Slots, each as large as the largest extent; at least 2 where anything has to be read twice. */
   slots: number;
-  context: Context;
-  /** Stream whose operations read the extents. */
-  stream: Stream;
+  /** The way to the device, whose computing stream's operations read the extents. It stays the caller's. */
+  transfer: Transfer;
   /** Reads in flight. */
   depth?: number;
   /** Bytes of one read, a multiple of the extent alignment. */
@@ -61,6 +65,11 @@ export interface ExpertStatistics {
   stallMs: number;
 }
 
+/** Returns the host memory that a cache of `slots` slots takes where the device has memory of its own. */
+export function expertStagingBytes(slots: number, slotBytes: number): number {
+  return Math.min(slots, STAGING_SLOTS) * slotBytes;
+}
+
 /** Returns the bytes of a table's slots: those of its largest extent. */
 export function expertSlotBytes({ experts }: Pick<ExpertTable, "experts">): number {
   return experts.reduce((most, extents) => extents.reduce((max, { paddedBytes }) => Math.max(max, paddedBytes), most), 0);
@@ -81,6 +90,9 @@ export class ExpertCache implements AsyncDisposable {
   readonly #options: ExpertCacheOptions;
   readonly #files: DirectFiles;
   readonly #memory: SlotMemory;
+  readonly #staging: HostSlots | undefined;
+  /** What was last brought into each slot. */
+  readonly #landings: (Landing | undefined)[] = [];
   readonly #slotBytes: number;
   readonly #frequency: ExpertFrequency;
   readonly #slots: ExpertSlots;
@@ -99,7 +111,6 @@ export class ExpertCache implements AsyncDisposable {
   /** Extents read ahead and not used since: they are no hits of an earlier pass. */
   readonly #fresh = new Set<number>();
   #released: { number: number; event: Event }[] = [];
-  readonly #spareEvents: Event[] = [];
   #releases = 0;
   #reached = 0;
   #releaseWait: Promise<void> | undefined;
@@ -110,10 +121,11 @@ export class ExpertCache implements AsyncDisposable {
   #disposed = false;
   readonly #counts = { used: 0, hits: 0, usedBytes: 0, hitBytes: 0, predictable: 0, predicted: 0, stallMs: 0 };
 
-  /** Reserves the memory of the slots. Nothing is read before a layer asks. */
-  constructor(options: ExpertCacheOptions) {
-    const { table, context } = options;
+  private constructor(options: ExpertCacheOptions, memory: SlotMemory, staging: HostSlots | undefined) {
+    const { table } = options;
     this.#options = options;
+    this.#memory = memory;
+    this.#staging = staging;
     this.#slotBytes = expertSlotBytes(table);
     const extents = table.experts.reduce((sum, { length }) => sum + length, 0);
     this.#roomy = options.slots >= extents;
@@ -122,7 +134,24 @@ export class ExpertCache implements AsyncDisposable {
     this.#files = new DirectFiles(options.paths, { io: options.io });
     this.#cutter = new PieceCutter(() => this.#nextRun(), options.pieceBytes ?? READ_PIECE_BYTES);
     this.#pump = new ReadPump(this.#files, options.depth ?? READ_DEPTH, () => this.#nextPiece(), (error) => this.#fail(error));
-    this.#memory = new SlotMemory(context, options.slots * this.#slotBytes);
+    staging?.lend({ onRoom: () => this.#pump.start(), onFailure: (error) => this.#fail(error) });
+  }
+
+  /**
+   * Reserves the memory of the slots. Nothing is read before a layer asks.
+   * @throws {NativeError} where there is not enough memory.
+   */
+  static async open(options: ExpertCacheOptions): Promise<ExpertCache> {
+    const { transfer, slots, table } = options;
+    const slotBytes = expertSlotBytes(table);
+    using taken = new DisposableStack();
+    const staging = transfer.isUnified
+      ? undefined
+      : taken.use(await HostSlots.reserve(transfer, expertStagingBytes(slots, slotBytes), { onRoom() {}, onFailure() {} }));
+    const memory = taken.use(await SlotMemory.reserve(transfer, slots * slotBytes, staging));
+    const cache = new ExpertCache(options, memory, staging);
+    taken.move();
+    return cache;
   }
 
   /** What routing has cost since open. */
@@ -211,9 +240,7 @@ export class ExpertCache implements AsyncDisposable {
     this.#fresh.delete(extent);
     this.#slots.release(extent, ++this.#releases);
     if (this.#roomy) return;
-    const event = this.#spareEvents.pop() ?? this.#options.context.event();
-    event.record(this.#options.stream);
-    this.#released.push({ number: this.#releases, event });
+    this.#released.push({ number: this.#releases, event: this.#options.transfer.computed() });
     this.#pump.start();
   }
 
@@ -234,27 +261,18 @@ export class ExpertCache implements AsyncDisposable {
     await new Promise((resolve) => setTimeout(resolve, 0));
     await this.#pump.idle();
     await this.#releaseWait;
-    await this.#finishOperations();
+    await this.#staging?.idle();
+    await this.#options.transfer.settle();
+    this.#staging?.reset();
     this.#cutter.reset();
     for (const extent of this.#slots.arriving()) this.#slots.drop(extent);
     this.#slots.endLayer();
     this.#slots.expect([]);
     this.#expected = undefined;
-    this.#spareEvents.push(...this.#released.splice(0).map(({ event }) => event));
+    for (const { event } of this.#released.splice(0)) this.#options.transfer.events.giveBack(event);
     this.#reached = this.#releases;
     this.#arriving = 0;
     this.#held = undefined;
-  }
-
-  /** Waits until the stream has passed all operations that may read the extents. */
-  async #finishOperations(): Promise<void> {
-    try {
-      using event = this.#options.context.event();
-      event.record(this.#options.stream);
-      await event.synchronize();
-    } catch {
-      // Cancelled, or the device failed: in either case the stream has passed them, and whoever enqueued them gets the error.
-    }
   }
 
   /** Waits for reads in flight and operations on the stream, then frees the memory and closes the files. */
@@ -263,9 +281,10 @@ export class ExpertCache implements AsyncDisposable {
     this.#disposed = true;
     this.#failure ??= { error: new CancelledError("Cannot use the experts: the model is closed") };
     await (this.#stopping ??= this.#stop());
-    for (const event of this.#spareEvents.splice(0)) event[Symbol.dispose]();
+    this.#landings.forEach((landing) => landing?.use());
     this.#files[Symbol.dispose]();
     this.#memory[Symbol.dispose]();
+    this.#staging?.[Symbol.dispose]();
   }
 
   #extents(index: number): number[] {
@@ -309,8 +328,11 @@ export class ExpertCache implements AsyncDisposable {
     }
   }
 
+  /** Returns where operations find an extent, and makes them wait for what of it is on its way. */
   #address(extent: number): bigint {
-    return this.#memory.deviceAddress(this.#slots.slotOf(extent)! * this.#slotBytes);
+    const slot = this.#slots.slotOf(extent)!;
+    this.#landings[slot]!.use();
+    return this.#memory.deviceAddress(slot * this.#slotBytes);
   }
 
   #fail(error: unknown): void {
@@ -331,6 +353,15 @@ export class ExpertCache implements AsyncDisposable {
     if (extent === undefined) return undefined;
     const slot = this.#take(extent, ahead);
     if (slot === undefined) return undefined;
+    const { tensor, extent: index, paddedBytes: bytes } = this.#entry(extent);
+    const landing = this.#memory.land(slot * this.#slotBytes, bytes);
+    if (!landing) {
+      this.#slots.drop(extent);
+      return undefined;
+    }
+    // What was there and never used keeps an event.
+    this.#landings[slot]?.use();
+    this.#landings[slot] = landing;
     (ahead ? this.#ahead : this.#missing).shift();
     if (ahead) {
       this.#fresh.add(extent);
@@ -338,18 +369,23 @@ export class ExpertCache implements AsyncDisposable {
       this.#fresh.delete(extent);
       this.#arriving++;
     }
-    const { tensor, extent: index, paddedBytes: bytes } = this.#entry(extent);
     const { file, extents } = this.#options.manifest.tensors[tensor];
     let unreadBytes = bytes;
     const done = (readBytes: number): void => {
       unreadBytes -= readBytes;
-      if (unreadBytes === 0) this.#arrived(extent, ahead);
+      if (unreadBytes === 0) this.#arrived(extent, landing, ahead);
     };
-    return { file, position: extents[index].offset, memory: this.#memory, offset: slot * this.#slotBytes, bytes, done };
+    return { file, position: extents[index].offset, bytes, target: landing.target, done };
   }
 
-  #arrived(extent: number, ahead: boolean): void {
+  #arrived(extent: number, landing: Landing, ahead: boolean): void {
     if (!ahead) this.#arriving--;
+    try {
+      landing.arrive();
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
     this.#slots.arrive(extent);
     if (this.#waiter?.extent !== extent) return;
     const { promise } = this.#waiter;
@@ -380,7 +416,7 @@ export class ExpertCache implements AsyncDisposable {
       if (count === 1 && !this.#isReached(this.#released[0].event)) return;
       for (const { number, event } of this.#released.splice(0, count)) {
         this.#reached = number;
-        this.#spareEvents.push(event);
+        this.#options.transfer.events.giveBack(event);
       }
     }
   }

@@ -3,6 +3,7 @@ import { truncateSync } from "node:fs";
 import { join } from "node:path";
 import { CancelledError } from "../../lib/errors.ts";
 import { Context, type Stream } from "../../lib/ffi/context.ts";
+import { Transfer } from "../../lib/stream/transfer.ts";
 import { Ops } from "../../lib/ffi/ops.ts";
 import type { ExpertTable } from "../../lib/memory/plan.ts";
 import { type FileIo, nodeFileIo } from "../../lib/stream/direct_file.ts";
@@ -10,8 +11,11 @@ import { ExpertCache, type ExpertCacheOptions } from "../../lib/stream/expert_ca
 import { random } from "../random.ts";
 import { type SyntheticShards, writeSyntheticShards } from "./synthetic_shards.ts";
 
+/** Bytes that layers may use between two checks. */
+const CAPACITY = 16 << 20;
+
 const LAYERS = 4, EXPERTS = 6, EXTENTS = 3;
-const context = Context.open({ threads: 1 });
+const context = await Context.load({ threads: 1 });
 
 /** A file a layer, EXTENTS extents an expert. */
 function write(seed: number): { shards: SyntheticShards; table: ExpertTable } {
@@ -23,9 +27,15 @@ function write(seed: number): { shards: SyntheticShards; table: ExpertTable } {
   return { shards, table: { numLayers: LAYERS, numExperts: EXPERTS, topK: 2, experts } };
 }
 
-function options(shards: SyntheticShards, table: ExpertTable, stream: Stream, slots: number, io?: FileIo): ExpertCacheOptions {
+function options(
+  shards: SyntheticShards,
+  table: ExpertTable,
+  transfer: Transfer,
+  slots: number,
+  io?: FileIo,
+): ExpertCacheOptions {
   const paths = shards.manifest.files.map(({ name }) => join(shards.path, name));
-  return { paths, manifest: shards.manifest, table, slots, context, stream, pieceBytes: 8192, io };
+  return { paths, manifest: shards.manifest, table, slots, transfer, pieceBytes: 8192, io };
 }
 
 /** Counts the bytes that are read. */
@@ -78,10 +88,12 @@ class Layers implements AsyncDisposable {
   }
 
   async check(): Promise<void> {
+    using copied = await context.hostBuffer(CAPACITY);
+    this.#ops.copyToHost(copied.address, this.#copied.address, this.#end);
     await this.stream.synchronize();
     let offset = 0;
     for (const content of this.#expected.splice(0)) {
-      const seen = this.#copied.view(offset, content.length);
+      const seen = copied.view(offset, content.length);
       assert.ok(content.every((byte, i) => byte === seen[i]), `an extent at ${offset} was computed with other bytes`);
       offset += content.length;
     }
@@ -100,7 +112,8 @@ for (const slots of [1, 2, 5, 20, LAYERS * EXPERTS * EXTENTS]) {
     const { shards, table } = write(slots);
     using _ = shards;
     using stream = context.stream();
-    await using cache = new ExpertCache(options(shards, table, stream, slots));
+    using transfer = new Transfer(context, stream);
+    await using cache = await ExpertCache.open(options(shards, table, transfer, slots));
     await using layers = new Layers(shards, cache, stream);
     const next = random(7);
     for (let pass = 0; pass < 12; pass++) {
@@ -128,8 +141,9 @@ Deno.test("ExpertCache reads the experts that are used and no others, and none t
   const { shards, table } = write(3);
   using _ = shards;
   using stream = context.stream();
+  using transfer = new Transfer(context, stream);
   const io = new CountingIo();
-  await using cache = new ExpertCache(options(shards, table, stream, LAYERS * EXPERTS * EXTENTS, io));
+  await using cache = await ExpertCache.open(options(shards, table, transfer, LAYERS * EXPERTS * EXTENTS, io));
   await using layers = new Layers(shards, cache, stream);
   assert.equal(io.bytes, 0);
   await layers.run(0, [1, 4]);
@@ -152,7 +166,8 @@ Deno.test("ExpertCache keeps the experts that are used again and again through o
   const { shards, table } = write(4);
   using _ = shards;
   using stream = context.stream();
-  await using cache = new ExpertCache(options(shards, table, stream, 4 * EXTENTS));
+  using transfer = new Transfer(context, stream);
+  await using cache = await ExpertCache.open(options(shards, table, transfer, 4 * EXTENTS));
   await using layers = new Layers(shards, cache, stream);
   for (let pass = 0; pass < 8; pass++) {
     for (let layer = 0; layer < 2; layer++) await layers.run(layer, [0, 1 + pass % 5]);
@@ -166,7 +181,8 @@ Deno.test("ExpertCache computes what is there first while the rest is read, and 
   const { shards, table } = write(5);
   using _ = shards;
   using stream = context.stream();
-  await using cache = new ExpertCache(options(shards, table, stream, LAYERS * EXPERTS * EXTENTS));
+  using transfer = new Transfer(context, stream);
+  await using cache = await ExpertCache.open(options(shards, table, transfer, LAYERS * EXPERTS * EXTENTS));
   await using layers = new Layers(shards, cache, stream);
   await layers.run(0, [4, 5]);
   assert.deepEqual(await layers.run(0, [0, 4, 5], true, [2, 3]), [4, 5, 0]);
@@ -186,7 +202,8 @@ Deno.test("ExpertCache.abortPass() ends a wait, keeps what was read whole, and t
   const { shards, table } = write(6);
   using _ = shards;
   using stream = context.stream();
-  await using cache = new ExpertCache(options(shards, table, stream, 7));
+  using transfer = new Transfer(context, stream);
+  await using cache = await ExpertCache.open(options(shards, table, transfer, 7));
   await using layers = new Layers(shards, cache, stream);
   for (let round = 0; round < 6; round++) {
     const run = layers.run(round % LAYERS, [0, 1, 2, 3], true, [1, 2]);
@@ -206,7 +223,8 @@ Deno.test("ExpertCache throws what a read threw, naming the file, and goes on th
   const { shards, table } = write(8);
   using _ = shards;
   using stream = context.stream();
-  await using cache = new ExpertCache(options(shards, table, stream, 9));
+  using transfer = new Transfer(context, stream);
+  await using cache = await ExpertCache.open(options(shards, table, transfer, 9));
   await using layers = new Layers(shards, cache, stream);
   await layers.run(0, [0]);
   truncateSync(join(shards.path, shards.manifest.files[1].name), 4096);
