@@ -14,12 +14,12 @@ import { paddedBytes, type ShardFile, type TensorEntry, type WeightFormatName } 
 import { cutIntoExtents } from "../lib/shard/quantize_plan.ts";
 import { ShardFileWriter, writeManifest, writeWhole } from "../lib/shard/writer.ts";
 import { fillExtent, outliersPerRow, RandomBytes, syntheticExtentBytes } from "./synthesize/extent.ts";
-import { type LlamaConfigJson, SHAPES } from "./synthesize/shapes.ts";
+import { type ShapeJson, SHAPES } from "./synthesize/shapes.ts";
 import { byteTokenizer } from "./synthesize/tokenizer.ts";
 
 /** What {@linkcode synthesizeModel} needs to know. */
 export interface SynthesizeOptions {
-  config: LlamaConfigJson;
+  config: ShapeJson;
   name: string;
   out: string;
   compression: Exclude<Compression, "none">;
@@ -37,7 +37,8 @@ interface Group {
 
 function storedFormat(kind: TensorSpec["kind"], compression: WeightFormatName): WeightFormatName {
   if (kind === "vector") return "f32";
-  return kind === "linear" ? compression : "q8";
+  if (kind === "router") return "bf16";
+  return kind === "linear" || kind === "expert" ? compression : "q8";
 }
 
 function planGroup(file: string, specs: TensorSpec[], prefix: string, compression: WeightFormatName): Group {

@@ -8,6 +8,7 @@ import { Ops } from "../../lib/ffi/ops.ts";
 import type { ExpertTable } from "../../lib/memory/plan.ts";
 import { type FileIo, nodeFileIo } from "../../lib/stream/direct_file.ts";
 import { ExpertCache, type ExpertCacheOptions } from "../../lib/stream/expert_cache.ts";
+import { TEST_KIND } from "../kernels/reference.ts";
 import { random } from "../random.ts";
 import { type SyntheticShards, writeSyntheticShards } from "./synthetic_shards.ts";
 
@@ -15,7 +16,7 @@ import { type SyntheticShards, writeSyntheticShards } from "./synthetic_shards.t
 const CAPACITY = 16 << 20;
 
 const LAYERS = 4, EXPERTS = 6, EXTENTS = 3;
-const context = await Context.load({ threads: 1 });
+const context = await Context.load({ kind: TEST_KIND, threads: 1 });
 
 /** A file a layer, EXTENTS extents an expert. */
 function write(seed: number): { shards: SyntheticShards; table: ExpertTable } {
@@ -55,18 +56,12 @@ function expertBytes(table: ExpertTable, layer: number, expert: number): number 
 
 /** Stands for a layer's computation: copies what it is given out in stream order, behind a copy that takes a while, and compares it with the files. */
 class Layers implements AsyncDisposable {
-  readonly #copied;
-  readonly #ballast = context.hostBuffer(2 << 20);
+  readonly #copied = context.deviceBuffer(CAPACITY);
+  readonly #ballast = context.deviceBuffer(2 << 20);
   readonly #ops: Ops;
   readonly #expected: Uint8Array[] = [];
   #end = 0;
-  constructor(
-    readonly shards: SyntheticShards,
-    readonly cache: ExpertCache,
-    readonly stream: Stream,
-    readonly capacity = 64 << 20,
-  ) {
-    this.#copied = context.hostBuffer(capacity);
+  constructor(readonly shards: SyntheticShards, readonly cache: ExpertCache, readonly stream: Stream) {
     this.#ops = new Ops(stream);
   }
 
