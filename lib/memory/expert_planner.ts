@@ -64,12 +64,17 @@ export function planWithExperts(request: PlanRequest, table: ExpertTable, mostCa
       totalBytes: planned.totalBytes - reservedBytes + experts.cacheBytes,
     };
   };
-  if (usefulSlots > leastSlots) {
-    try {
-      return withSlots(usefulSlots);
-    } catch (error) {
-      if (!(error instanceof BudgetError)) throw error;
-    }
+  const least = withSlots(leastSlots);
+  try {
+    const useful = withSlots(usefulSlots);
+    return readBytesPerToken(useful) < readBytesPerToken(least) ? useful : least;
+  } catch (error) {
+    if (!(error instanceof BudgetError)) throw error;
+    return least;
   }
-  return withSlots(leastSlots);
+}
+
+/** Returns the bytes that a token is expected to read. */
+function readBytesPerToken({ streamedBytesPerPass, experts }: Plan): number {
+  return streamedBytesPerPass + experts!.activeBytesPerToken * (1 - experts!.assumedHitRate);
 }
