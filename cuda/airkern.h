@@ -58,7 +58,7 @@ enum {
 enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
 
 /*
- * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o"); airk_format_id turns it into the
+ * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o" "bnb4-64-bf16" ...); airk_format_id turns it into the
  * id used in calls. A weight extent is a run of whole rows of one matrix [rows, cols], laid out as sections in the order given,
  * each starting on a multiple of 64 bytes from the extent's start; blocks = ceil(cols / 32).
  *
@@ -84,6 +84,38 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
  *         outlier_start u16  [rows], index of the row's first outlier, relative to its group's base
  *         outlier_col   u16  [outliers], ascending within a row
  *         outlier       f16  [outliers]
+ *
+ * Packed formats, which others' checkpoints come in and which are kept as they are: read by every operation, made by no quantizer. Their names
+ * have parameters, powers of two: G columns that share a scale, groups = ceil(cols / G), or "row" for all of them; and T = f32, f16 or bf16.
+ * Products are rounded to float32 one by one. Codes of 4 bits lie as in q4o, of 8 bits as in q8, unless said otherwise; pad columns are any.
+ *
+ *  bnb4-B-T, bnb4-BxN-T   w = T(map[code] * absmax), bitsandbytes' 4 bits: blocks of B elements of the flat tensor, which do not restart at
+ *         a row; an extent starts on a multiple of B (and B * N) elements. With N, absmax = nested_map[absmax code] * nested + offset.
+ *         map           f32  [16]
+ *         nested_map    f32  [256]                                          with N
+ *         offset        f32  [1]                                            with N
+ *         nested        f32  [ceil(blocks / N)], blocks = ceil(rows * cols / B)   with N
+ *         absmax        u8   [blocks] with N, else f32
+ *         code          u8   [ceil(rows * cols / 2)], the HIGH nibble is the even element
+ *
+ *  int4-G-T, int4-G-T-zero   w = scale * (code - zero), zero 8 where it is not stored: GPTQ, AWQ, compressed-tensors, Q4_0
+ *         scale         T    [rows][groups]
+ *         zero          u8   [rows][groups]
+ *         code          u8   [rows][blocks * 16]
+ *
+ *  int8-G-T, int8-G-T-zero, int8-G-scb   the same with i8 codes, zero i16 and 0 where it is not stored; scb: w = scale * code * (1 / 127), scale f32
+ *
+ *  fp8-RxG   w = scale * code, R rows share scales; an extent starts on a multiple of R rows
+ *         scale         f32  [ceil(rows / R)][groups]
+ *         code          e4m3 [rows][blocks * 32]
+ *
+ *  mxfp4  w = 2 ^ (scale - 127) * code: scale u8 [rows][blocks]; code e2m1, u8 [rows][blocks * 16]
+ *
+ *  nvfp4  w = scale / global * code, a scale for 16 columns: global f32 [1]; scale e4m3 [rows][blocks * 2]; code e2m1, u8 [rows][blocks * 16]
+ *
+ *  q4_k, q5_k, q6_k   GGUF's blocks of 256 columns (ggml-common.h): [rows][cols / 256] of 144, 176, 210 bytes; cols is a multiple of 256
+ *
+ *  iq4_nl   w = scale * value[code], ggml's 16 values: scale f16 [rows][blocks]; code u8 [rows][blocks * 16]
  */
 
 /* ---- library ---- */
