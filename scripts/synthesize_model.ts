@@ -14,12 +14,12 @@ import { paddedBytes, type ShardFile, type TensorEntry, type WeightFormatName } 
 import { cutIntoExtents } from "../lib/shard/quantize_plan.ts";
 import { ShardFileWriter, writeManifest, writeWhole } from "../lib/shard/writer.ts";
 import { fillExtent, outliersPerRow, RandomBytes, syntheticExtentBytes } from "./synthesize/extent.ts";
-import { type ShapeJson, SHAPES } from "./synthesize/shapes.ts";
+import { type LlamaConfigJson, SHAPES } from "./synthesize/shapes.ts";
 import { byteTokenizer } from "./synthesize/tokenizer.ts";
 
 /** What {@linkcode synthesizeModel} needs to know. */
 export interface SynthesizeOptions {
-  config: ShapeJson;
+  config: LlamaConfigJson;
   name: string;
   out: string;
   compression: Exclude<Compression, "none">;

@@ -3,7 +3,7 @@
  */
 
 /** A config.json, as Hugging Face spells it. */
-export type ShapeJson = Record<string, unknown> & {
+export type LlamaConfigJson = Record<string, unknown> & {
   hidden_size: number;
   intermediate_size: number;
   num_hidden_layers: number;
@@ -38,7 +38,7 @@ const llama31 = {
   vocab_size: 128256,
 };
 
-export const SHAPES: Record<string, ShapeJson> = {
+export const SHAPES: Record<string, LlamaConfigJson> = {
   "mixtral-8x7b": {
     ...common,
     architectures: ["MixtralForCausalLM"],
