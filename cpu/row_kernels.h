@@ -24,6 +24,8 @@ struct RowKernels {
   void (*scale)(float *y, const float *x, int64_t count, float factor, float softcap);
   // y = x as float16, to nearest even.
   void (*to_half)(uint16_t *y, const float *x, int64_t count);
+  // Codes [ceil(count / 32) * 32] and float16 scales [ceil(count / 32)] of a q8 cache row: airk_kv_append in cuda/airkern.h.
+  void (*to_q8)(int8_t *codes, uint16_t *scales, const float *x, int64_t count);
 };
 
 extern const RowKernels kRowKernelsPortable, kRowKernelsAvx2, kRowKernelsAvx512;

@@ -3,6 +3,8 @@
 
 #include <type_traits>
 
+#include "cache_layout.h"
+#include "half.h"
 #include "row_kernels.h"
 #include "simd_activations.h"
 
@@ -128,7 +130,31 @@ void half_run(uint16_t *y, const float *x, int64_t count) {
   each_vector(count, [=](int64_t i, auto n) { store(y + i, load(x + i, n), n); });
 }
 
-constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, half_run};
+void q8_run(int8_t *codes, uint16_t *scales, const float *x, int64_t count) {
+  constexpr int kBlock = static_cast<int>(kQ8Block);
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    float block[kBlock] = {}, largest = 0;
+    bool finite = true;
+    for (int i = 0; i < kBlock && begin + i < count; i++) {
+      block[i] = x[begin + i];
+      const float size = __builtin_fabsf(block[i]);
+      finite = finite && size <= 3.4028235e38f;
+      largest = size > largest ? size : largest;
+    }
+    const uint16_t bits = float_to_half(largest / 127.0f);
+    const float scale = half_to_float(bits);
+    finite = finite && scale <= 65504.0f;
+    scales[begin / kBlock] = finite ? bits : uint16_t{0x7e00};
+    const float inverse = finite && scale > 0 ? 1.0f / scale : 0;
+    for (int i = 0; i < kBlock; i++) {
+      // A scale that was rounded down may leave the largest a little above 127.
+      const float code = finite ? __builtin_rintf(block[i] * inverse) : 0;
+      codes[begin + i] = static_cast<int8_t>(code > 127.0f ? 127.0f : code < -127.0f ? -127.0f : code);
+    }
+  }
+}
+
+constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, half_run, q8_run};
 
 }  // namespace
 }  // namespace airk

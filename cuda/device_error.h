@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "../cpu/attention_sequence.h"
 #include "launch.h"
 
 namespace airk {
@@ -15,11 +16,12 @@ enum class Complaint : int {
   scatter_id,           // index, value: id, limit: rows
   slot,                 // index, value
   outliers,             // of the operation `value`, an OutlierUser
-  sequence_entry,       // index: sequence, limit: field, value
-  sequence_end,         // index: sequence, value: end, limit: tokens of the pass
-  sequence_positions,   // index: sequence, value: positions, limit: context_tokens
-  page,                 // limit: sequence, index: page, value
+  sequence,             // and those after it: a SequenceFault each
 };
+
+constexpr Complaint complaint_of(SequenceFault fault) {
+  return static_cast<Complaint>(static_cast<int>(Complaint::sequence) + static_cast<int>(fault));
+}
 
 enum OutlierUser : int { kMatmul, kDequantize, kEmbedding };
 

@@ -4,7 +4,7 @@
  */
 import { KvCache } from "../cache/kv_cache.ts";
 import { BudgetError, CancelledError, NativeError, UsageError } from "../errors.ts";
-import { Context, type DeviceDescription, type Stream } from "../ffi/context.ts";
+import type { Context, DeviceDescription, Stream } from "../ffi/context.ts";
 import { Ops } from "../ffi/ops.ts";
 import { RotaryTable } from "../layers/rope.ts";
 import { residentSet } from "../memory/budget.ts";
@@ -13,9 +13,10 @@ import type { ModelConfig } from "../models/architecture.ts";
 import { openShards, type ShardDirectory } from "../shard/reader.ts";
 import { Prefetcher } from "../stream/prefetcher.ts";
 import { Transfer } from "../stream/transfer.ts";
+import { openEngineDevice, reserveDevice } from "./device_memory.ts";
 import { EmbeddingRows } from "./embedding_rows.ts";
 import { type ForwardParts, ForwardPass } from "./forward.ts";
-import { type EngineOptions, type ModelPlan, planModel } from "./model_plan.ts";
+import type { EngineOptions, ModelPlan } from "./model_plan.ts";
 import { layOutPass, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { Sequence } from "./sequence.ts";
 import { RoutedExperts } from "./routed_experts.ts";
@@ -86,13 +87,14 @@ export class Engine implements AsyncDisposable {
     const directory = typeof shards === "string" ? await openShards(shards) : shards;
     await using resources = new AsyncDisposableStack();
     // The context comes first so that the plan's baseline counts it.
-    const context = resources.use(await Context.load({ kind: "cpu", threads: options.threads, isa: options.isa }));
-    const model = planModel(directory, options);
+    const context = resources.use(await openEngineDevice(options));
+    const { model, memory } = reserveDevice(context, directory, options, resources);
     const { config, tensors, plan, tape } = model;
     const stream = resources.use(context.stream());
-    const transfer = resources.use(new Transfer(context, stream));
-    const workspace = resources.use(await Workspace.reserve(context, context, config, model.workspace));
-    const cache = resources.use(new KvCache(context, { ...config, type: model.kvCacheType }, model.kvCachePages));
+    if (plan.device) stream.setScratch(memory.deviceBuffer(model.scratchBytes));
+    const transfer = resources.use(new Transfer(context, stream, memory));
+    const workspace = resources.use(await Workspace.reserve(context, memory, config, model.workspace));
+    const cache = resources.use(new KvCache(memory, { ...config, type: model.kvCacheType }, model.kvCachePages));
     const vectorBytes = await loadVectors(directory, model.workspace.vectors, workspace);
     await workspace.uploadVectors(stream);
     const embeddingTensor = directory.tensor(tensors.embeddingName);

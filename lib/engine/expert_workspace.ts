@@ -48,16 +48,21 @@ function outputRows({ topK }: ExpertShape, tokens: number): number {
   return Math.max(tokens, topK * REORDERED_TOKENS);
 }
 
-/** Returns the bytes of the memory as the planner counts them, by token and once; none for a model without experts. */
-export function expertWorkspaceBytes(config: ModelConfig): { bytesPerToken: number; fixedBytes: number } {
+/** What layers with routed experts take, as the planner counts it: arrays that host and device both have, and activations. */
+export interface ExpertWorkspaceBytes {
+  arrays: { bytesPerToken: number; fixedBytes: number };
+  activations: { bytesPerToken: number; fixedBytes: number };
+}
+
+/** Returns the bytes of the memory; none for a model without experts. */
+export function expertWorkspaceBytes(config: ModelConfig): ExpertWorkspaceBytes {
   const shape = shapeOf(config);
-  if (!shape) return { bytesPerToken: 0, fixedBytes: 0 };
-  const shared = Object.values(sharedBytes(shape, 1)).reduce((sum, bytes) => sum + bytes, 0);
+  if (!shape) return { arrays: { bytesPerToken: 0, fixedBytes: 0 }, activations: { bytesPerToken: 0, fixedBytes: 0 } };
+  const arrays = Object.values(sharedBytes(shape, 1));
   const rowBytes = shape.hiddenSize * 4;
-  // The arrays twice where the device has memory of its own.
   return {
-    bytesPerToken: 2 * shared + 2 * rowBytes,
-    fixedBytes: shape.topK * REORDERED_TOKENS * rowBytes + (2 * 5 + 2) * ALIGNMENT,
+    arrays: { bytesPerToken: arrays.reduce((sum, bytes) => sum + bytes, 0), fixedBytes: arrays.length * ALIGNMENT },
+    activations: { bytesPerToken: 2 * rowBytes, fixedBytes: shape.topK * REORDERED_TOKENS * rowBytes + 2 * ALIGNMENT },
   };
 }
 

@@ -98,7 +98,9 @@ export class RoutedExperts implements PassExperts, AsyncDisposable {
     await using resources = new AsyncDisposableStack();
     const corrections = await loadCorrections(shards, config);
     const { filePaths: paths, manifest } = shards;
-    const cache = resources.use(await ExpertCache.open({ paths, manifest, table, slots: plan.slots, transfer }));
+    const cache = resources.use(
+      await ExpertCache.open({ paths, manifest, table, slots: plan.slots, stagingBytes: plan.stagingBytes, transfer }),
+    );
     const workspace = resources.use(await ExpertWorkspace.reserve(transfer.context, transfer.memory, ops, config, passTokens));
     const experts = new RoutedExperts({ ...options, cache, workspace, corrections });
     resources.move();

@@ -248,6 +248,17 @@ export class Stream implements Disposable {
     this.context.check(await this.context.library.symbols.airk_stream_synchronize(this.handle), "finish the stream's work");
   }
 
+  /**
+   * Gives the stream, on which nothing was enqueued yet, memory for what operations of the CUDA library keep between their kernels: they take no
+   * other from then on.
+   */
+  setScratch({ address, bytes }: DeviceSpan): void {
+    this.context.check(
+      this.context.library.symbols.airk_stream_set_scratch(this.handle, address, BigInt(bytes)),
+      "give a stream scratch memory",
+    );
+  }
+
   /** Makes later work of this stream wait for an event. */
   wait(event: Event): void {
     this.context.check(this.context.library.symbols.airk_stream_wait_event(this.handle, event.handle), "wait for an event");

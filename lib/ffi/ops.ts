@@ -34,6 +34,16 @@ const ACTIVATIONS = {
   swiglu_oai: AIRK_SWIGLU_OAI,
 };
 
+/** How the rows of a matrix are grouped: see airk_matmul_grouped. */
+export interface RowGroups {
+  /** Row of the matrix that the extent begins with. */
+  firstRow: number;
+  /** Rows of a group. */
+  groupRows: number;
+  /** Elements from one group's part of x to the next's. */
+  xGroupStride: number;
+}
+
 /** Where the elements that rotate lie: see airk_rope. */
 export interface RopeLayout {
   /** Elements from one token's heads to the next's; heads * headDim where nothing lies between. */
@@ -48,26 +58,42 @@ export interface RopeLayout {
   interleaved: boolean;
 }
 
-/** The KV cache of one layer, and how this pass's tokens lie in it. */
-export interface AttentionInput {
+/** The KV cache of one layer: see airk_kv_append. */
+export interface LayerCache {
   kCache: bigint;
+  /** 0n where the values are the beginnings of the keys. */
   vCache: bigint;
-  /** AIRK_F16 or AIRK_F32. */
+  /** AIRK_F32, AIRK_F16 or AIRK_Q8. */
   cacheType: number;
-  /** i32 [sequenceCount, 4], see airk_attention. */
+  kvHeads: number;
+  /** Elements of a key. */
+  headDim: number;
+  /** Elements of a value. */
+  valueDim: number;
+  pageTokens: number;
+}
+
+/** The KV cache of one layer, how this pass's tokens lie in it, and what they see: see airk_attention. */
+export interface AttentionInput extends LayerCache {
+  /** i32 [sequenceCount, 4]. */
   sequences: bigint;
   sequenceCount: number;
   /** i32, page numbers. */
   pageTable: bigint;
   /** 0n for causal order, else u8 [tokens, tokens]. */
   mask: bigint;
+  /** i32 [tokens], the first position that each token sees; absent: all from 0 on. */
+  firstVisible?: bigint;
+  /** f32 [heads], one score a head that has no value; absent: none. */
+  sinks?: bigint;
+  /** f32 [heads], what a score gains for each position that the key lies after the token (ALiBi); absent: none. */
+  slopes?: bigint;
   tokens: number;
   heads: number;
-  kvHeads: number;
-  headDim: number;
-  pageTokens: number;
   contextTokens: number;
   scale: number;
+  /** Largest magnitude of a score, softly; absent: none. */
+  softcap?: number;
 }
 
 /** Enqueues operations on a stream. None of them waits. */
@@ -141,6 +167,46 @@ export class Ops {
     );
   }
 
+  /**
+   * The product by groups of rows: row firstRow + r of the matrix, row r of the extent, multiplies the part of x of its group
+   * (firstRow + r) / groupRows, xGroupStride elements from the one before.
+   */
+  matmulGrouped(
+    y: bigint,
+    yStride: number,
+    x: bigint,
+    xStride: number,
+    tokens: number,
+    weight: WeightExtent,
+    bias: bigint,
+    groups: RowGroups,
+    precision: Precision,
+  ): void {
+    const { format, address, bytes, rows, cols, outliers } = weight;
+    this.#check(
+      this.#symbols.airk_matmul_grouped(
+        this.#stream.handle,
+        y,
+        BigInt(yStride),
+        x,
+        BigInt(xStride),
+        BigInt(groups.xGroupStride),
+        BigInt(tokens),
+        format,
+        address,
+        bytes,
+        rows,
+        cols,
+        outliers,
+        bias,
+        BigInt(groups.firstRow),
+        BigInt(groups.groupRows),
+        precision === "fast" ? 1 : 0,
+      ),
+      "matmul_grouped",
+    );
+  }
+
   /** y: [rows, cols] = x scaled to unit root mean square, times weight: [cols] unless 0n. */
   rmsnorm(y: bigint, x: bigint, weight: bigint, rows: number, cols: number, eps: number): void {
     this.#check(
@@ -149,10 +215,32 @@ export class Ops {
     );
   }
 
-  /** y: [rows, cols] = x shifted and scaled to mean 0 and variance 1, times weight: [cols] unless 0n, plus bias: [cols] unless 0n. */
-  layernorm(y: bigint, x: bigint, weight: bigint, bias: bigint, rows: number, cols: number, eps: number): void {
+  /**
+   * y: [rows, cols] = x shifted and scaled to mean 0 and variance 1, times weight: [weightRows, cols] unless 0n, plus bias in the same shape
+   * unless 0n; row r takes their row r % weightRows.
+   */
+  layernorm(
+    y: bigint,
+    x: bigint,
+    weight: bigint,
+    bias: bigint,
+    rows: number,
+    cols: number,
+    eps: number,
+    weightRows = 1,
+  ): void {
     this.#check(
-      this.#symbols.airk_layernorm(this.#stream.handle, y, x, weight, bias, BigInt(rows), BigInt(cols), eps),
+      this.#symbols.airk_layernorm(
+        this.#stream.handle,
+        y,
+        x,
+        weight,
+        bias,
+        BigInt(weightRows),
+        BigInt(rows),
+        BigInt(cols),
+        eps,
+      ),
       "layernorm",
     );
   }
@@ -177,38 +265,28 @@ export class Ops {
     );
   }
 
-  /** Writes k, v: [tokens, kvHeads, headDim] into cache slots: [tokens] i32. */
-  kvAppend(
-    kCache: bigint,
-    vCache: bigint,
-    cacheType: number,
-    k: bigint,
-    v: bigint,
-    slots: bigint,
-    tokens: number,
-    kvHeads: number,
-    headDim: number,
-    pageTokens: number,
-  ): void {
+  /** Writes k: [tokens, kvHeads, headDim] and v: [tokens, kvHeads, valueDim], 0n where vCache is, into cache slots: [tokens] i32. */
+  kvAppend(cache: LayerCache, k: bigint, v: bigint, slots: bigint, tokens: number): void {
     this.#check(
       this.#symbols.airk_kv_append(
         this.#stream.handle,
-        kCache,
-        vCache,
-        cacheType,
+        cache.kCache,
+        cache.vCache,
+        cache.cacheType,
         k,
         v,
         slots,
         BigInt(tokens),
-        BigInt(kvHeads),
-        BigInt(headDim),
-        BigInt(pageTokens),
+        BigInt(cache.kvHeads),
+        BigInt(cache.headDim),
+        BigInt(cache.valueDim),
+        BigInt(cache.pageTokens),
       ),
       "kv_append",
     );
   }
 
-  /** y: [tokens, heads, headDim] = attention of q: [tokens, heads, headDim] over the cache. */
+  /** y: [tokens, heads, valueDim] = attention of q: [tokens, heads, headDim] over the cache. */
   attention(y: bigint, q: bigint, input: AttentionInput): void {
     this.#check(
       this.#symbols.airk_attention(
@@ -222,13 +300,18 @@ export class Ops {
         BigInt(input.sequenceCount),
         input.pageTable,
         input.mask,
+        input.firstVisible ?? 0n,
+        input.sinks ?? 0n,
+        input.slopes ?? 0n,
         BigInt(input.tokens),
         BigInt(input.heads),
         BigInt(input.kvHeads),
         BigInt(input.headDim),
+        BigInt(input.valueDim),
         BigInt(input.pageTokens),
         BigInt(input.contextTokens),
         input.scale,
+        input.softcap ?? 0,
       ),
       "attention",
     );

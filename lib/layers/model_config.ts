@@ -61,8 +61,8 @@ export interface NormConfig {
 
 /** A normalisation of queries or keys before they are rotated. */
 export interface HeadNormConfig extends NormConfig {
-  /** What one norm spans: each head (they share a weight) or all heads together. */
-  scope: "head" | "whole";
+  /** What a norm spans: every head, with one weight for all (`head`) or a weight for each (`each`, of kind `layer`), or all heads together (`whole`). */
+  scope: "head" | "each" | "whole";
 }
 
 /** Grouped-query attention of one layer. Tensors: `self_attn.` and `q_proj`, `k_proj`, `v_proj`, `o_proj`. */
@@ -161,6 +161,8 @@ export interface ModelConfig {
   contextTokens: number;
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
+  /** Whether the rows of the head are scaled to unit length, which is done when they are stored. */
+  unitHeadRows?: boolean;
   /** The kinds of rotary embeddings that layers use. */
   ropes: RopeConfig[];
   /** [numHeads] of ALiBi, or absent: a score falls by slope * distance. Press et al. 2022, arXiv:2108.12409. */

@@ -42,27 +42,21 @@ export function planWithExperts(request: PlanRequest, table: ExpertTable, mostCa
   const { extents, slotBytes, totalBytes, activeBytesPerToken } = sizesOf(table);
   const leastSlots = Math.min(extents, MIN_SLOTS);
   const mostSlots = Math.max(leastSlots, Math.min(extents, Math.floor(mostCacheBytes / slotBytes)));
-  const limitBytes = Math.min(request.ramBytes ?? Infinity, request.machineBytes);
   const usefulSlots = Math.min(mostSlots, Math.max(USEFUL_SLOTS, Math.ceil(USEFUL_BYTES / slotBytes)));
   const withSlots = (slots: number): Plan => {
-    const reservedBytes = slots * slotBytes;
-    const planned = plan({ ...request, vectorBytes: request.vectorBytes + reservedBytes });
-    // Left over where all other weights stay in memory.
-    const spareSlots = planned.streamedBytesPerPass > 0 ? 0 : Math.floor((limitBytes - planned.totalBytes) / slotBytes);
+    const planned = plan(reserve(request, slots, slotBytes));
+    // Left over where all other weights stay in the memory that the device computes from.
+    const spareSlots = planned.streamedBytesPerPass + planned.pinnedBytes > 0 ? 0 : spare(request, planned, slotBytes);
     const cacheSlots = Math.min(mostSlots, slots + Math.max(0, spareSlots));
     const experts: ExpertPlan = {
       slots: cacheSlots,
       cacheBytes: cacheSlots * slotBytes,
+      stagingBytes: stagingBytes(request, slots, slotBytes),
       totalBytes,
       activeBytesPerToken,
       assumedHitRate: cacheSlots / extents,
     };
-    return {
-      ...planned,
-      vectorBytes: request.vectorBytes,
-      experts,
-      totalBytes: planned.totalBytes - reservedBytes + experts.cacheBytes,
-    };
+    return addExperts(request, planned, slots * slotBytes, experts);
   };
   const least = withSlots(leastSlots);
   try {
@@ -72,6 +66,48 @@ export function planWithExperts(request: PlanRequest, table: ExpertTable, mostCa
     if (!(error instanceof BudgetError)) throw error;
     return least;
   }
+}
+
+/** Slots in host memory for extents on their way to a device with memory of its own: some are copied while others are read. */
+export const EXPERT_STAGING_SLOTS = 8;
+
+function stagingBytes({ device }: PlanRequest, slots: number, slotBytes: number): number {
+  return device ? Math.min(slots, EXPERT_STAGING_SLOTS) * slotBytes : 0;
+}
+
+/** Returns the request with memory for so many slots set aside, where the device computes from. */
+function reserve(request: PlanRequest, slots: number, slotBytes: number): PlanRequest {
+  const { device, vectorBytes } = request, bytes = slots * slotBytes;
+  if (!device) return { ...request, vectorBytes: vectorBytes + bytes };
+  return {
+    ...request,
+    vectorBytes: vectorBytes + stagingBytes(request, slots, slotBytes),
+    device: { ...device, vectorBytes: device.vectorBytes + bytes },
+  };
+}
+
+/** Returns the slots that a plan leaves memory for. */
+function spare({ ramBytes, machineBytes, device }: PlanRequest, planned: Plan, slotBytes: number): number {
+  const spareBytes = device
+    ? Math.min(device.vramBytes ?? Infinity, device.freeBytes) - planned.device!.totalBytes
+    : Math.min(ramBytes ?? Infinity, machineBytes) - planned.totalBytes;
+  return Math.floor(spareBytes / slotBytes);
+}
+
+/** Returns the plan with the experts' memory for what it is: no vectors. */
+function addExperts({ vectorBytes, device }: PlanRequest, planned: Plan, reservedBytes: number, experts: ExpertPlan): Plan {
+  const addedBytes = experts.cacheBytes - reservedBytes;
+  if (!device) return { ...planned, vectorBytes, experts, totalBytes: planned.totalBytes + addedBytes };
+  return {
+    ...planned,
+    vectorBytes,
+    experts,
+    device: {
+      ...planned.device!,
+      vectorBytes: device.vectorBytes,
+      totalBytes: planned.device!.totalBytes + addedBytes,
+    },
+  };
 }
 
 /** Returns the bytes that a token is expected to read. */

@@ -48,14 +48,47 @@ export interface PlanRequest {
   logitRows: number;
   /** Most tokens of one pass that are of use; the plan may hold fewer. */
   passTokens: number;
+  /**
+   * A device with memory of its own, which then is what holds weights, and of what is above by vector, token and row the host only has its
+   * side. Undefined where the device computes from host memory.
+   */
+  device?: DeviceRequest;
+}
+
+/** What a device with memory of its own takes and has; all in bytes. */
+export interface DeviceRequest {
+  /** Budget of device memory; undefined where what is free is the limit. */
+  vramBytes: number | undefined;
+  /** Device memory that can be had; a larger budget is cut to it. */
+  freeBytes: number;
+  /** Norms, biases and whatever else is always resident. */
+  vectorBytes: number;
+  /** What operations keep between their kernels, and alignment. */
+  scratchBytes: number;
+  /** Of all layers where the cache is in device memory, of those that are there at a time where it is in host memory. */
+  kvBytesPerToken: number;
+  activationBytesPerToken: number;
+  logitsBytesPerRow: number;
+}
+
+/** What a plan takes of a device with memory of its own, beside resident weights and slots; all in bytes. */
+export interface DevicePlan {
+  vectorBytes: number;
+  scratchBytes: number;
+  kvCacheBytes: number;
+  activationBytes: number;
+  /** Sum of all that is device memory: at most the budget. */
+  totalBytes: number;
 }
 
 /** What a plan gives to the routed experts. */
 export interface ExpertPlan {
   /** Extents that fit into memory. */
   slots: number;
-  /** Memory for them. */
+  /** Memory for them, where the device computes from. */
   cacheBytes: number;
+  /** Host memory for extents on their way to a device with memory of its own; 0 on a unified device. */
+  stagingBytes: number;
   /** All experts. */
   totalBytes: number;
   /** The experts that one token uses. */
@@ -80,7 +113,7 @@ export interface Plan {
   slotBytes: number;
   /** Slots in device memory that extents are copied into; 0 on a unified device. */
   deviceSlotBytes: number;
-  /** Keys and values of all sequences. */
+  /** Keys and values of all sequences in host memory; on a device with memory of its own mostly 0, see `device`. */
   kvCacheBytes: number;
   /** Tokens a sequence may hold. */
   contextTokens: number;
@@ -94,6 +127,8 @@ export interface Plan {
   baselineBytes: number;
   /** The routed experts, which are in none of the figures above; absent of a model that has none. */
   experts?: ExpertPlan;
-  /** Sum of all of the above that is memory: at most ramBytes. */
+  /** Sum of all of the above that is host memory: at most ramBytes. */
   totalBytes: number;
+  /** Undefined where the device computes from host memory. */
+  device?: DevicePlan;
 }

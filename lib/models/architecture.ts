@@ -30,6 +30,8 @@ export interface TensorSource {
   runRows?: number;
   /** Whether the tensor is stored as [cols, rows]. */
   transposed?: boolean;
+  /** Columns of the tensor where it is a matrix whose rows, one after the other, are a vector. */
+  vectorCols?: number;
 }
 
 /** One tensor of a model as it is stored, declared before anything is loaded. */
@@ -42,10 +44,12 @@ export interface TensorSpec {
   kind: TensorKind;
   /** Of an expert's matrix: the expert's number in its layer. */
   expert?: number;
-  /** Where the checkpoint has it; without it, under `name`, whole. */
-  source?: TensorSource;
+  /** Where the checkpoint has it, a vector in several places one after the other with equal shares; without it, under `name`, whole. */
+  source?: TensorSource | readonly TensorSource[];
   /** Added to each element of a vector. */
   offset?: number;
+  /** Whether each row is scaled to unit length. */
+  unitRows?: boolean;
 }
 
 /** All tensors of a model by the file they are stored in, matrices in their order of use. */

@@ -21,7 +21,7 @@ export interface DecoderFamily {
   /**
    * Returns where a layer's tensor lies in the checkpoint, both names relative to the layer; undefined where it is there under its own name.
    */
-  layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | undefined;
+  layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | TensorSource[] | undefined;
   /** The checkpoint's names of tensors outside of layers, by the stored ones. */
   rootNames?: Readonly<Record<string, string>>;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
@@ -77,8 +77,8 @@ function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
     ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
-    ...normTensors(queryNorm, queryNorm?.scope === "whole" ? queryRows : headDim),
-    ...normTensors(keyNorm, keyNorm?.scope === "whole" ? kvRows : headDim),
+    ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
+    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
     ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),
@@ -93,17 +93,15 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   const placeInLayer = (spec: TensorSpec, layer: number): TensorSpec => {
     const name = layerPrefix(layer) + spec.name;
     const source = family.layerSource?.(spec.name, config, layer) ?? { name: spec.name };
-    const sourceName = prefixOf(layer) + source.name;
-    return sourceName === name && source.name === spec.name && Object.keys(source).length === 1
-      ? { ...spec, name }
-      : { ...spec, name, source: { ...source, name: sourceName } };
+    const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
+    return { ...spec, name, source: Array.isArray(source) ? source.map(place) : place(source) };
   };
   const placeAtRoot = (spec: TensorSpec): TensorSpec => {
     const name = family.rootNames?.[spec.name];
     return name === undefined ? spec : { ...spec, source: { name } };
   };
   const head: TensorSpec[] = normTensors(config.finalNorm, cols);
-  if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head" });
+  if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
   return {
     embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
     layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),

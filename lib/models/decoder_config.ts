@@ -11,6 +11,7 @@ import type {
   MoeConfig,
   NormConfig,
 } from "../layers/model_config.ts";
+import type { TensorSource } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** transformers' names of activation functions. */
@@ -73,6 +74,36 @@ export function readActivation(config: ConfigReader, key: string, missing: strin
   return ACTIVATIONS[name];
 }
 
+/** The kinds of attention that `layer_types` tells apart. */
+const LAYER_TYPES = ["full_attention", "sliding_attention"];
+
+/**
+ * Returns which layers see a window alone, as `layer_types` says.
+ * @param missing What it is where the key is not set.
+ * @throws {UnsupportedError}
+ */
+export function readSlidingLayers(config: ConfigReader, numLayers: number, missing: (layer: number) => boolean): boolean[] {
+  if (!config.has("layer_types")) return Array.from({ length: numLayers }, (_, layer) => missing(layer));
+  const types = config.raw("layer_types");
+  if (!Array.isArray(types) || types.length !== numLayers || types.some((type) => !LAYER_TYPES.includes(type))) {
+    throw config.refuse("layer_types", `a list of ${numLayers} of ${LAYER_TYPES.join(", ")}`);
+  }
+  return types.map((type) => type === "sliding_attention");
+}
+
+/**
+ * Returns `sliding_window`, or undefined where it is null.
+ * @param missing What it is where the key is not there.
+ * @throws {UnsupportedError}
+ */
+export function readWindow(config: ConfigReader, missing?: number): number | undefined {
+  return config.raw("sliding_window") === null
+    ? undefined
+    : config.raw("sliding_window") === undefined
+    ? missing
+    : config.integer("sliding_window");
+}
+
 /** Returns an RMSNorm by its tensor's name. */
 export function rmsNorm(name: string, eps: number, offset = 0): NormConfig {
   return { kind: "rms", name, eps, bias: false, offset };
@@ -122,4 +153,21 @@ export function decoderConfig(
   parts: Pick<ModelConfig, "ropes" | "layers" | "finalNorm" | "tieWordEmbeddings"> & Partial<ModelConfig>,
 ): ModelConfig {
   return { modelType, ...shape, embeddingMultiplier: 1, logitsMultiplier: 1, logitsSoftcap: 0, ...parts };
+}
+
+/**
+ * Returns where `q_proj`, `k_proj` or `v_proj` (weight or bias) lies in one tensor that holds the three below each other; undefined for others.
+ * @param fused The tensor's name without `.weight` and `.bias`.
+ */
+export function fusedQkv(name: string, fused: string, config: ModelConfig): TensorSource | undefined {
+  const match = /^self_attn\.([qkv])_proj(\.weight|\.bias)$/.exec(name);
+  if (!match) return undefined;
+  const queryRows = config.numHeads * config.headDim, kvRows = config.numKvHeads * config.headDim;
+  return { name: fused + match[2], firstRow: { q: 0, k: queryRows, v: queryRows + kvRows }[match[1]] };
+}
+
+/** Returns where `gate_proj` or `up_proj` lies in one tensor that holds both below each other; undefined for others. */
+export function fusedGateUp(name: string, fused: string, config: ModelConfig): TensorSource | undefined {
+  const match = /^mlp\.(gate|up)_proj(\.weight|\.bias)$/.exec(name);
+  return match ? { name: fused + match[2], firstRow: match[1] === "gate" ? 0 : config.intermediateSize } : undefined;
 }

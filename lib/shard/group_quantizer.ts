@@ -5,7 +5,7 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { CancelledError, FormatError, NativeError } from "../errors.ts";
-import { AIRK_CANCELLED, AIRK_NOT_FINITE } from "../ffi/abi.ts";
+import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import type { Context } from "../ffi/context.ts";
 import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quantize.ts";
 import type { FinishedGroup } from "./journal.ts";
@@ -37,6 +37,30 @@ function sampleRows({ format, rows, sourceRowBytes }: TensorJob): number {
 function addOffset({ buffer, byteOffset }: Uint8Array<ArrayBuffer>, count: number, offset: number): void {
   const values = new Float32Array(buffer, byteOffset, count);
   for (let i = 0; i < count; i++) values[i] += offset;
+}
+
+/** Returns rows of one of the 16-bit or 32-bit element types as float32, each scaled to unit length. */
+function unitRows(
+  { buffer, byteOffset }: Uint8Array<ArrayBuffer>,
+  type: number,
+  rows: number,
+  cols: number,
+): Uint8Array<ArrayBuffer> {
+  const count = rows * cols;
+  const values = type === AIRK_F32
+    ? new Float32Array(buffer, byteOffset, count).slice()
+    : type === AIRK_F16
+    ? Float32Array.from(new Float16Array(buffer, byteOffset, count))
+    : new Float32Array(Uint32Array.from(new Uint16Array(buffer, byteOffset, count), (bits) => bits << 16).buffer);
+  for (let row = 0; row < rows; row++) {
+    const elements = values.subarray(row * cols, (row + 1) * cols);
+    let squares = 0;
+    for (const value of elements) squares += value * value;
+    // As torch's normalize() does, which keeps a row of zeros one of zeros.
+    const length = Math.max(Math.sqrt(squares), 1e-12);
+    for (let i = 0; i < cols; i++) elements[i] /= length;
+  }
+  return new Uint8Array(values.buffer);
 }
 
 /** Marks a promise's failure as handled: whoever awaits it later still gets it. */
@@ -157,12 +181,14 @@ export class GroupQuantizer implements Disposable {
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
         if (i + 1 < chunks.length) reading = read(i + 1);
-        const source = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        const stored = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        const source = tensor.unitRows ? unitRows(stored, tensor.sourceType, rows, tensor.cols) : stored;
+        const sourceType = tensor.unitRows ? AIRK_F32 : tensor.sourceType;
         // Gaps between sections are not the quantizer's to write; equal weights shall give equal files.
         extent.fill(0, 0, paddedBytes(tensor.maxExtentBytes));
         const quantized = await this.#run(
           chunk,
-          (format) => quantizeRows(this.#context, format, source, tensor.sourceType, rows, tensor.cols, parameters, extent),
+          (format) => quantizeRows(this.#context, format, source, sourceType, rows, tensor.cols, parameters, extent),
         );
         if (tensor.offset !== 0) addOffset(extent, rows * tensor.cols, tensor.offset);
         await writing;
@@ -173,7 +199,7 @@ export class GroupQuantizer implements Disposable {
             results.get(tensor)!.add({ ...written, bytes, rows, outliers }, quantized);
           }),
         );
-        this.#onChunk(tensor.name, source.length);
+        this.#onChunk(tensor.name, stored.length);
       }
       await writing;
     } finally {

@@ -4,7 +4,7 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
-import { TensorRows } from "../checkpoint/tensor_rows.ts";
+import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
@@ -30,9 +30,11 @@ export interface TensorJob {
   rows: number;
   cols: number;
   format: WeightFormatName;
-  source: TensorRows;
+  source: RowReader;
   /** Added to each element once it is stored; 0 but for vectors. */
   offset: number;
+  /** Whether rows are scaled to unit length, in float32, before they are stored. */
+  unitRows: boolean;
   /** Native id of the source's element type, and bytes of one row of it. */
   sourceType: number;
   sourceRowBytes: number;
@@ -106,41 +108,47 @@ export function cutIntoExtents(
   return cut;
 }
 
+/** Returns the element type of a tensor's places. */
+function sourceTypeOf(checkpoint: Checkpoint, places: readonly TensorPlace[]): NonNullable<(typeof SOURCE_TYPES)[Dtype]> {
+  const [{ source: { dtype } }] = places;
+  const type = SOURCE_TYPES[dtype];
+  const wrong = type === undefined ? places[0] : places.find(({ source }) => source.dtype !== dtype);
+  if (type !== undefined && wrong === undefined) return type;
+  const { name, dtype: found } = wrong!.source;
+  const required = type === undefined
+    ? `supported: ${Object.keys(SOURCE_TYPES).join(", ")}`
+    : `required: ${dtype}, as its neighbours`;
+  throw new UnsupportedError(
+    `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${found}, ${required}`,
+  );
+}
+
 function planTensor(
   checkpoint: Checkpoint,
   spec: TensorSpec,
-  { source, placement }: TensorPlace,
+  places: readonly TensorPlace[],
   prefix: string,
   compression: Compression,
   bound: ExtentBound,
 ): TensorJob {
-  const { name, rows, cols, kind } = spec;
-  const type = SOURCE_TYPES[source.dtype];
-  if (type === undefined) {
-    throw new UnsupportedError(
-      `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}, supported: ${
-        Object.keys(SOURCE_TYPES).join(", ")
-      }`,
-    );
-  }
-  const format = storedFormat(kind, compression, type.format);
+  const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
+  const type = sourceTypeOf(checkpoint, places);
+  const readers = places.map(({ source, placement }) => {
+    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
+    return new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
+  });
+  const format = storedFormat(kind, compression, unitRows ? "f32" : type.format);
   const sourceRowBytes = cols * type.bytes;
-  const extentRows = cutIntoExtents(name, format, rows, cols, sourceRowBytes, bound);
+  const extentRows = cutIntoExtents(name, format, rows, cols, unitRows ? cols * 4 : sourceRowBytes, bound);
   return {
     name,
     relativeName: name.startsWith(prefix) ? name.slice(prefix.length) : name,
     rows,
     cols,
     format,
-    source: new TensorRows(
-      checkpoint,
-      source,
-      kind === "vector"
-        ? { cols: 1, rowsTogether: cols, elementBytes: type.bytes }
-        : { cols, rowsTogether: 1, elementBytes: type.bytes },
-      placement,
-    ),
-    offset: spec.offset ?? 0,
+    source: readers.length === 1 ? readers[0] : new JoinedVector(readers),
+    offset,
+    unitRows,
     sourceType: type.id,
     sourceRowBytes,
     extentRows,
@@ -183,7 +191,7 @@ export function planQuantization(
     ),
     group("head.safetensors", declared.head, ""),
   ];
-  const used = new Set(places.values().map(({ source }) => source.name));
+  const used = new Set([...places.values()].flat().map(({ source }) => source.name));
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;

@@ -20,9 +20,6 @@ import { READ_DEPTH, READ_PIECE_BYTES, ReadPump } from "./read_pump.ts";
 import { type Landing, SlotMemory } from "./slot_memory.ts";
 import type { Transfer } from "./transfer.ts";
 
-/** Host slots for extents on their way to a device with memory of its own: some are copied while others are read. */
-const STAGING_SLOTS = 8;
-
 /** What {@linkcode ExpertCache} is made from. */
 export interface ExpertCacheOptions {
   /** Paths of the manifest's files. */
@@ -31,6 +28,8 @@ export interface ExpertCacheOptions {
   table: ExpertTable;
   /** Slots, each as large as the largest extent; at least 2 where anything has to be read twice. */
   slots: number;
+  /** Host memory for extents on their way to a device with memory of its own, at least one of them. */
+  stagingBytes: number;
   /** The way to the device, whose computing stream's operations read the extents. It stays the caller's. */
   transfer: Transfer;
   /** Reads in flight. */
@@ -63,11 +62,6 @@ export interface ExpertStatistics {
   bytesRead: number;
   /** Time that callers waited for experts. */
   stallMs: number;
-}
-
-/** Returns the host memory that a cache of `slots` slots takes where the device has memory of its own. */
-export function expertStagingBytes(slots: number, slotBytes: number): number {
-  return Math.min(slots, STAGING_SLOTS) * slotBytes;
 }
 
 /** Returns the bytes of a table's slots: those of its largest extent. */
@@ -142,12 +136,12 @@ export class ExpertCache implements AsyncDisposable {
    * @throws {NativeError} where there is not enough memory.
    */
   static async open(options: ExpertCacheOptions): Promise<ExpertCache> {
-    const { transfer, slots, table } = options;
+    const { transfer, slots, table, stagingBytes } = options;
     const slotBytes = expertSlotBytes(table);
     using taken = new DisposableStack();
     const staging = transfer.isUnified
       ? undefined
-      : taken.use(await HostSlots.reserve(transfer, expertStagingBytes(slots, slotBytes), { onRoom() {}, onFailure() {} }));
+      : taken.use(await HostSlots.reserve(transfer, stagingBytes, { onRoom() {}, onFailure() {} }));
     const memory = taken.use(await SlotMemory.reserve(transfer, slots * slotBytes, staging));
     const cache = new ExpertCache(options, memory, staging);
     taken.move();

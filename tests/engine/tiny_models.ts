@@ -34,9 +34,14 @@ export function rowsOf({ dtype, shape, data }: TensorJson): Float32Array[] {
   return Array.from({ length: rows }, (_, row) => values.subarray(row * cols, (row + 1) * cols));
 }
 
-/** Returns what transformers computes for a checkpoint. */
+/** Returns what transformers computes for a checkpoint of tests/fixtures/llama. */
 export function expectedOf(name: string): ParityCase[] {
-  const { cases } = JSON.parse(readFileSync(`${FIXTURES}${name}/expected.json`, "utf8"));
+  return casesOf(FIXTURES + name);
+}
+
+/** Returns what transformers computes for the checkpoint in a folder, from its expected.json. */
+export function casesOf(folder: string): ParityCase[] {
+  const { cases } = JSON.parse(readFileSync(`${folder}/expected.json`, "utf8"));
   return cases.map((entry: Record<string, unknown>) => ({
     promptIds: entry.prompt_ids,
     promptLogits: rowsOf(entry.prompt_logits as TensorJson),

@@ -36,7 +36,7 @@ function options(
   io?: FileIo,
 ): ExpertCacheOptions {
   const paths = shards.manifest.files.map(({ name }) => join(shards.path, name));
-  return { paths, manifest: shards.manifest, table, slots, transfer, pieceBytes: 8192, io };
+  return { paths, manifest: shards.manifest, table, slots, stagingBytes: 3 * 8 * 4096, transfer, pieceBytes: 8192, io };
 }
 
 /** Counts the bytes that are read. */

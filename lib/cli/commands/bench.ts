@@ -101,7 +101,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
       passTokens: promptTokens,
       threads,
       precision: options.precision,
-      kvCacheType: options.kvCache,
+      kvCacheType: options.kvCacheType,
       onProgress,
       signal,
     });

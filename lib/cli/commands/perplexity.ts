@@ -89,7 +89,7 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
     logitRows,
     threads,
     precision: options.precision,
-    kvCacheType: options.kvCache,
+    kvCacheType: options.kvCacheType,
     onProgress,
     signal,
   };

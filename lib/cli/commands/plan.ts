@@ -56,7 +56,7 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
     contextTokens: options.context,
     threads,
     precision: options.precision,
-    kvCacheType: options.kvCache,
+    kvCacheType: options.kvCacheType,
   });
   const diskBytesPerSecond = await diskCeiling(context, shards, signal);
   const memoryBytesPerSecond = await memoryCeiling(context);

@@ -127,7 +127,7 @@ async function run(path: string, prompt: string, options: RunOptions): Promise<v
     passTokens: Math.min(promptIds.length, DEFAULT_PASS_TOKENS),
     threads,
     precision: options.precision,
-    kvCacheType: options.kvCache,
+    kvCacheType: options.kvCacheType,
     onProgress,
     signal,
   });

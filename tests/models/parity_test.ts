@@ -1,0 +1,98 @@
+/**
+ * Every family against transformers: the fixtures of scripts/model/make_architecture_fixtures.py, resident and streamed, alone and together.
+ */
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Engine } from "../../lib/engine/engine.ts";
+import { architectures } from "../../lib/models/registry.ts";
+import { casesOf, greedy, logitRows, openExact, type ParityCase, relativeError, shardCheckpoint } from "../engine/tiny_models.ts";
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/architectures/", import.meta.url));
+const TOLERANCE = 1e-4;
+const GREEDY_TOKENS = 32;
+
+/** Fixtures as `family/variant`. */
+const NAMES = readdirSync(FIXTURES).sort().flatMap((family) =>
+  readdirSync(FIXTURES + family).sort().map((variant) => `${family}/${variant}`)
+);
+
+/** Runs one prompt as the reference did: at once, then a token a pass, then greedily from the prompt's end. */
+async function checkAlone(engine: Engine, { promptIds, promptLogits, greedyIds, decodeLogits }: ParityCase): Promise<void> {
+  using sequence = engine.openSequence();
+  const [prompt] = await engine.pass([{ sequence, tokens: promptIds, logits: "all" }]);
+  const promptError = relativeError(logitRows(engine, prompt.logits), promptLogits);
+  assert.ok(promptError < TOLERANCE, `prompt of ${promptIds.length}: relative error ${promptError}`);
+  const steps: Float32Array[] = [];
+  for (const token of greedyIds.slice(0, decodeLogits.length)) {
+    const [step] = await engine.pass([{ sequence, tokens: [token], logits: "last" }]);
+    steps.push(...logitRows(engine, step.logits));
+  }
+  const stepError = relativeError(steps, decodeLogits);
+  assert.ok(stepError < TOLERANCE, `steps after a prompt of ${promptIds.length}: relative error ${stepError}`);
+  sequence.truncate(promptIds.length);
+  assert.equal(greedyIds.length, GREEDY_TOKENS);
+  assert.deepEqual(await greedy(engine, sequence, greedyIds[0], GREEDY_TOKENS), greedyIds);
+}
+
+/** Runs all prompts in one pass, then a token of each a pass. */
+async function checkTogether(engine: Engine, cases: readonly ParityCase[]): Promise<void> {
+  const sequences = cases.map(() => engine.openSequence());
+  const outputs = await engine.pass(
+    cases.map(({ promptIds }, i) => ({ sequence: sequences[i], tokens: promptIds, logits: "all" as const })),
+  );
+  cases.forEach(({ promptLogits }, i) => {
+    const error = relativeError(logitRows(engine, outputs[i].logits), promptLogits);
+    assert.ok(error < TOLERANCE, `prompt ${i} beside others: relative error ${error}`);
+  });
+  const texts = cases.map(({ greedyIds }) => [greedyIds[0]]);
+  while (texts[0].length < GREEDY_TOKENS) {
+    const next = await engine.pass(
+      texts.map((text, i) => ({
+        ...{ sequence: sequences[i], tokens: text.slice(-1), logits: "last" as const, output: "argmax" as const },
+      })),
+    );
+    next.forEach(({ argmax }, i) => texts[i].push(argmax![0]));
+  }
+  assert.deepEqual(texts, cases.map(({ greedyIds }) => greedyIds));
+  for (const sequence of sequences) sequence[Symbol.dispose]();
+}
+
+for (const name of NAMES) {
+  const cases = casesOf(FIXTURES + name);
+  const options = { maxSequences: cases.length, logitRows: 96, passTokens: 96 };
+
+  Deno.test(`${name} matches transformers: prompts, cached steps, ${GREEDY_TOKENS} greedy tokens, in chunks, alone and together`, async () => {
+    using shards = await shardCheckpoint(FIXTURES + name);
+    await using engine = await openExact(shards.path, options);
+    assert.equal(engine.plan.streamedBytesPerPass, 0);
+    for (const expected of cases) await checkAlone(engine, expected);
+    await checkTogether(engine, cases);
+
+    const { promptIds, promptLogits } = cases.at(-1)!;
+    using sequence = engine.openSequence();
+    const rows: Float32Array[] = [];
+    for (let start = 0; start < promptIds.length; start += 5) {
+      const tokens = promptIds.slice(start, start + 5);
+      const [chunk] = await engine.pass([{ sequence, tokens, logits: "all", ropeSpanTokens: promptIds.length }]);
+      rows.push(...logitRows(engine, chunk.logits));
+    }
+    assert.ok(relativeError(rows, promptLogits) < TOLERANCE);
+  });
+
+  Deno.test(`${name} gives the same streamed`, async () => {
+    using shards = await shardCheckpoint(FIXTURES + name);
+    await using engine = await openExact(shards.path, { ...options, residentBytes: 0 });
+    assert.ok(engine.plan.residentBytes === 0 && engine.plan.streamedBytesPerPass > 0);
+    await checkTogether(engine, cases);
+    await checkAlone(engine, cases[0]);
+  });
+}
+
+Deno.test("every model_type that is served has a parity fixture", () => {
+  const tested = new Set(NAMES.map((name) => name.split("/")[0]));
+  const elsewhere = ["llama"];
+  for (const { modelTypes } of architectures()) {
+    for (const modelType of modelTypes) assert.ok(tested.has(modelType) || elsewhere.includes(modelType), modelType);
+  }
+});
