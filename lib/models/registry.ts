@@ -5,11 +5,12 @@
 import { UnsupportedError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { BAICHUAN } from "./baichuan.ts";
+import { CHATGLM } from "./chatglm.ts";
 import { COHERE, COHERE2 } from "./cohere.ts";
 import { FALCON } from "./falcon.ts";
 import { GEMMA } from "./gemma.ts";
 import { GEMMA2 } from "./gemma2.ts";
-import { GEMMA3_TEXT } from "./gemma3.ts";
+import { GEMMA3, GEMMA3_TEXT } from "./gemma3.ts";
 import { GLM, GLM4 } from "./glm4.ts";
 import { GRANITE } from "./granite.ts";
 import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
@@ -27,7 +28,7 @@ import { STABLELM } from "./stablelm.ts";
 import { STARCODER2 } from "./starcoder2.ts";
 
 const ARCHITECTURES: readonly Architecture[] = [
-  ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4],
+  ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE],
 ];
