@@ -40,7 +40,10 @@ export type {
   RopeConfig,
   RopeScaling,
 } from "./lib/layers/model_config.ts";
-export type { Plan } from "./lib/memory/plan.ts";
+export type { DevicePlan, Plan } from "./lib/memory/plan.ts";
+export type { DeviceDescription } from "./lib/ffi/context.ts";
+export type { DeviceChoice } from "./lib/ffi/device.ts";
+export type { LibraryKind } from "./lib/ffi/library_lookup.ts";
 export type { EngineStatistics, PassTotals } from "./lib/engine/statistics.ts";
 export {
   AirkernError,

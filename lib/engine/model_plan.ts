@@ -74,6 +74,8 @@ export interface ModelPlan {
   kvCachePages: number;
   kvCacheType: KvCacheType;
   kvCacheLocation: KvCacheLocation;
+  /** Multiplications and additions that the weights' products take for a token. */
+  flopsPerToken: number;
   /** Device memory for what operations keep between their kernels; 0 where the device computes from host memory. */
   scratchBytes: number;
   precision: Precision;
@@ -210,9 +212,17 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     kvCachePages: pages,
     kvCacheType,
     kvCacheLocation,
+    flopsPerToken: flopsPerToken(tensors),
     scratchBytes: needs.scratchBytes(planned.passTokens),
     precision,
   };
+}
+
+/** Returns the multiplications and additions of a token's matrix products. */
+function flopsPerToken({ layers, headName, embedding, head }: ModelTensors): number {
+  const linear = layers.flat().filter((spec) => spec.kind === "linear");
+  const products = [...linear, ...[...embedding, ...head].filter((spec) => spec.name === headName)];
+  return 2 * products.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 }
 
 /** Refuses what means nothing on the device, by name. */
