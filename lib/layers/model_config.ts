@@ -102,12 +102,15 @@ export interface MlpConfig {
  * `mlp.experts.N.` and `mlp.shared_expert.`, each with `gate_proj`, `up_proj`, `down_proj`; `mlp.shared_expert_gate`.
  */
 export interface MoeConfig {
+  /** Tells it from {@linkcode MlpConfig}. */
   kind: "moe";
+  /** Between the two products of an expert. */
   activation: Activation;
   /** Width inside one expert. */
   intermediateSize: number;
   /** Whether the experts' projections have biases. */
   bias: boolean;
+  /** How experts are chosen and weighed. */
   router: RouterConfig;
   /** Whether the router's logits have a bias. */
   routerBias: boolean;
