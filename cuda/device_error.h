@@ -19,7 +19,7 @@ enum class Complaint : int {
   sequence,             // and those after it: a SequenceFault each
 };
 
-constexpr Complaint complaint_of(SequenceFault fault) {
+AIRK_BOTH_INLINE Complaint complaint_of(SequenceFault fault) {
   return static_cast<Complaint>(static_cast<int>(Complaint::sequence) + static_cast<int>(fault));
 }
 
