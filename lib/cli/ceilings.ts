@@ -22,6 +22,6 @@ export async function diskCeiling(context: Context, shards: ShardDirectory, sign
 
 /** Returns bytes a second at which all threads together read memory. */
 export async function memoryCeiling(context: Context): Promise<number> {
-  using memory = context.hostBuffer(MEMORY_BYTES);
+  using memory = await context.hostBuffer(MEMORY_BYTES);
   return MEMORY_BYTES / await measureReadSeconds(context, memory.address, MEMORY_BYTES, MEMORY_REPEATS);
 }
