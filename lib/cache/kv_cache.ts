@@ -13,21 +13,21 @@ import type { DeviceAllocator, DeviceSpan } from "../ffi/context.ts";
  */
 export const PAGE_TOKENS = 32;
 
+/** Element type of cached keys and values. */
+export type KvCacheType = "f16" | "f32" | "q8";
+
 /**
- * Element types of cached keys and values: the native id, and the bytes of a row of `dim` elements. q8 is 8-bit codes with a float16 scale for each
- * 32 elements: see airk_kv_append in cuda/airkern.h.
+ * The native id of each element type, and the bytes of a row of `dim` elements. q8 is 8-bit codes with a float16 scale for each 32 elements: see
+ * airk_kv_append in cuda/airkern.h.
  */
-const CACHE_TYPES = {
-  f16: { native: AIRK_F16, rowBytes: (dim: number) => 2 * dim },
-  f32: { native: AIRK_F32, rowBytes: (dim: number) => 4 * dim },
-  q8: { native: AIRK_Q8, rowBytes: (dim: number) => 34 * Math.ceil(dim / 32) },
+const CACHE_TYPES: Record<KvCacheType, { native: number; rowBytes(dim: number): number }> = {
+  f16: { native: AIRK_F16, rowBytes: (dim) => 2 * dim },
+  f32: { native: AIRK_F32, rowBytes: (dim) => 4 * dim },
+  q8: { native: AIRK_Q8, rowBytes: (dim) => 34 * Math.ceil(dim / 32) },
 };
 
-/** Element type of cached keys and values. */
-export type KvCacheType = keyof typeof CACHE_TYPES;
-
 /** All of them, the default first. */
-export const KV_CACHE_TYPES = ["f16", "f32", "q8"] as const satisfies readonly KvCacheType[];
+export const KV_CACHE_TYPES: readonly ["f16", "f32", "q8"] = ["f16", "f32", "q8"];
 
 /** Shape of a cache. */
 export interface KvCacheShape {

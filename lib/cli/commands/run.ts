@@ -13,6 +13,7 @@ import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
 import type { Plan } from "../../memory/plan.ts";
 import { architectureFor } from "../../models/registry.ts";
+import { expertPlanRows, expertRunFigures, expertStatisticsRows } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import {
   addComputeOptions,
@@ -87,7 +88,8 @@ export function addRunCommand(root: Command): void {
       `
 Special tokens written in the prompt, such as <|eot_id|>, are ordinary text. Ctrl-C stops; the text so far stays.
 --json prints text, promptTokens, generatedTokens, finishReason (stop, length, context, cancelled), passes, ttftSeconds,
-secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan.
+secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan; of a model with routed
+experts also their plan, and how many were used, found in memory and foreseen.
 
 Examples:
   deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40
@@ -164,6 +166,7 @@ function results(generation: Generation, model: Model): Record<string, unknown> 
     peakRssBytes: residentSet().peakBytes,
     peakVramBytes: 0,
     plan: { residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes },
+    ...expertRunFigures(model.plan, model.statistics),
   };
 }
 
@@ -177,10 +180,11 @@ export function planLines(plan: Plan): string[] {
     ...table([
       ["weights resident", formatBytes(residentBytes), share(residentBytes)],
       ["weights streamed a pass", formatBytes(streamedBytesPerPass), share(streamedBytesPerPass)],
+      ...expertPlanRows(plan),
       ["ring of slots", formatBytes(plan.slotBytes), ""],
       ["KV cache", formatBytes(plan.kvCacheBytes), `${plan.contextTokens} tokens a sequence`],
       ["activations and logits", formatBytes(plan.activationBytes), `${plan.passTokens} tokens a pass`],
-      ["norms and biases", formatBytes(plan.vectorBytes), ""],
+      [plan.experts ? "norms, biases, routers" : "norms and biases", formatBytes(plan.vectorBytes), ""],
       ["runtime", formatBytes(plan.baselineBytes), ""],
       ["all memory", formatBytes(plan.totalBytes), ""],
     ], "lrl"),
@@ -203,6 +207,7 @@ function printStatistics(generation: Generation, model: Model): void {
       ["time a token", seconds(secondsPerToken), rate],
       ["read in all", formatBytes(model.statistics.bytesRead), ""],
       ["read while decoding", formatBytes(decodeBytesRead), `${formatBytes(readBytesPerSecond(statistics))}/s`],
+      ...expertStatisticsRows(model.statistics),
       ["peak resident set", formatBytes(residentSet().peakBytes), ""],
     ], "lrl"),
   ];
