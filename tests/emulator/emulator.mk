@@ -49,8 +49,8 @@ $(OBJECTS)/fixtures/%.o: $(EMU)/fixtures/%.cu $(EMU_HEADERS) $(EMU)/emulator.mk
 	@mkdir -p $(dir $@)
 	$(CXX) $(EMU_FLAGS) $(EMU_INCLUDE) $(EMU_KERNEL_FLAGS) $(EMU_KERNEL) -c -o $@ $<
 
-$(BUILD)/libairkern_emu.so: $(EMU_KERNELS) $(SHARED_OBJECTS) $(BUILD)/libcudart_emu.so
-	$(CXX) -shared $(EMU_LINK) $(EMU_LINK_FLAGS) -Wl,-Bsymbolic -o $@.partial $(EMU_KERNELS) $(SHARED_OBJECTS) -L$(BUILD) -lcudart_emu
+$(BUILD)/libairkern_emu.so: $(EMU_KERNELS) $(SHARED_OBJECTS) $(BUILD)/libcudart_emu.so cuda/exports.map
+	$(CXX) -shared $(EMU_LINK) -Wl,--version-script=cuda/exports.map $(EMU_LINK_FLAGS) -Wl,-Bsymbolic -o $@.partial $(EMU_KERNELS) $(SHARED_OBJECTS) -L$(BUILD) -lcudart_emu
 	mv $@.partial $@
 
 $(BUILD)/emulator/libfixtures.so: $(EMU_FIXTURES:%=$(OBJECTS)/fixtures/%.o) $(BUILD)/libcudart_emu.so
