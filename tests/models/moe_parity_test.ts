@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Engine } from "../../lib/engine/engine.ts";
+import type { Engine } from "../../lib/engine/engine.ts";
 import { planModel } from "../../lib/engine/model_plan.ts";
 import { openShards } from "../../lib/shard/reader.ts";
 import { expectedOf, greedy, logitRows, openExact, type ParityCase, relativeError, shardFixture } from "../engine/tiny_models.ts";
