@@ -2,7 +2,15 @@
  * What the configurations of most decoder families have in common, read with transformers' names.
  * @module
  */
-import type { Activation, AttentionConfig, LayerConfig, MlpConfig, ModelConfig, NormConfig } from "../layers/model_config.ts";
+import type {
+  Activation,
+  AttentionConfig,
+  LayerConfig,
+  MlpConfig,
+  ModelConfig,
+  MoeConfig,
+  NormConfig,
+} from "../layers/model_config.ts";
 import type { TensorSource } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
@@ -123,7 +131,7 @@ export function gatedMlp(intermediateSize: number, changes: Partial<MlpConfig> =
 /** Returns Llama's arrangement: each sublayer reads its RMSNorm of the residual stream; a family changes what differs. */
 export function preNormLayer(
   attention: AttentionConfig,
-  feedForward: MlpConfig,
+  feedForward: MlpConfig | MoeConfig,
   eps: number,
   changes: Partial<LayerConfig> = {},
 ): LayerConfig {

@@ -16,10 +16,13 @@ import { GRANITE } from "./granite.ts";
 import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
 import { LLAMA } from "./llama.ts";
 import { MISTRAL } from "./mistral.ts";
+import { MIXTRAL } from "./mixtral.ts";
 import { OLMO2 } from "./olmo2.ts";
 import { PHI3 } from "./phi3.ts";
 import { QWEN2 } from "./qwen2.ts";
+import { QWEN2_MOE } from "./qwen2_moe.ts";
 import { QWEN3 } from "./qwen3.ts";
+import { QWEN3_MOE } from "./qwen3_moe.ts";
 import { SMOLLM3 } from "./smollm3.ts";
 import { STABLELM } from "./stablelm.ts";
 import { STARCODER2 } from "./starcoder2.ts";
@@ -27,6 +30,7 @@ import { STARCODER2 } from "./starcoder2.ts";
 const ARCHITECTURES: readonly Architecture[] = [
   ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
+  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE],
 ];
 
 /** All architectures. */
