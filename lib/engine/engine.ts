@@ -25,7 +25,7 @@ import { loadVectors } from "./vectors.ts";
 import { WeightTape } from "./weight_tape.ts";
 import { Workspace } from "./workspace.ts";
 
-export type { EngineOptions, EngineStatistics, PassItem, PassTotals };
+export type { DeviceDescription, EngineOptions, EngineStatistics, PassItem, PassTotals };
 export { Sequence };
 
 /** What a pass gives back for one item, in the order its `logits` asked. */
@@ -54,6 +54,7 @@ interface EngineParts {
   forward: ForwardParts;
   resources: AsyncDisposableStack;
   loadedBytes: number;
+  vramBytes: number;
   openSeconds: number;
 }
 
@@ -88,7 +89,7 @@ export class Engine implements AsyncDisposable {
     await using resources = new AsyncDisposableStack();
     // The context comes first so that the plan's baseline counts it.
     const context = resources.use(await openEngineDevice(options));
-    const { model, memory } = reserveDevice(context, directory, options, resources);
+    const { model, memory, vramBytes } = reserveDevice(context, directory, options, resources);
     const { config, tensors, plan, tape } = model;
     const stream = resources.use(context.stream());
     if (plan.device) stream.setScratch(memory.deviceBuffer(model.scratchBytes));
@@ -100,7 +101,7 @@ export class Engine implements AsyncDisposable {
     const embeddingTensor = directory.tensor(tensors.embeddingName);
     const embedding = resources.use(EmbeddingRows.open(directory.filePaths[embeddingTensor.file], embeddingTensor));
     const { manifest, path } = directory;
-    const totalBytes = plan.residentBytes;
+    const totalBytes = plan.residentBytes + plan.pinnedBytes;
     const onLoad = (doneBytes: number): void => options.onProgress?.({ phase: "load", doneBytes, totalBytes });
     const prefetcher = resources.use(
       await Prefetcher.open({ path, manifest, tape, plan, transfer, signal: options.signal, onLoad }),
@@ -132,7 +133,8 @@ export class Engine implements AsyncDisposable {
       prefetcher,
       forward,
       resources: resources.move(),
-      loadedBytes: vectorBytes + plan.residentBytes,
+      vramBytes,
+      loadedBytes: vectorBytes + plan.residentBytes + plan.pinnedBytes,
       openSeconds: (performance.now() - startMs) / 1000,
     });
   }
@@ -177,6 +179,7 @@ export class Engine implements AsyncDisposable {
       decode,
       readBytesPerSecond: decode.seconds > 0 ? decode.bytesRead / decode.seconds : 0,
       peakRssBytes: residentSet().peakBytes,
+      peakVramBytes: this.#parts.vramBytes,
     };
   }
 

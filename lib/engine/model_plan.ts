@@ -18,7 +18,6 @@ import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
 import { expertTableOf } from "./expert_table.ts";
-import { expertWorkspaceBytes } from "./expert_workspace.ts";
 import { type DeviceMemory, deviceNeeds, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
 import type { WorkspaceShape } from "./workspace.ts";
 
@@ -83,6 +82,8 @@ export interface ModelPlan {
   kvCachePages: number;
   kvCacheType: KvCacheType;
   kvCacheLocation: KvCacheLocation;
+  /** Multiplications and additions that the weights' products take for a token. */
+  flopsPerToken: number;
   /** Device memory for what operations keep between their kernels; 0 where the device computes from host memory. */
   scratchBytes: number;
   precision: Precision;
@@ -234,9 +235,17 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     kvCachePages: pages,
     kvCacheType,
     kvCacheLocation,
+    flopsPerToken: flopsPerToken(tensors),
     scratchBytes: needs.scratchBytes(planned.passTokens),
     precision,
   };
+}
+
+/** Returns the multiplications and additions of a token's matrix products. */
+function flopsPerToken({ layers, headName, embedding, head }: ModelTensors): number {
+  const linear = layers.flat().filter((spec) => spec.kind === "linear");
+  const products = [...linear, ...[...embedding, ...head].filter((spec) => spec.name === headName)];
+  return 2 * products.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 }
 
 /** Refuses what means nothing on the device, by name. */

@@ -29,7 +29,7 @@ export interface PassTotals {
   /** Bytes read from disk while they ran, embedding rows included. */
   bytesRead: number;
   /**
-   * Seconds in which weights were waited for, be it for the disk or, with the ring full, for earlier computing; little of it says that the disk
+   * Seconds in which weights were waited for, be it for the disk or, with the slots full, for earlier computing; little of it says that the disk
    * keeps up, much does not say that it does not.
    */
   stallSeconds: number;
@@ -54,6 +54,8 @@ export interface EngineStatistics {
   readBytesPerSecond: number;
   /** Largest resident set of the process. */
   peakRssBytes: number;
+  /** Most device memory taken, of a device with memory of its own: what was reserved at open; else 0. */
+  peakVramBytes: number;
 }
 
 /** Returns totals of nothing. */

@@ -25,7 +25,7 @@ function nextRouted(pass: Pass, layer: number): { layer: number; config: MoeConf
   return next < 0 ? undefined : { layer: next, config: layers[next].feedForward as MoeConfig };
 }
 
-function askRouter(pass: Pass, experts: PassExperts, y: bigint, x: bigint, layer: number, { routerBias }: MoeConfig): void {
+function askRouter(experts: PassExperts, y: bigint, x: bigint, layer: number, { routerBias }: MoeConfig): void {
   const name = `${layerPrefix(layer)}mlp.gate`;
   experts.router(y, x, `${name}.weight`, routerBias ? `${name}.bias` : undefined);
 }
@@ -65,11 +65,11 @@ export async function moe(pass: Pass, layer: number, config: MoeConfig, prefix: 
   const experts = pass.experts!;
   const { logits, expectedLogits, gathered, outputs, tokenIds, weights } = experts.activations;
 
-  askRouter(pass, experts, logits, x, layer, config);
+  askRouter(experts, logits, x, layer, config);
   const next = experts.readsAhead ? nextRouted(pass, layer) : undefined;
   if (next) {
     norm(pass, gathered, hidden, layerPrefix(next.layer), pass.config.layers[next.layer].norms.feedForwardInput!);
-    askRouter(pass, experts, expectedLogits, gathered, next.layer, next.config);
+    askRouter(experts, expectedLogits, gathered, next.layer, next.config);
   }
   experts.sendLogits(next !== undefined);
   await sharedExpert(pass, config, prefix, x);

@@ -73,9 +73,13 @@ export interface DeviceRequest {
 
 /** What a plan takes of a device with memory of its own, beside resident weights and slots; all in bytes. */
 export interface DevicePlan {
+  /** Norms, biases and whatever else is always resident. */
   vectorBytes: number;
+  /** What operations keep between their kernels, and alignment. */
   scratchBytes: number;
+  /** Keys and values: of all layers, or of those at work where the cache is in host memory. */
   kvCacheBytes: number;
+  /** Activations, logits, and what describes a pass to the device. */
   activationBytes: number;
   /** Sum of all that is device memory: at most the budget. */
   totalBytes: number;

@@ -132,7 +132,8 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
   const computing: Memory = {
     ...device,
     name: "device",
-    limitBytes: Math.min(vramBytes ?? Infinity, freeBytes),
+    // What is reserved of a device is reserved at once, in whole pages.
+    limitBytes: Math.floor(Math.min(vramBytes ?? Infinity, freeBytes) / 4096) * 4096,
     limit: vramBytes !== undefined && vramBytes <= freeBytes ? "the budget is" : "what the device has to give is",
     fixed: { "norms and biases": device.vectorBytes, "scratch memory": device.scratchBytes },
   };

@@ -12,7 +12,7 @@ interface Shape extends RowGroups {
 }
 
 const SHAPES: Shape[] = [
-  { rows: 1, cols: 1, firstRow: 0, groupRows: 1, xGroupStride: 1 },
+  { rows: 3, cols: 9, firstRow: 0, groupRows: 1, xGroupStride: 11 },
   { rows: 23, cols: 33, firstRow: 5, groupRows: 7, xGroupStride: 40 },
   // Within one group, from its middle to its end, over many of one row, groups of the size of MLA's.
   { rows: 4, cols: 65, firstRow: 130, groupRows: 64, xGroupStride: 65 },

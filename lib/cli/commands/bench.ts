@@ -4,8 +4,8 @@
  */
 import { type Command, Option } from "commander";
 import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model.ts";
-import { Context } from "../../ffi/context.ts";
 import { measurePeakFlops } from "../../ffi/measure.ts";
+import { openEngineDevice } from "../../engine/device_memory.ts";
 import type { GenerationStatistics } from "../../generate/generation.ts";
 import { Random } from "../../generate/random.ts";
 import { residentSet } from "../../memory/budget.ts";
@@ -13,7 +13,8 @@ import { formatBytes } from "../../memory/bytes.ts";
 import type { TensorKind } from "../../models/architecture.ts";
 import { architectureFor } from "../../models/registry.ts";
 import type { ShardDirectory } from "../../shard/reader.ts";
-import { diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { busCeiling, diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { engineOptions } from "../engine_options.ts";
 import { expertRunFigures } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
@@ -54,11 +55,13 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
   });
   progress.stop();
-  using context = await Context.load({ threads });
-  const { plan, rounds, experts } = await measureRounds();
+  // Told of once, where it is measured, not again where the model is opened.
+  using context = await openEngineDevice(engineOptions(options));
+  const { plan, peakVramBytes, rounds, experts } = await measureRounds();
   const { peakBytes } = residentSet();
   // Last, since it takes memory that the model was promised.
   const memoryBytesPerSecond = await memoryCeiling(context);
+  const busBytesPerSecond = plan.device ? await busCeiling(context) : undefined;
   const peakFlopsPerSecond = await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32");
 
   const share = (round: Round) => round.readBytesPerSecond / ((round.diskBefore + round.diskAfter) / 2);
@@ -66,7 +69,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const median = rounds[Math.floor(rounds.length / 2)];
   const { diskBefore, diskAfter, readBytesPerSecond, statistics } = median;
   const { ttftSeconds, secondsPerToken } = statistics;
-  const passBytes = plan.residentBytes + plan.streamedBytesPerPass + (plan.experts?.activeBytesPerToken ?? 0);
+  const passBytes = plan.residentBytes + plan.pinnedBytes + plan.streamedBytesPerPass + (plan.experts?.activeBytesPerToken ?? 0);
+  const copiedBytesPerSecond = (plan.pinnedBytes + plan.streamedBytesPerPass) / secondsPerToken!;
   const weightBytesPerSecond = passBytes / secondsPerToken!;
   const figures = {
     promptTokens,
@@ -86,7 +90,13 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     weightBytesPerSecond,
     memoryBytesPerSecond,
     memoryShare: weightBytesPerSecond / memoryBytesPerSecond,
+    ...(busBytesPerSecond === undefined ? {} : {
+      copiedBytesPerPass: plan.pinnedBytes + plan.streamedBytesPerPass,
+      busBytesPerSecond,
+      busShare: copiedBytesPerSecond / busBytesPerSecond,
+    }),
     peakRssBytes: peakBytes,
+    peakVramBytes,
     ...experts && { experts },
   };
   if (options.json) printJson({ model: path, ...figures });
@@ -95,13 +105,11 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   async function measureRounds() {
     const tokenizer = await loadModelTokenizer(shards);
     await using model = await openModel(shards, tokenizer, {
-      ramBytes: options.ram,
+      ...engineOptions(options),
+      onNotice: undefined,
       contextTokens: promptTokens + maxTokens,
       maxSequences: 1,
       passTokens: promptTokens,
-      threads,
-      precision: options.precision,
-      kvCacheType: options.kvCacheType,
       onProgress,
       signal,
     });
@@ -118,7 +126,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
       rounds.push({ diskBefore, diskAfter, readBytesPerSecond, statistics });
       diskBefore = diskAfter;
     }
-    return { plan: model.plan, rounds, ...expertRunFigures(model.plan, model.statistics) };
+    const { peakVramBytes } = model.statistics;
+    return { plan: model.plan, peakVramBytes, rounds, ...expertRunFigures(model.plan, model.statistics) };
   }
 }
 
@@ -168,7 +177,12 @@ interface Figures {
   weightBytesPerSecond: number;
   memoryBytesPerSecond: number;
   memoryShare: number;
+  /** On a device with memory of its own, what is copied to it, what the bus could, and the share of that. */
+  copiedBytesPerPass?: number;
+  busBytesPerSecond?: number;
+  busShare?: number;
   peakRssBytes: number;
+  peakVramBytes: number;
   experts?: ReturnType<typeof expertRunFigures>["experts"];
 }
 
@@ -203,8 +217,16 @@ function lines(figures: Figures): string[] {
       ]]
       : [],
     ["disk while decoding", rate(figures.readBytesPerSecond), percent(figures.diskShare, "bare direct reads")],
+    ...(figures.busBytesPerSecond === undefined ? [] : [
+      [
+        "copied while decoding",
+        rate(figures.busShare! * figures.busBytesPerSecond),
+        percent(figures.busShare!, `bare copies, ${formatBytes(figures.copiedBytesPerPass!)} a pass`),
+      ],
+    ]),
     ["memory reads", rate(figures.memoryBytesPerSecond), ""],
     ["disk before, after", rate(figures.diskBytesPerSecondBefore), rate(figures.diskBytesPerSecondAfter)],
     ["peak resident set", formatBytes(figures.peakRssBytes), "disk measurements included"],
+    ...(figures.busBytesPerSecond === undefined ? [] : [["peak device memory", formatBytes(figures.peakVramBytes), ""]]),
   ], "lrl");
 }
