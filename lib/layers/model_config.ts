@@ -81,6 +81,8 @@ export interface AttentionConfig {
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
+  /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
+  sinks?: boolean;
   /** Tokens that a token sees, itself included; absent where it sees all before it. */
   windowTokens?: number;
 }
