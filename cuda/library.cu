@@ -121,8 +121,12 @@ airk_status fail(airk_context *context, airk_status status, const char *format, 
 void make_sticky(airk_context *context, airk_status status) {
   std::lock_guard<std::mutex> lock(context->error_mutex);
   if (context->sticky.load(std::memory_order_relaxed) != AIRK_OK) return;
-  // Moved, which needs no memory; synchronizing calls bring the text back.
-  context->sticky_error.swap(context->error);
+  try {
+    context->sticky_error = context->error;
+  } catch (...) {
+    // Moving needs no memory; synchronizing calls bring the text back.
+    context->sticky_error.swap(context->error);
+  }
   context->sticky.store(status, std::memory_order_release);
 }
 
