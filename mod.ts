@@ -28,7 +28,8 @@ export { Detokenizer } from "./lib/tokenizer/detokenizer.ts";
 export { quantizeCheckpoint, type QuantizeOptions, type QuantizeProgress } from "./lib/shard/quantizer.ts";
 export type { KindFigures, QuantizeFigures, QuantizeReport } from "./lib/shard/report.ts";
 export { type Damage, type VerifyOptions, type VerifyProgress, type VerifyReport, verifyShards } from "./lib/shard/verify.ts";
-export type { Compression, WeightFormatName } from "./lib/shard/manifest.ts";
+export type { Compression, PlainFormatName, WeightFormatName } from "./lib/shard/manifest.ts";
+export type { PackedFormatName } from "./lib/shard/packed_formats.ts";
 export type {
   Activation,
   AttentionConfig,
@@ -36,11 +37,14 @@ export type {
   LayerConfig,
   MlpConfig,
   ModelConfig,
+  MoeConfig,
   NormConfig,
   RopeConfig,
   RopeScaling,
 } from "./lib/layers/model_config.ts";
-export type { DevicePlan, Plan } from "./lib/memory/plan.ts";
+export type { RouterConfig } from "./lib/layers/router.ts";
+export type { ExpertTotals } from "./lib/engine/statistics.ts";
+export type { DevicePlan, ExpertPlan, Plan } from "./lib/memory/plan.ts";
 export type { DeviceDescription } from "./lib/ffi/context.ts";
 export type { DeviceChoice } from "./lib/ffi/device.ts";
 export type { LibraryKind } from "./lib/ffi/library_lookup.ts";

@@ -28,7 +28,7 @@ const airk::AttentionKernel &kernel_of(const airk_context *context, int32_t cach
 
 unsigned long long print(uint64_t value) { return value; }
 
-airk::SequenceFinding check_sequence(const airk::AttentionCall &call, uint64_t index, const airk::AttentionSequence &sequence) {
+airk::SequenceFinding check_sequence(const airk::AttentionCall &call, uint64_t index, const airk::PassSequence &sequence) {
   // The first position that any token sees.
   uint64_t begin = call.first_visible ? sequence.positions() : 0;
   for (uint64_t token = 0; call.first_visible && token < sequence.tokens; token++) {
@@ -47,14 +47,14 @@ airk::SequenceFinding check_sequence(const airk::AttentionCall &call, uint64_t i
 
 // Reads all sequences, or fails the context.
 airk_status read_sequences(airk_context *context, const airk::AttentionCall &call, const int32_t *entries, uint64_t context_tokens,
-                           std::vector<airk::AttentionSequence> *sequences) {
+                           std::vector<airk::PassSequence> *sequences) {
   for (uint64_t i = 0; i < sequences->size(); i++) {
-    airk::AttentionSequence &sequence = (*sequences)[i];
+    airk::PassSequence &sequence = (*sequences)[i];
     airk::SequenceFinding finding = airk::read_sequence(entries, i, call.tokens, context_tokens, &sequence);
     if (finding.fault == airk::SequenceFault::none) finding = check_sequence(call, i, sequence);
     if (finding.fault == airk::SequenceFault::none) continue;
     char text[256];
-    airk::describe(finding, text, sizeof(text));
+    airk::describe(airk::SequenceUser::attention, finding, text, sizeof(text));
     return airk::fail(context, AIRK_INVALID, "%s", text);
   }
   return AIRK_OK;
@@ -68,11 +68,11 @@ struct Work {
   uint64_t first_partial;
 };
 
-std::vector<Work> cut_rows(const airk::AttentionCall &call, const std::vector<airk::AttentionSequence> &sequences, uint64_t *partials) {
+std::vector<Work> cut_rows(const airk::AttentionCall &call, const std::vector<airk::PassSequence> &sequences, uint64_t *partials) {
   std::vector<Work> work;
   const uint64_t group = call.heads / call.kv_heads;
   *partials = 0;
-  for (const airk::AttentionSequence &sequence : sequences) {
+  for (const airk::PassSequence &sequence : sequences) {
     const uint64_t rows = sequence.tokens * group;
     // The last rows see the most keys: hand the long blocks out first.
     for (uint64_t blocks = (rows + airk::kRowBlock - 1) / airk::kRowBlock; blocks > 0; blocks--) {
@@ -102,7 +102,7 @@ struct Partials {
 
 airk_status run(airk_context *context, const airk::AttentionCall &call, const airk::AttentionKernel &kernel, const int32_t *entries,
                 uint64_t count, uint64_t context_tokens) {
-  std::vector<airk::AttentionSequence> sequences(count);
+  std::vector<airk::PassSequence> sequences(count);
   const airk_status status = read_sequences(context, call, entries, context_tokens, &sequences);
   if (status != AIRK_OK) return status;
   uint64_t chunks;

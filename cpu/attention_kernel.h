@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "attention_sequence.h"
+#include "pass_sequence.h"
 #include "cache_layout.h"
 #include "runtime.h"
 
@@ -37,7 +37,7 @@ struct AttentionCall {
 // Rows [begin, end) of one sequence and key head; row = token in the sequence * group + head in the group,
 // where group = heads / kv_heads.
 struct AttentionRows {
-  AttentionSequence sequence;
+  PassSequence sequence;
   uint64_t kv_head;
   uint64_t begin, end;
 };

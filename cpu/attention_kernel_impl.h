@@ -281,7 +281,7 @@ class RowBlock : public SoftmaxRows {
   // Hides from a row what it may not see of the block's keys, and those beyond `count`.
   void hide(uint64_t r, uint64_t position, uint64_t count) {
     float *scores = scores_ + r * kKeyBlock;
-    const AttentionSequence &sequence = rows_.sequence;
+    const PassSequence &sequence = rows_.sequence;
     const uint64_t token = (rows_.begin + r) / group_;
     uint64_t seen = count;
     if (call_.mask) {

@@ -97,7 +97,7 @@ void airk_stream::execute(Task &task) {
   }
   std::unique_lock<std::mutex> turn(context->operation, std::defer_lock);
   if (task.kind == Task::Kind::compute) turn.lock();
-  if (context->sticky.load(std::memory_order_acquire) != AIRK_OK) return;
+  if (context->failed()) return;
   if (airk::cancelled(context)) {
     skipped_since_record = skipped_since_synchronize = true;
     return;

@@ -216,14 +216,23 @@ AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t fo
  */
 AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t continues, int32_t precision);
 
+/*
+ * The same where a matrix is the blocks of a block diagonal, one below the other: its rows g * group_rows .. (g + 1) * group_rows - 1 multiply
+ * group g of x, which begins at x + t * x_stride + g * x_group_stride. The extent's row r is row first_row + r of the matrix:
+ * y[t * y_stride + r] = sum over c of x[t * x_stride + (first_row + r) / group_rows * x_group_stride + c] * weight[r, c]  (+ bias[r]).
+ * x_stride covers all groups that the extent's rows read.
+ */
+AIRK_API airk_status airk_matmul_grouped(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t x_group_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, uint64_t first_row, uint64_t group_rows, int32_t precision);
+
 /* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols], or 0 for ones. y may be x. */
 AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps);
 
 /*
  * y [rows, cols] = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, where the variance divides by cols.
- * weight: f32 [cols], or 0 for ones; bias: f32 [cols], or 0 for zeros. y may be x.
+ * weight: f32 [weight_rows, cols], or 0 for ones; bias: f32 [weight_rows, cols], or 0 for zeros; row r takes their row r % weight_rows, so that
+ * heads may have weights of their own. y may be x.
  */
-AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows, uint64_t cols, float eps);
+AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t weight_rows, uint64_t rows, uint64_t cols, float eps);
 
 /*
  * Rotates, in place, elements first .. first + rotary_dim - 1 of every head of x. Head h of token t begins at x + t * x_stride + h * head_dim,
@@ -263,6 +272,34 @@ AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_
  * context_tokens: the largest (cached before + tokens in the pass) of any sequence.
  */
 AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap);
+
+/* y [rows, cols] = x / sqrt(sum(x^2) + eps). y may be x. */
+AIRK_API airk_status airk_l2norm(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t rows, uint64_t cols, float eps);
+
+/* y [rows, cols] = -exp(a_log[c]) * log(1 + exp(x + bias[c])), the logarithm of a gate's decay; a_log, bias: f32 [cols]. y may be x. */
+AIRK_API airk_status airk_log_decay(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr a_log, airk_ptr bias, uint64_t rows, uint64_t cols);
+
+/*
+ * Recurrent layers keep one state of fixed size a sequence. sequences: i32 [sequence_count, 4] as in airk_attention, whose fourth numbers are not
+ * read; a sequence with nothing cached before the pass starts from zeros, whatever its state holds. state_slots: i32 [sequence_count], each its
+ * own in [0, slots): which of the states. Tokens of no sequence are left alone.
+ *
+ * Depthwise causal convolution over each sequence's tokens, after the inputs that came before:
+ * y[t, c] = activation(bias[c] + sum over j < kernel of weight[c, j] * x[t - kernel + 1 + j, c]), where activation -1 is none.
+ * x, y: [tokens, cols] (not overlapping); weight: f32 [cols, kernel]; bias: f32 [cols] or 0; 2 <= kernel <= 16.
+ * state: f32 [slots, kernel - 1, cols], the last inputs of each sequence, oldest first: read, then brought up to date.
+ */
+AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t cols, uint64_t kernel, int32_t activation);
+
+/*
+ * The gated delta rule, token after token of each sequence (Yang et al. 2024, arXiv:2412.06464). With S the state of a value head, [key_dim,
+ * value_dim], which reads key head h / (value_heads / key_heads):
+ *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S.
+ * q, k: head h of token t at q + t * q_stride + h * key_dim, and alike for k; v: [value_heads, value_dim] at v + t * v_stride.
+ * y [tokens, value_heads, value_dim]; log_decay, beta: f32 [tokens, value_heads]. key_dim <= 256.
+ * state: f32 [slots, value_heads, key_dim, value_dim].
+ */
+AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale);
 
 /*
  * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):

@@ -9,7 +9,7 @@
 #include <cfloat>
 
 #include "../cpu/arguments.h"
-#include "../cpu/attention_sequence.h"
+#include "../cpu/pass_sequence.h"
 #include "activations.h"
 #include "cached.h"
 #include "context.h"
@@ -40,19 +40,17 @@ struct AttentionCall {
   uint64_t chunks;
   DeviceError *error;
 
-  __device__ uint64_t first_of(const AttentionSequence &sequence, uint64_t token) const {
+  __device__ uint64_t first_of(const PassSequence &sequence, uint64_t token) const {
     return first_visible ? static_cast<uint64_t>(max(first_visible[sequence.first_token + token], 0)) : 0;
   }
 };
 
 __device__ bool accept(const AttentionCall &call, const SequenceFinding &finding) {
-  if (finding.fault == SequenceFault::none) return true;
-  report(call.error, complaint_of(finding.fault), finding.index, finding.value, finding.limit);
-  return false;
+  return accept(call.error, SequenceUser::attention, finding);
 }
 
 // Returns false, and reports, where an entry is not one that the caller may have meant.
-__device__ bool read_sequence(const AttentionCall &call, uint64_t index, AttentionSequence *sequence) {
+__device__ bool read_sequence(const AttentionCall &call, uint64_t index, PassSequence *sequence) {
   return accept(call, read_sequence(call.sequences, index, call.tokens, call.context_tokens, sequence));
 }
 
@@ -106,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
 
   // Blocks are dealt out over the sequences' row tiles; what is over returns.
   uint64_t tile = blockIdx.x;
-  AttentionSequence sequence{};
+  PassSequence sequence{};
   uint64_t index = 0;
   for (; index < call.sequence_count; index++) {
     if (!read_sequence(call, index, &sequence)) return;
@@ -277,7 +275,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
 // One block a token and head.
 __global__ void __launch_bounds__(kThreads) merge_chunks(const AttentionCall call) {
   const uint64_t out = static_cast<uint64_t>(blockIdx.x) * gridDim.y + blockIdx.y, token = blockIdx.x;
-  AttentionSequence sequence{};
+  PassSequence sequence{};
   bool found = false;
   for (uint64_t index = 0; index < call.sequence_count && !found; index++) {
     if (!read_sequence(call, index, &sequence)) return;

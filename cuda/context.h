@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 
+#include "../cpu/context_core.h"
 #include "../cpu/runtime.h"
 #include "../cpu/thread_pool.h"
 #include "device_error.h"
@@ -50,7 +51,7 @@ void free_blocks(airk_context *context);
 
 }  // namespace airk
 
-struct airk_context {
+struct airk_context : airk::ContextCore {
   airk_context(int device, int threads);
   ~airk_context();
 
@@ -60,12 +61,6 @@ struct airk_context {
   std::string name;
   int major = 0, minor = 0, multiprocessors = 0, driver = 0;
 
-  std::atomic<bool> cancel{false};
-
-  std::mutex error_mutex;
-  std::string error;
-  std::atomic<airk_status> sticky{AIRK_OK};
-  std::string sticky_error;
   // Page-locked: kernels write it, the host reads it without asking the device.
   airk::DeviceError *device_error = nullptr;
 

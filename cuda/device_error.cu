@@ -27,8 +27,8 @@ std::string text_of(const DeviceError &error) {
       write("Cannot %s: the outlier sections of the q4o extent are corrupt", users[error.value]);
       break;
     default: {
-      const int fault = static_cast<int>(error.complaint) - static_cast<int>(Complaint::sequence);
-      describe({static_cast<SequenceFault>(fault), error.index, error.value, error.limit}, text, sizeof(text));
+      const int code = static_cast<int>(error.complaint) - static_cast<int>(Complaint::sequence), faults = static_cast<int>(SequenceFault::count);
+      describe(static_cast<SequenceUser>(code / faults), {static_cast<SequenceFault>(code % faults), error.index, error.value, error.limit}, text, sizeof(text));
     }
   }
   return text;

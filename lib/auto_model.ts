@@ -67,8 +67,8 @@ export interface ModelOptions extends Omit<ShardOptions, "ramBytes"> {
   passTokens?: number;
   /** How matrix products may round activations: `exact` keeps float32. Default: `exact`. */
   precision?: "exact" | "fast";
-  /** Element type of the KV cache. Default: `f16`. */
-  kvCacheType?: "f16" | "f32";
+  /** Element type of the KV cache; `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. Default: `f16`. */
+  kvCacheType?: "f16" | "f32" | "q8";
   /** Where the KV cache of a GPU is: in `ram` it leaves more of the GPU's memory to weights, and is copied a layer at a time. Default: `vram`. */
   kvCacheLocation?: "vram" | "ram";
   /** Told where something else is done than was asked for. Default: a line on stderr. */

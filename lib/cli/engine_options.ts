@@ -13,7 +13,7 @@ export function printNotice(message: string): void {
 
 /** Returns the options that every command hands on to the engine as they are. */
 export function engineOptions(options: OpenOptions & { ram?: number }): EngineOptions {
-  const { device, ram: ramBytes, vram: vramBytes, threads, precision, kvCache: kvCacheType, kvLocation } = options;
+  const { device, ram: ramBytes, vram: vramBytes, threads, precision, kvCacheType, kvLocation } = options;
   return {
     ...{ device, ramBytes, vramBytes, threads, precision, kvCacheType, kvCacheLocation: kvLocation, onNotice: printNotice },
   };

@@ -3,6 +3,7 @@
  * @module
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { KV_CACHE_TYPES, type KvCacheType } from "../engine/model_plan.ts";
 import { type DeviceChoice, parseDevice } from "../ffi/device.ts";
 import { parseBytes } from "../memory/bytes.ts";
 
@@ -46,7 +47,7 @@ export interface OpenOptions {
   kvLocation?: "vram" | "ram";
   threads?: number;
   precision: "exact" | "fast";
-  kvCache: "f16" | "f32";
+  kvCacheType: KvCacheType;
   format?: "q4o" | "nf4" | "q8" | "none";
   shards?: string;
 }
@@ -106,7 +107,9 @@ export function addComputeOptions(command: Command): Command {
       new Option("--precision <name>", "exact keeps float32 activations; fast may round them inside matrix products")
         .choices(["exact", "fast"]).default("exact"),
     )
-    .addOption(new Option("--kv-cache <type>", "element type of the KV cache").choices(["f16", "f32"]).default("f16"));
+    .addOption(
+      new Option("--kv-cache-type <type>", "element type of the KV cache").choices(KV_CACHE_TYPES).default(KV_CACHE_TYPES[0]),
+    );
 }
 
 /** Adds the option for machine-readable output. */

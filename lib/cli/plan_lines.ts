@@ -4,6 +4,7 @@
  */
 import { formatBytes } from "../memory/bytes.ts";
 import type { DevicePlan, Plan } from "../memory/plan.ts";
+import { expertPlanRows } from "./expert_lines.ts";
 import { table } from "./output.ts";
 
 /** Returns the bytes of a plan's KV cache, wherever it is. */
@@ -31,6 +32,7 @@ export function planLines(plan: Plan): string[] {
   const rows = plan.device ? deviceRows(plan, plan.device, weights) : [
     weights("weights resident", residentBytes),
     weights("weights streamed a pass", streamedBytesPerPass),
+    ...expertPlanRows(plan),
     ["slots", formatBytes(plan.slotBytes), ""],
     ...hostRows(plan),
     ["all memory", formatBytes(plan.totalBytes), ""],
@@ -38,11 +40,15 @@ export function planLines(plan: Plan): string[] {
   return ["plan", ...table(rows, "lrl")];
 }
 
+function vectorsName({ experts }: Plan): string {
+  return experts ? "norms, biases, routers" : "norms and biases";
+}
+
 function hostRows(plan: Plan): string[][] {
   return [
     ["KV cache", formatBytes(plan.kvCacheBytes), `${plan.contextTokens} tokens a sequence`],
     ["activations and logits", formatBytes(plan.activationBytes), `${plan.passTokens} tokens a pass`],
-    ["norms and biases", formatBytes(plan.vectorBytes), ""],
+    [vectorsName(plan), formatBytes(plan.vectorBytes), ""],
     ["runtime", formatBytes(plan.baselineBytes), ""],
   ];
 }
@@ -55,6 +61,7 @@ function deviceRows(plan: Plan, device: DevicePlan, weights: (name: string, byte
     weights("weights in device memory", plan.residentBytes),
     weights("weights in host memory, copied a pass", plan.pinnedBytes),
     weights("weights on disk, read and copied a pass", plan.streamedBytesPerPass),
+    ...expertPlanRows(plan),
     ["device: slots", formatBytes(plan.deviceSlotBytes), ""],
     [
       inRam ? "device: KV cache of the layers at work" : "device: KV cache",
@@ -62,7 +69,7 @@ function deviceRows(plan: Plan, device: DevicePlan, weights: (name: string, byte
       inRam ? "" : context,
     ],
     ["device: activations and logits", formatBytes(device.activationBytes), `${plan.passTokens} tokens a pass`],
-    ["device: norms and biases", formatBytes(device.vectorBytes), ""],
+    [`device: ${vectorsName(plan)}`, formatBytes(device.vectorBytes), ""],
     ["device: scratch", formatBytes(device.scratchBytes), ""],
     ["all device memory", formatBytes(device.totalBytes), ""],
     ["host: slots", formatBytes(plan.slotBytes), ""],

@@ -19,7 +19,8 @@ import { type ForwardParts, ForwardPass } from "./forward.ts";
 import type { EngineOptions, ModelPlan } from "./model_plan.ts";
 import { layOutPass, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { Sequence } from "./sequence.ts";
-import { type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
+import { RoutedExperts } from "./routed_experts.ts";
+import { addExperts, type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
 import { loadVectors } from "./vectors.ts";
 import { WeightTape } from "./weight_tape.ts";
 import { Workspace } from "./workspace.ts";
@@ -105,10 +106,19 @@ export class Engine implements AsyncDisposable {
     const prefetcher = resources.use(
       await Prefetcher.open({ path, manifest, tape, plan, transfer, signal: options.signal, onLoad }),
     );
+    const ops = new Ops(stream);
+    const { expertTable: table, precision } = model, { passTokens } = plan;
+    const experts = table && resources.use(
+      await RoutedExperts.open({
+        ...{ transfer, ops, shards: directory, config, table, plan: plan.experts!, passTokens, precision },
+        residentAddress: (name) => workspace.vectorAddress(name),
+      }),
+    );
     const forward: ForwardParts = {
       ...model,
-      ops: new Ops(stream),
+      ops,
       workspace,
+      experts,
       cache,
       weights: new WeightTape(context, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
@@ -159,7 +169,7 @@ export class Engine implements AsyncDisposable {
   }
 
   get statistics(): EngineStatistics {
-    const prefill = { ...this.#prefill }, decode = { ...this.#decode };
+    const prefill = structuredClone(this.#prefill), decode = structuredClone(this.#decode);
     return {
       passes: prefill.passes + decode.passes,
       tokens: prefill.tokens + decode.tokens,
@@ -174,7 +184,8 @@ export class Engine implements AsyncDisposable {
   }
 
   #streamedBytesRead(): number {
-    return this.#parts.prefetcher.statistics.bytesRead + this.#parts.forward.embedding.bytesRead;
+    const { prefetcher, forward: { embedding, experts } } = this.#parts;
+    return prefetcher.statistics.bytesRead + embedding.bytesRead + (experts?.statistics.bytesRead ?? 0);
   }
 
   /**
@@ -243,8 +254,8 @@ export class Engine implements AsyncDisposable {
   }
 
   async #compute(forward: ForwardPass, { expectAnother = true, signal }: PassOptions): Promise<void> {
-    const { context, stream, prefetcher } = this.#parts;
-    const startMs = performance.now(), startBytes = this.#streamedBytesRead();
+    const { context, stream, prefetcher, forward: { experts } } = this.#parts;
+    const startMs = performance.now(), startBytes = this.#streamedBytesRead(), startExperts = experts?.statistics;
     const cancel = (): void => context.cancel(true);
     signal?.addEventListener("abort", cancel);
     try {
@@ -260,6 +271,11 @@ export class Engine implements AsyncDisposable {
       totals.seconds += (performance.now() - startMs) / 1000;
       totals.bytesRead += this.#streamedBytesRead() - startBytes;
       totals.stallSeconds += stallMs / 1000;
+      if (experts && startExperts) {
+        const after = experts.statistics;
+        addExperts(totals.experts, startExperts, after);
+        totals.stallSeconds += (after.stallMs - startExperts.stallMs) / 1000;
+      }
     } catch (error) {
       throw await this.#recover(error, signal);
     } finally {
@@ -274,7 +290,7 @@ export class Engine implements AsyncDisposable {
     try {
       // What is queued is of no use any more, and the reader waits for it.
       context.cancel(true);
-      await prefetcher.abortPass();
+      await Promise.all([prefetcher.abortPass(), this.#parts.forward.experts?.abortPass()]);
       await stream.synchronize().catch(() => {});
       context.cancel(false);
       await stream.synchronize();

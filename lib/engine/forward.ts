@@ -4,7 +4,7 @@
  */
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
-import { CancelledError } from "../errors.ts";
+import { CancelledError, UsageError } from "../errors.ts";
 import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
 import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
@@ -12,6 +12,7 @@ import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
+import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -25,6 +26,8 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
+  /** The routed experts, if there are any. */
+  experts: RoutedExperts | undefined;
   /** One for each of the config's ropes. */
   rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
@@ -44,6 +47,8 @@ export class ForwardPass implements Pass {
   readonly #layout: PassLayout;
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
+  /** Device addresses of the first position that each token sees through a window, by the window's width. */
+  readonly #firstVisible = new Map<number, bigint>();
 
   /** `sequences` are the items' caches, already extended by the pass's tokens. */
   constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
@@ -74,8 +79,11 @@ export class ForwardPass implements Pass {
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
+      slopes: config.alibiSlopes && workspace.address("slopes"),
     };
     this.#describe(sequences, rotary);
+    this.#describeWindows(sequences);
+    if (config.alibiSlopes) workspace.fillFloat32("slopes", config.alibiSlopes.length).set(config.alibiSlopes);
   }
 
   /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
@@ -103,6 +111,38 @@ export class ForwardPass implements Pass {
     workspace.fillInt32("logitRowIds", this.#layout.logitRows.length).set(this.#layout.logitRows);
   }
 
+  get experts(): RoutedExperts | undefined {
+    return this.#parts.experts;
+  }
+
+  /**
+   * Writes the first position that each token sees of each window that is narrower than a sequence.
+   * @throws {UsageError} for a mask that cannot be combined with a window or ALiBi, which count positions and not depths.
+   */
+  #describeWindows(sequences: readonly CachedSequence[]): void {
+    const { items, tokens: passTokens } = this.#layout;
+    const windows = this.#parts.workspace.fillFirstVisible(passTokens);
+    const narrowest = Math.min(...windows.map(({ windowTokens }) => windowTokens), this.config.alibiSlopes ? 0 : Infinity);
+    const masked = items.find(({ item, tokens }) => item.mask && tokens > narrowest);
+    if (masked) {
+      throw new UsageError(
+        narrowest === 0
+          ? "Cannot use a mask: the model's attention counts distances of positions (ALiBi)"
+          : `Cannot use a mask of ${masked.tokens} tokens: the model's narrowest window has ${narrowest}`,
+      );
+    }
+    for (const { windowTokens, address, values } of windows) {
+      if (windowTokens >= this.#attention.contextTokens) continue;
+      this.#firstVisible.set(windowTokens, address);
+      items.forEach(({ item, firstToken, tokens }, index) => {
+        const before = sequences[index].tokens - tokens;
+        for (let i = 0; i < tokens; i++) {
+          values[firstToken + i] = Math.max(0, before + depthInPass(item, i) - windowTokens + 1);
+        }
+      });
+    }
+  }
+
   /** Whether every sequence brings one token. */
   get isDecode(): boolean {
     return this.tokens === this.#layout.items.length;
@@ -120,8 +160,15 @@ export class ForwardPass implements Pass {
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
     const { cache, workspace, config } = this.#parts;
-    const { scale } = config.layers[layer].attention;
-    const input = { ...this.#attention, kCache: cache.keys(layer), vCache: cache.values(layer), scale };
+    const { scale, softcap, windowTokens = Infinity } = config.layers[layer].attention;
+    const input = {
+      ...this.#attention,
+      kCache: cache.keys(layer),
+      vCache: cache.values(layer),
+      firstVisible: this.#firstVisible.get(windowTokens),
+      scale,
+      softcap,
+    };
     this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
     return input;
   }
@@ -130,6 +177,7 @@ export class ForwardPass implements Pass {
   async run(): Promise<void> {
     const { architecture, config, weights } = this.#parts;
     weights.rewind();
+    this.experts?.beginPass(this.tokens);
     await this.#embed();
     for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
     this.#checkSignal();

@@ -3,6 +3,21 @@
  * @module
  */
 
+/** What routing to experts came to; all zero for a model without experts. */
+export interface ExpertTotals {
+  /** Experts that layers used: each once a layer and pass, however many tokens went to it. */
+  used: number;
+  /** Those of them that were in memory from earlier passes, all of it. */
+  hits: number;
+  /** Bytes of the experts used. */
+  usedBytes: number;
+  /** Bytes of those that were in memory from earlier passes. */
+  hitBytes: number;
+  /** Experts used in layers that were looked ahead to, and those of them that had been foreseen. */
+  predictable: number;
+  predicted: number;
+}
+
 /** Totals over passes of one kind. */
 export interface PassTotals {
   /** Passes over the weights. */
@@ -18,6 +33,7 @@ export interface PassTotals {
    * keeps up, much does not say that it does not.
    */
   stallSeconds: number;
+  experts: ExpertTotals;
 }
 
 /** What an engine has done since it opened. */
@@ -44,5 +60,20 @@ export interface EngineStatistics {
 
 /** Returns totals of nothing. */
 export function noTotals(): PassTotals {
-  return { passes: 0, tokens: 0, seconds: 0, bytesRead: 0, stallSeconds: 0 };
+  return { passes: 0, tokens: 0, seconds: 0, bytesRead: 0, stallSeconds: 0, experts: noExperts() };
+}
+
+/** Returns the totals of no routing. */
+export function noExperts(): ExpertTotals {
+  return { used: 0, hits: 0, usedBytes: 0, hitBytes: 0, predictable: 0, predicted: 0 };
+}
+
+/** Adds to totals what they grew by from one moment to another. */
+export function addExperts(totals: ExpertTotals, from: ExpertTotals, to: ExpertTotals): void {
+  for (const key of Object.keys(totals) as (keyof ExpertTotals)[]) totals[key] += to[key] - from[key];
+}
+
+/** Returns the share of the experts' bytes that were found in memory; 0 where none were used. */
+export function expertHitRate({ usedBytes, hitBytes }: ExpertTotals): number {
+  return usedBytes > 0 ? hitBytes / usedBytes : 0;
 }

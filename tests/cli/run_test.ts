@@ -97,7 +97,7 @@ Deno.test("run repeats itself with a seed, ends before --stop, and knows when th
     const full = await results("--context", "12");
     assert.equal(full.finishReason, "context");
     assert.equal(full.promptTokens + full.generatedTokens, 12);
-    const others = await results("--threads", "1", "--precision", "fast", "--kv-cache", "f32");
+    const others = await results("--threads", "1", "--precision", "fast", "--kv-cache-type", "f32");
     assert.equal(others.generatedTokens, 16);
   });
 });

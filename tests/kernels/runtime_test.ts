@@ -269,6 +269,7 @@ const rope = { stride: 8, heads: 1, headDim: 8, first: 0, rotaryDim: 8, interlea
 const REFUSED: [string, (ops: Ops) => void, RegExp][] = [
   ["rmsnorm() without x", (ops) => ops.rmsnorm(A, 0n, A, 1, 1, 0), /Cannot run rmsnorm: `x` is null/],
   ["layernorm() of no columns", (ops) => ops.layernorm(A, A, A, A, 1, 0, 0), /cols is 0, required is at least 1/],
+  ["layernorm() of no weights", (ops) => ops.layernorm(A, A, A, A, 1, 1, 0, 0), /weight_rows is 0, required is at least 1/],
   ["layernorm() with eps NaN", (ops) => ops.layernorm(A, A, A, A, 1, 1, NaN), /eps is -?nan, required is at least 0/],
   ["rmsnorm() at an odd address", (ops) => ops.rmsnorm(A, A + 2n, A, 1, 1, 0), /`x` is at 0x1002, required is a multiple of 4/],
   ["rmsnorm() of no columns", (ops) => ops.rmsnorm(A, A, A, 1, 0, 0), /cols is 0, required is at least 1/],

@@ -10,10 +10,12 @@ import type { GenerationStatistics } from "../../generate/generation.ts";
 import { Random } from "../../generate/random.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { formatBytes } from "../../memory/bytes.ts";
+import type { TensorKind } from "../../models/architecture.ts";
 import { architectureFor } from "../../models/registry.ts";
 import type { ShardDirectory } from "../../shard/reader.ts";
 import { busCeiling, diskCeiling, memoryCeiling } from "../ceilings.ts";
 import { engineOptions } from "../engine_options.ts";
+import { expertRunFigures } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
 import { formatSeconds, printJson, printLine, table } from "../output.ts";
@@ -55,7 +57,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   progress.stop();
   // Told of once, where it is measured, not again where the model is opened.
   using context = await openEngineDevice(engineOptions(options));
-  const { plan, peakVramBytes, rounds } = await measureRounds();
+  const { plan, peakVramBytes, rounds, experts } = await measureRounds();
   const { peakBytes } = residentSet();
   // Last, since it takes memory that the model was promised.
   const memoryBytesPerSecond = await memoryCeiling(context);
@@ -67,7 +69,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const median = rounds[Math.floor(rounds.length / 2)];
   const { diskBefore, diskAfter, readBytesPerSecond, statistics } = median;
   const { ttftSeconds, secondsPerToken } = statistics;
-  const passBytes = plan.residentBytes + plan.pinnedBytes + plan.streamedBytesPerPass;
+  const passBytes = plan.residentBytes + plan.pinnedBytes + plan.streamedBytesPerPass + (plan.experts?.activeBytesPerToken ?? 0);
   const copiedBytesPerSecond = (plan.pinnedBytes + plan.streamedBytesPerPass) / secondsPerToken!;
   const weightBytesPerSecond = passBytes / secondsPerToken!;
   const figures = {
@@ -95,6 +97,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     }),
     peakRssBytes: peakBytes,
     peakVramBytes,
+    ...experts && { experts },
   };
   if (options.json) printJson({ model: path, ...figures });
   else for (const line of lines(figures)) printLine(line);
@@ -123,7 +126,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
       rounds.push({ diskBefore, diskAfter, readBytesPerSecond, statistics });
       diskBefore = diskAfter;
     }
-    return { plan: model.plan, peakVramBytes: model.statistics.peakVramBytes, rounds };
+    const { peakVramBytes } = model.statistics;
+    return { plan: model.plan, peakVramBytes, rounds, ...expertRunFigures(model.plan, model.statistics) };
   }
 }
 
@@ -138,10 +142,17 @@ interface Round {
 /** Returns the multiplications and additions of a prompt's matrix products: two a weight and token, the LM head's for one token. */
 function prefillFlops(shards: ShardDirectory, tokens: number): number {
   const architecture = architectureFor(shards.manifest.config);
-  const { layers, headName } = architecture.tensors(architecture.parseConfig(shards.manifest.config));
+  const config = architecture.parseConfig(shards.manifest.config);
+  const { layers, headName } = architecture.tensors(config);
   const head = shards.tensor(headName);
-  const linear = layers.flat().filter(({ kind }) => kind === "linear");
-  return 2 * tokens * linear.reduce((sum, { rows, cols }) => sum + rows * cols, 0) + 2 * head.rows * head.cols;
+  // A token goes to topK of a layer's experts.
+  const elements = layers.flatMap((specs, layer) => {
+    const { feedForward } = config.layers[layer];
+    const expertShare = feedForward.kind === "moe" ? feedForward.router.topK / feedForward.router.numExperts : 0;
+    const shares: Partial<Record<TensorKind, number>> = { linear: 1, router: 1, expert: expertShare };
+    return specs.map(({ kind, rows, cols }) => (shares[kind] ?? 0) * rows * cols);
+  });
+  return 2 * tokens * elements.reduce((sum, count) => sum + count, 0) + 2 * head.rows * head.cols;
 }
 
 /** Figures of a benchmark. */
@@ -172,6 +183,7 @@ interface Figures {
   busShare?: number;
   peakRssBytes: number;
   peakVramBytes: number;
+  experts?: ReturnType<typeof expertRunFigures>["experts"];
 }
 
 function lines(figures: Figures): string[] {
@@ -194,6 +206,16 @@ function lines(figures: Figures): string[] {
     ["decode, a token", formatSeconds(figures.secondsPerToken), `${(1 / figures.secondsPerToken).toPrecision(3)} tokens/s`],
     ["weights a pass", formatBytes(figures.weightBytesPerPass), `${formatBytes(figures.streamedBytesPerPass)} of them streamed`],
     ["weights while decoding", rate(figures.weightBytesPerSecond), percent(figures.memoryShare, "memory reads")],
+    ...figures.experts
+      ? [[
+        "experts while decoding",
+        `${figures.experts.decode.used} used`,
+        percent(
+          figures.experts.decode.hitRate,
+          `their bytes found in memory, ${percent(figures.experts.decode.predictionRate, "them foreseen")}`,
+        ),
+      ]]
+      : [],
     ["disk while decoding", rate(figures.readBytesPerSecond), percent(figures.diskShare, "bare direct reads")],
     ...(figures.busBytesPerSecond === undefined ? [] : [
       [

@@ -13,6 +13,7 @@ import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { architectureFor } from "../../models/registry.ts";
 import { engineOptions } from "../engine_options.ts";
+import { expertRunFigures, expertStatisticsRows } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import {
   addComputeOptions,
@@ -88,7 +89,8 @@ export function addRunCommand(root: Command): void {
       `
 Special tokens written in the prompt, such as <|eot_id|>, are ordinary text. Ctrl-C stops; the text so far stays.
 --json prints text, promptTokens, generatedTokens, finishReason (stop, length, context, cancelled), passes, ttftSeconds,
-secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan.
+secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan; of a model with routed
+experts also their plan, and how many were used, found in memory and foreseen.
 
 Examples:
   deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40
@@ -161,6 +163,7 @@ function results(generation: Generation, model: Model): Record<string, unknown> 
     peakRssBytes: residentSet().peakBytes,
     peakVramBytes: model.statistics.peakVramBytes,
     plan: planFigures(model.plan),
+    ...expertRunFigures(model.plan, model.statistics),
   };
 }
 
@@ -180,6 +183,7 @@ function printStatistics(generation: Generation, model: Model): void {
       ["time a token", seconds(secondsPerToken), rate],
       ["read in all", formatBytes(model.statistics.bytesRead), ""],
       ["read while decoding", formatBytes(decodeBytesRead), `${formatBytes(readBytesPerSecond(statistics))}/s`],
+      ...expertStatisticsRows(model.statistics),
       ["peak resident set", formatBytes(residentSet().peakBytes), ""],
       ...(model.plan.device ? [["peak device memory", formatBytes(model.statistics.peakVramBytes), model.device.name]] : []),
     ], "lrl"),
