@@ -123,7 +123,9 @@ export class Context implements Disposable, DeviceAllocator {
     if (status === AIRK_OK) return;
     const message = new Uint8Array(1024);
     this.library.symbols.airk_error_message(this.#handle, message, BigInt(message.length));
-    throw new NativeError(`Cannot ${action}: ${text(message) || `native status ${status}`}`, status);
+    const reason = text(message) || `native status ${status}`;
+    // The library's own words mostly are the whole sentence.
+    throw new NativeError(reason.startsWith("Cannot ") ? reason : `Cannot ${action}: ${reason}`, status);
   }
 
   /** Returns the id of a weight format, for this library alone. */

@@ -142,6 +142,18 @@ for (const streams of STREAMS) {
   );
 }
 
+emulatedTest(
+  "Prefetcher.open() returns only when all that stays is on the device, however few slots it passes through",
+  async (emulated) => {
+    for (let round = 0; round < 40; round++) {
+      emulated.configure(`streams=${STREAMS[1 + round % 5]}`);
+      using shards = writeSyntheticShards({ seed: round, files: 3, extentsPerFile: 20, maxExtentBlocks: 16 });
+      const division = { ...DISK_ALONE, residentBytes: Infinity, slotBytes: LARGEST + 4096 * (round % 17) };
+      assert.equal(await wrongExtents(shards, division, undefined, round % 2 ? undefined : slowIo(round)), 0, `round ${round}`);
+    }
+  },
+);
+
 /** The waits that keep the pipeline right, each left out by a transfer of its own. */
 const MUTATIONS: Record<string, { division: Division; transfer: (context: Context, stream: Stream) => Transfer }> = {
   "the computation does not wait for the copy": {
