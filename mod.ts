@@ -28,7 +28,8 @@ export { Detokenizer } from "./lib/tokenizer/detokenizer.ts";
 export { quantizeCheckpoint, type QuantizeOptions, type QuantizeProgress } from "./lib/shard/quantizer.ts";
 export type { KindFigures, QuantizeFigures, QuantizeReport } from "./lib/shard/report.ts";
 export { type Damage, type VerifyOptions, type VerifyProgress, type VerifyReport, verifyShards } from "./lib/shard/verify.ts";
-export type { Compression, WeightFormatName } from "./lib/shard/manifest.ts";
+export type { Compression, PlainFormatName, WeightFormatName } from "./lib/shard/manifest.ts";
+export type { PackedFormatName } from "./lib/shard/packed_formats.ts";
 export type {
   Activation,
   AttentionConfig,

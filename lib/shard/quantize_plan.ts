@@ -5,12 +5,14 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
 import { TensorRows } from "../checkpoint/tensor_rows.ts";
+import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
+import { EncodedRows } from "./encoded_rows.ts";
 import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
-import { placeTensors, type TensorPlace } from "./tensor_places.ts";
+import { isEncoded, placeTensors, type TensorPlace } from "./tensor_places.ts";
 
 /** Most bytes of the source that one extent is made from: what bounds the quantizer's memory, whatever a tensor's size. */
 export const MAX_SOURCE_CHUNK_BYTES = 32 * 1024 * 1024;
@@ -30,10 +32,11 @@ export interface TensorJob {
   rows: number;
   cols: number;
   format: WeightFormatName;
-  source: TensorRows;
+  /** Encoded rows are kept as they are where they have `format`, else dequantized to float32. */
+  source: TensorRows | EncodedRows;
   /** Added to each element once it is stored; 0 but for vectors. */
   offset: number;
-  /** Native id of the source's element type, and bytes of one row of it. */
+  /** Native id of the source's element type, and bytes of one row of it; of encoded rows, of what is quantized. */
   sourceType: number;
   sourceRowBytes: number;
   /** Rows of each extent. */
@@ -56,6 +59,17 @@ export interface GroupJob {
 export interface QuantizePlan {
   groups: GroupJob[];
   ignoredTensors: { name: string; reason: string }[];
+}
+
+/** Returns whether a tensor's encoded rows are stored as they are. */
+export function isKept({ source, format }: TensorJob): boolean {
+  return source instanceof EncodedRows && source.format === format;
+}
+
+/** Returns the bytes that so many rows of a tensor's source take when they are read. */
+export function sourceBytes(tensor: TensorJob, rows: number): number {
+  const { source, sourceRowBytes } = tensor;
+  return source instanceof EncodedRows && isKept(tensor) ? source.bytes(rows) : rows * sourceRowBytes;
 }
 
 /** Returns the largest number of bytes that an extent may need. */
@@ -91,7 +105,7 @@ export function cutIntoExtents(
     if (most + step < rows && fits(most + step)) most += step;
   }
   // q4o counts outliers by 64 rows, kernels work on several rows at once: whole 64s where rows are short enough.
-  const unit = most >= 64 ? 64 : granularity;
+  const unit = most >= 64 ? Math.max(64, granularity) : granularity;
   most -= most % unit;
   if (most === 0) {
     throw new UnsupportedError(
@@ -115,33 +129,46 @@ function planTensor(
   bound: ExtentBound,
 ): TensorJob {
   const { name, rows, cols, kind } = spec;
-  const type = SOURCE_TYPES[source.dtype];
-  if (type === undefined) {
-    throw new UnsupportedError(
-      `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}, supported: ${
-        Object.keys(SOURCE_TYPES).join(", ")
-      }`,
-    );
+  let rowSource: TensorRows | EncodedRows, sourceFormat: WeightFormatName, sourceType: number, sourceRowBytes: number;
+  if (isEncoded(source)) {
+    rowSource = new EncodedRows(source, rows, cols, placement);
+    sourceFormat = rowSource.format;
+    sourceType = AIRK_F32;
+    sourceRowBytes = cols * 4;
+  } else {
+    const type = SOURCE_TYPES[source.dtype];
+    if (type === undefined) {
+      throw new UnsupportedError(
+        `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}, supported: ${
+          Object.keys(SOURCE_TYPES).join(", ")
+        }`,
+      );
+    }
+    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols } : { cols, rowsTogether: 1 };
+    rowSource = new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
+    sourceFormat = type.format;
+    sourceType = type.id;
+    sourceRowBytes = cols * type.bytes;
   }
-  const format = storedFormat(kind, compression, type.format);
-  const sourceRowBytes = cols * type.bytes;
-  const extentRows = cutIntoExtents(name, format, rows, cols, sourceRowBytes, bound);
+  const format = storedFormat(kind, compression, sourceFormat);
+  // What is kept is read in the extent's own size.
+  const extentRows = cutIntoExtents(
+    name,
+    format,
+    rows,
+    cols,
+    isEncoded(source) && format === sourceFormat ? 0 : sourceRowBytes,
+    bound,
+  );
   return {
     name,
     relativeName: name.startsWith(prefix) ? name.slice(prefix.length) : name,
     rows,
     cols,
     format,
-    source: new TensorRows(
-      checkpoint,
-      source,
-      kind === "vector"
-        ? { cols: 1, rowsTogether: cols, elementBytes: type.bytes }
-        : { cols, rowsTogether: 1, elementBytes: type.bytes },
-      placement,
-    ),
+    source: rowSource,
     offset: spec.offset ?? 0,
-    sourceType: type.id,
+    sourceType,
     sourceRowBytes,
     extentRows,
     maxExtentBytes: bound(format, Math.max(...extentRows), cols),
@@ -150,6 +177,7 @@ function planTensor(
 
 /**
  * Plans the quantization of a checkpoint.
+ * @param encoded Its tensors whose values are encoded, by the names of the plain ones.
  * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used whole nor known to be needless.
  * @throws {UnsupportedError} for a tensor of a type that cannot be quantized.
  */
@@ -158,10 +186,11 @@ export function planQuantization(
   architecture: Architecture,
   compression: Compression,
   bound: ExtentBound,
+  encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
 ): QuantizePlan {
   const config = architecture.parseConfig(checkpoint.config);
   const declared = architecture.tensors(config);
-  const places = placeTensors(checkpoint, [...declared.embedding, ...declared.layers.flat(), ...declared.head]);
+  const places = placeTensors(checkpoint, [...declared.embedding, ...declared.layers.flat(), ...declared.head], encoded);
   const group = (file: string, specs: TensorSpec[], prefix: string): GroupJob => {
     const ordered = [...specs.filter((spec) => spec.kind === "vector"), ...specs.filter((spec) => spec.kind !== "vector")];
     const tensors = ordered.map((spec) => planTensor(checkpoint, spec, places.get(spec)!, prefix, compression, bound));
@@ -172,7 +201,10 @@ export function planQuantization(
     return {
       file,
       tensors,
-      sourceBytes: tensors.reduce((sum, { rows, sourceRowBytes }) => sum + rows * sourceRowBytes, 0),
+      sourceBytes: tensors.reduce(
+        (sum, tensor) => sum + tensor.extentRows.reduce((bytes, rows) => bytes + sourceBytes(tensor, rows), 0),
+        0,
+      ),
       maxBytes,
     };
   };
@@ -183,7 +215,9 @@ export function planQuantization(
     ),
     group("head.safetensors", declared.head, ""),
   ];
-  const used = new Set(places.values().map(({ source }) => source.name));
+  const used = new Set(
+    places.values().flatMap(({ source }) => isEncoded(source) ? source.parts.map(({ name }) => name) : [source.name]),
+  );
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;

@@ -4,13 +4,19 @@
  */
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { RowPlacement } from "../checkpoint/tensor_rows.ts";
-import { FormatError } from "../errors.ts";
+import type { EncodedTensor } from "../encodings/encoding.ts";
+import { FormatError, UnsupportedError } from "../errors.ts";
 import type { TensorSpec } from "../models/architecture.ts";
 
 /** Where one stored tensor lies. */
 export interface TensorPlace {
-  source: CheckpointTensor;
+  source: CheckpointTensor | EncodedTensor;
   placement: RowPlacement;
+}
+
+/** Returns whether a tensor's values are encoded. */
+export function isEncoded(tensor: CheckpointTensor | EncodedTensor): tensor is EncodedTensor {
+  return "parts" in tensor;
 }
 
 /** A spec in rows of the tensor it comes from; a vector counts as a column of as many rows. */
@@ -60,9 +66,15 @@ function unusedRow(specs: readonly SpecRows[], rows: number): number | undefined
 /**
  * Returns where each of the specs' tensors lies in the checkpoint.
  *
+ * @param encoded Tensors whose values are encoded, by the names of the plain ones.
  * @throws {FormatError} for a tensor that is missing or has another shape than its specs need together, and for rows that none of them uses.
+ * @throws {UnsupportedError} for an encoded tensor that would have to be turned, or is a vector.
  */
-export function placeTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[]): Map<TensorSpec, TensorPlace> {
+export function placeTensors(
+  checkpoint: Checkpoint,
+  specs: readonly TensorSpec[],
+  encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
+): Map<TensorSpec, TensorPlace> {
   const places = new Map<TensorSpec, TensorPlace>();
   for (const [name, together] of Map.groupBy(specs.map(rowsOf), ({ spec }) => spec.source?.name ?? spec.name)) {
     const what = `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)}`;
@@ -72,10 +84,15 @@ export function placeTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[
     const stacked = together.some(({ spec }) => spec.source?.index !== undefined);
     const stack = stacked ? 1 + together.reduce((most, { index }) => Math.max(most, index), 0) : 1;
     const required = stacked ? [stack, ...matrix] : matrix;
-    const source = checkpoint.tensors.get(name);
+    const source = encoded.get(name) ?? checkpoint.tensors.get(name);
     if (source === undefined) throw new FormatError(`${what} is missing; required with shape [${required.join(", ")}]`);
     if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
       throw new FormatError(`${what} has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
+    }
+    const inRows = isEncoded(source) && (source.turned ?? false) === transposed;
+    if (isEncoded(source) && (!inRows || kind === "vector")) {
+      const form = kind === "vector" ? "vectors" : "matrices stored as [cols, rows]";
+      throw new UnsupportedError(`${what} is encoded as ${source.encoding}, which is not supported for ${form}`);
     }
     const byIndex = Map.groupBy(together, ({ index }) => index);
     for (let index = 0; index < stack; index++) {
@@ -84,7 +101,7 @@ export function placeTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[
       throw new FormatError(`${what} has no place in the model for row ${row} of ${rows}${stacked ? ` at index ${index}` : ""}`);
     }
     for (const { spec, cols, index, firstRow, runRows, rowStep } of together) {
-      const placement: RowPlacement = transposed
+      const placement: RowPlacement = transposed && !inRows
         ? { firstRow, runRows, rowStep, transposed: { firstRow: index * cols, rowElements: rows } }
         : { firstRow: index * rows + firstRow, runRows, rowStep };
       places.set(spec, { source, placement });

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""Write tests/fixtures/encodings/: tiny Llama checkpoints whose linear layers are encoded, with what the encoding's own library dequantizes
+them to and what transformers computes from those values in float32.
+
+`expected.json` has for each encoded tensor the SHA-256 of its dequantized float32 values, and logits and greedy tokens as in
+tests/fixtures/llama. Where a library dequantizes into 16 bits, it is asked for float32 (so that its last rounding is left out), except
+bitsandbytes 4-bit, whose values are those of the element type that the checkpoint names.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import tempfile
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+
+from make_fixtures import FIXTURES, TINY, clear_case, float32_list, random_model, tensor_json, versions, write_json
+
+OUT = FIXTURES / "encodings"
+# 352 columns are no multiple of 64 or 128, and 352 x 64 weights are more than 256 blocks of 64.
+SIZES = dict(hidden_size=64, intermediate_size=352, num_attention_heads=4, num_key_value_heads=2)
+
+
+def sha256(values):
+    return hashlib.sha256(values.detach().contiguous().to(torch.float32).numpy().astype("<f4").tobytes()).hexdigest()
+
+
+def plain_checkpoint(directory, seed, dtype=torch.bfloat16, **config):
+    model = random_model(LlamaConfig(**TINY | SIZES | config), 1.0, seed)
+    model.to(dtype).save_pretrained(directory)
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    return load_file(directory / "model.safetensors")
+
+
+def is_linear(name):
+    return ".layers." in name and name.endswith("proj.weight")
+
+
+def encode(name, seed, quantization_config, encode_tensor, dtype=torch.bfloat16, **config):
+    """Writes a fixture; `encode_tensor(name, weight)` returns the tensors that replace a linear layer's weight, and its values."""
+    directory = OUT / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    plain = plain_checkpoint(directory, seed, dtype, **config)
+    tensors, values = {}, {}
+    for key, tensor in plain.items():
+        if is_linear(key):
+            encoded, values[key] = encode_tensor(key, tensor)
+            tensors |= {k: v.contiguous() for k, v in encoded.items()}
+        else:
+            tensors[key] = tensor
+    write_checkpoint(directory, tensors, quantization_config)
+    finish(directory, plain, values)
+
+
+def write_checkpoint(directory, tensors, quantization_config):
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("quantization_config", None)
+    path.write_text(json.dumps(config | {"quantization_config": quantization_config}, indent=2, sort_keys=True) + "\n")
+
+
+def finish(directory, plain, values, made_with=()):
+    """Writes expected.json: hashes of the dequantized values, and what a plain model that holds them computes."""
+    with tempfile.TemporaryDirectory() as temporary:
+        config = json.loads((directory / "config.json").read_text())
+        del config["quantization_config"]
+        model = LlamaForCausalLM(LlamaConfig(**config))
+        state = {key: tensor.to(torch.float32) for key, tensor in plain.items()} | {k: v.to(torch.float32) for k, v in values.items()}
+        model.load_state_dict(state, strict=True)
+        model.save_pretrained(temporary)
+        prompt, (prompt_logits, tokens, steps, gaps) = clear_case(temporary, 9, seed=7, new_tokens=16, candidates=10)
+    case = {
+        "prompt_ids": prompt,
+        "prompt_logits": tensor_json(prompt_logits),
+        "greedy_ids": tokens,
+        "decode_logits": tensor_json(steps[:4]),
+        "margin": min(gaps),
+    }
+    tensors = {
+        key: {"shape": list(value.shape), "sha256": sha256(value), "first": float32_list(value.to(torch.float32).flatten()[:8])}
+        for key, value in values.items()
+    }
+    write_json(directory / "expected.json", {"made_with": versions(transformers, torch, *made_with), "tensors": tensors, "cases": [case]})
+    for file in directory.iterdir():
+        file.chmod(0o644)
+    print(f"{directory.name}: {sum(file.stat().st_size for file in directory.iterdir())} bytes, margin {min(gaps):.3f}")
+
+
+# --- bitsandbytes -------------------------------------------------------------------------------------------
+
+
+def dequantize_4bit(packed, state):
+    """bitsandbytes' dequantization. Its CPU kernel is wrong for rows that are not whole blocks, so that of every platform is taken."""
+    import bitsandbytes.functional as bnb
+    from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
+
+    absmax = state.absmax
+    if state.nested:
+        absmax = bnb.dequantize_blockwise(state.absmax, state.state2) + state.offset
+    count = state.shape.numel()
+    values = _dequantize_4bit_compute(packed.flatten().view(torch.uint8), absmax, state.code, state.blocksize, (1, count), state.dtype)
+    values = values.reshape(state.shape)
+    if state.shape[1] % state.blocksize == 0 and state.blocksize < 2048:
+        assert torch.equal(values, bnb.dequantize_4bit(packed, state)), "bitsandbytes disagrees with itself"
+    return values
+
+
+def bnb_4bit(quant_type, blocksize, nested, storage, dtype):
+    import bitsandbytes.functional as bnb
+
+    def encode_tensor(name, weight):
+        packed, state = bnb.quantize_4bit(
+            weight.to(dtype), blocksize=blocksize, compress_statistics=nested, quant_type=quant_type, quant_storage=storage
+        )
+        tensors = {name: packed} | {f"{name}.{key}": value for key, value in state.as_dict(packed=True).items()}
+        return tensors, dequantize_4bit(packed, state)
+
+    return encode_tensor
+
+
+def make_bnb_nf4():
+    """As transformers saves it: what the checkpoints under the name `...-bnb-4bit` are."""
+    import bitsandbytes.functional as bnb
+
+    directory = OUT / "bnb_nf4"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        import pathlib
+
+        plain = plain_checkpoint(pathlib.Path(temporary), 1)
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        )
+        model = LlamaForCausalLM.from_pretrained(temporary, quantization_config=config, dtype=torch.bfloat16, device_map="cpu")
+        model.save_pretrained(directory)
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    saved, values = load_file(directory / "model.safetensors"), {}
+    assembled = bnb_4bit("nf4", 64, True, torch.uint8, torch.bfloat16)
+    for name, tensor in plain.items():
+        if not is_linear(name):
+            continue
+        state = bnb.QuantState.from_dict({k: v for k, v in saved.items() if k.startswith(f"{name}.")}, "cpu")
+        values[name] = dequantize_4bit(saved[name], state)
+        # The other fixtures are put together here: they must be what transformers would have written.
+        for key, value in assembled(name, tensor)[0].items():
+            assert torch.equal(value.cpu(), saved[key]), key
+    finish(directory, plain, values)
+
+
+def make_bnb_others():
+    base = {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False, "bnb_4bit_compute_dtype": "float32"}
+    nested = {"bnb_4bit_use_double_quant": True}
+    encode(
+        "bnb_fp4", 2, base | {"bnb_4bit_quant_type": "fp4", "bnb_4bit_quant_storage": "bfloat16"},
+        bnb_4bit("fp4", 128, False, torch.bfloat16, torch.float16), dtype=torch.float16,
+    )
+    encode(
+        "bnb_nf4_float32", 3, base | nested | {"bnb_4bit_quant_type": "nf4", "bnb_4bit_quant_storage": "float32"},
+        bnb_4bit("nf4", 32, True, torch.float32, torch.float32), dtype=torch.float32,
+    )
+    encode(
+        "bnb_fp4_nested", 4, base | nested | {"bnb_4bit_quant_type": "fp4", "bnb_4bit_quant_storage": "uint8"},
+        bnb_4bit("fp4", 64, True, torch.uint8, torch.bfloat16),
+    )
+
+
+def make_llm_int8():
+    import pathlib
+
+    from bitsandbytes.functional import int8_vectorwise_dequant
+
+    directory = OUT / "llm_int8"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        plain = plain_checkpoint(pathlib.Path(temporary), 5)
+        config = BitsAndBytesConfig(load_in_8bit=True)
+        LlamaForCausalLM.from_pretrained(
+            temporary, quantization_config=config, dtype=torch.bfloat16, device_map="cpu"
+        ).save_pretrained(directory)
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    saved = load_file(directory / "model.safetensors")
+    values = {
+        name: int8_vectorwise_dequant(saved[name], saved[name.replace(".weight", ".SCB")]) for name in plain if is_linear(name)
+    }
+    finish(directory, plain, values)
+
+
+# --- FP8 ----------------------------------------------------------------------------------------------------
+
+
+def make_fp8_blocks():
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+
+    def encode_tensor(name, weight):
+        rows, cols = weight.shape
+        block = lambda n: (n + 127) // 128
+        spread = lambda scale: scale.repeat_interleave(128, 0)[:rows].repeat_interleave(128, 1)[:, :cols]
+        padded = torch.zeros(block(rows) * 128, block(cols) * 128)
+        padded[:rows, :cols] = weight.float()
+        scale = padded.reshape(block(rows), 128, block(cols), 128).abs().amax((1, 3)) / 448
+        codes = (weight.float() / spread(scale)).to(torch.float8_e4m3fn)
+        values = codes.float() * spread(scale)
+        if max(rows, cols) <= 128:
+            library = Fp8Dequantize.__new__(Fp8Dequantize)._dequantize_one(codes, scale, output_dtype=torch.float32)
+            assert torch.equal(values, library)
+        return {name: codes, f"{name}_scale_inv": scale}, values
+
+    config = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+    encode("fp8_blocks", 6, config, encode_tensor)
+
+
+MAKERS = {
+    "bnb_nf4": make_bnb_nf4,
+    "bnb": make_bnb_others,
+    "llm_int8": make_llm_int8,
+    "fp8_blocks": make_fp8_blocks,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="what to write; default all")
+    for name in parser.parse_args().names or MAKERS:
+        MAKERS[name]()
+
+
+if __name__ == "__main__":
+    main()
