@@ -83,6 +83,7 @@ export function longestContextTokens({ ropes, contextTokens }: ModelConfig): num
   if (ropes.length !== 1) return contextTokens;
   const { scaling } = ropes[0];
   if (scaling.type === "dynamic") return Infinity;
+  if (scaling.type === "yarn") return Math.max(contextTokens, Math.floor(scaling.originalContextTokens * scaling.factor));
   return scaling.type === "linear" ? contextTokens * scaling.factor : contextTokens;
 }
 

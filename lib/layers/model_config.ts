@@ -11,7 +11,27 @@ export type RopeScaling =
   | { type: "default" }
   | { type: "linear"; factor: number }
   | { type: "dynamic"; factor: number; originalContextTokens: number }
-  | { type: "llama3"; factor: number; lowFreqFactor: number; highFreqFactor: number; originalContextTokens: number };
+  | { type: "llama3"; factor: number; lowFreqFactor: number; highFreqFactor: number; originalContextTokens: number }
+  | {
+    type: "yarn";
+    factor: number;
+    originalContextTokens: number;
+    /** Multiplies cos and sin. */
+    attentionFactor: number;
+    betaFast: number;
+    betaSlow: number;
+    /** Whether the bounds of the blend are rounded to whole elements. */
+    truncate: boolean;
+  }
+  | {
+    type: "longrope";
+    /** [dim / 2], what divides each frequency in sequences of up to `originalContextTokens`, and in longer ones. */
+    shortFactors: number[];
+    longFactors: number[];
+    originalContextTokens: number;
+    /** Multiplies cos and sin. */
+    attentionFactor: number;
+  };
 
 /** One kind of rotary position embedding; layers name it by its index in {@linkcode ModelConfig.ropes}. */
 export interface RopeConfig {

@@ -33,11 +33,40 @@ function llama3Frequency(frequency: number, scaling: RopeScaling & { type: "llam
 }
 
 /**
+ * Stretches wavelengths that turn less than `betaSlow` times in the original context by `factor`, leaves those that turn more than `betaFast`
+ * times, and blends between: YaRN, Peng et al. 2023, arXiv:2309.00071.
+ */
+function yarnInverseFrequencies(
+  { scaling, theta, dim }: RopeConfig & { scaling: RopeScaling & { type: "yarn" } },
+): Float32Array<ArrayBuffer> {
+  const { factor, originalContextTokens, betaFast, betaSlow, truncate } = scaling;
+  // The pair of elements that turns this many times in the original context.
+  const pairOf = (turns: number): number =>
+    (dim * Math.log(originalContextTokens / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+  const round = (pair: number, to: (value: number) => number): number => truncate ? to(pair) : pair;
+  const low = Math.max(round(pairOf(betaFast), Math.floor), 0);
+  let high = Math.min(round(pairOf(betaSlow), Math.ceil), dim - 1);
+  if (high === low) high += 0.001;
+  return Float32Array.from({ length: dim / 2 }, (_, i) => {
+    const wavelength = f32(f32(theta) ** f32((2 * i) / dim));
+    const ramp = Math.min(1, Math.max(0, f32(f32(i - low) / f32(high - low))));
+    const kept = f32(1 - ramp);
+    return f32(f32(f32(1 / f32(factor * wavelength)) * f32(1 - kept)) + f32(f32(1 / wavelength) * kept));
+  });
+}
+
+/** Divides each frequency by a searched factor of its own: LongRoPE, Ding et al. 2024, arXiv:2402.13753. */
+function longropeInverseFrequencies(theta: number, dim: number, factors: readonly number[]): Float32Array<ArrayBuffer> {
+  return Float32Array.from(factors, (factor, i) => 1 / f32(f32(factor) * f32(f32(theta) ** f32((2 * i) / dim))));
+}
+
+/**
  * Returns f32 [dim / 2], the radians a position of each pair of elements.
  *
- * `spanTokens` is the length of the sequence at the end of the pass; only `dynamic` scaling depends on it.
+ * `spanTokens` is the length of the sequence at the end of the pass; only `dynamic` and `longrope` depend on it.
  */
-export function inverseFrequencies({ scaling, theta, dim }: RopeConfig, spanTokens: number): Float32Array<ArrayBuffer> {
+export function inverseFrequencies(config: RopeConfig, spanTokens: number): Float32Array<ArrayBuffer> {
+  const { scaling, theta, dim } = config;
   switch (scaling.type) {
     case "default":
       return plainInverseFrequencies(theta, dim);
@@ -49,17 +78,30 @@ export function inverseFrequencies({ scaling, theta, dim }: RopeConfig, spanToke
     }
     case "llama3":
       return plainInverseFrequencies(theta, dim).map((frequency) => llama3Frequency(frequency, scaling));
+    case "yarn":
+      return yarnInverseFrequencies({ scaling, theta, dim });
+    case "longrope": {
+      const { shortFactors, longFactors, originalContextTokens } = scaling;
+      return longropeInverseFrequencies(theta, dim, spanTokens > originalContextTokens ? longFactors : shortFactors);
+    }
   }
 }
 
 /** Fills the cos and sin tables of one kind of rotary embedding for the tokens of a pass. */
 export class RotaryTable {
   readonly #config: RopeConfig;
+  /** Whether the frequencies depend on the length of the sequence. */
+  readonly #followsSpan: boolean;
+  /** What cos and sin are multiplied by. */
+  readonly #factor: number;
   #frequencies: Float32Array;
   #spanTokens = 1;
 
   constructor(config: RopeConfig) {
+    const { scaling } = config;
     this.#config = config;
+    this.#followsSpan = scaling.type === "dynamic" || scaling.type === "longrope";
+    this.#factor = "attentionFactor" in scaling ? f32(scaling.attentionFactor) : 1;
     this.#frequencies = inverseFrequencies(config, 1);
   }
 
@@ -69,15 +111,15 @@ export class RotaryTable {
    * cos, sin: f32 [tokens, dim / 2].
    */
   fill(cos: Float32Array, sin: Float32Array, row: number, position: number, spanTokens: number): void {
-    if (this.#config.scaling.type === "dynamic" && spanTokens !== this.#spanTokens) {
+    if (this.#followsSpan && spanTokens !== this.#spanTokens) {
       this.#frequencies = inverseFrequencies(this.#config, spanTokens);
       this.#spanTokens = spanTokens;
     }
-    const frequencies = this.#frequencies, pairs = frequencies.length;
+    const frequencies = this.#frequencies, pairs = frequencies.length, factor = this.#factor;
     for (let i = 0, at = row * pairs; i < pairs; i++, at++) {
       const angle = f32(position * frequencies[i]);
-      cos[at] = Math.cos(angle);
-      sin[at] = Math.sin(angle);
+      cos[at] = f32(Math.cos(angle)) * factor;
+      sin[at] = f32(Math.sin(angle)) * factor;
     }
   }
 }

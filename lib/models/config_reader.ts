@@ -53,6 +53,15 @@ export class ConfigReader {
     return value;
   }
 
+  /** Returns a list of finite numbers greater than zero. @throws {UnsupportedError} */
+  positives(key: string): number[] {
+    const value = this.#values[key];
+    if (!Array.isArray(value) || value.some((item) => typeof item !== "number" || !Number.isFinite(item) || item <= 0)) {
+      throw this.refuse(key, "a list of numbers above 0");
+    }
+    return value;
+  }
+
   /** Returns a boolean. @throws {UnsupportedError} */
   boolean(key: string, missing: boolean): boolean {
     if (!this.has(key)) return missing;

@@ -98,9 +98,9 @@ Deno.test("parseConfig() reads every rope type in both spellings alike", () => {
 });
 
 Deno.test("parseConfig() refuses an unknown rope type by name and lists the known", () => {
-  const pattern = /rope type "yarn".*default, linear, dynamic, llama3/;
-  assert.throws(() => parse({ rope_scaling: { rope_type: "yarn", factor: 2 } }), refusal(pattern));
-  assert.throws(() => parse({ rope_parameters: { rope_type: "yarn", factor: 2, rope_theta: 1e4 } }), refusal(pattern));
+  const pattern = /rope type "twisted".*default, linear, dynamic, llama3/;
+  assert.throws(() => parse({ rope_scaling: { rope_type: "twisted", factor: 2 } }), refusal(pattern));
+  assert.throws(() => parse({ rope_parameters: { rope_type: "twisted", factor: 2, rope_theta: 1e4 } }), refusal(pattern));
   // Names that objects have anyway must not count as known.
   assert.throws(() => parse({ rope_scaling: { type: "constructor" } }), refusal(/rope type "constructor"/));
 });
