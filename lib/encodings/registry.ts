@@ -5,12 +5,24 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { isJsonObject } from "../checkpoint/json_file.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
+import { AWQ } from "./awq.ts";
 import { BITSANDBYTES_4BIT } from "./bitsandbytes_4bit.ts";
+import { COMPRESSED_TENSORS } from "./compressed_tensors.ts";
 import type { EncodedTensor, Encoding } from "./encoding.ts";
 import { FINEGRAINED_FP8 } from "./finegrained_fp8.ts";
+import { GPTQ } from "./gptq.ts";
 import { LLM_INT8 } from "./llm_int8.ts";
+import { MXFP4 } from "./mxfp4.ts";
 
-const ENCODINGS: readonly Encoding[] = [BITSANDBYTES_4BIT, LLM_INT8, FINEGRAINED_FP8];
+const ENCODINGS: readonly Encoding[] = [
+  BITSANDBYTES_4BIT,
+  LLM_INT8,
+  FINEGRAINED_FP8,
+  COMPRESSED_TENSORS,
+  GPTQ,
+  AWQ,
+  MXFP4,
+];
 
 /** Returns a config.json's `quantization_config`, or undefined where the checkpoint's values are plain. */
 export function quantizationConfig(config: Record<string, unknown>): Record<string, unknown> | undefined {

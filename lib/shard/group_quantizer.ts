@@ -70,10 +70,11 @@ interface BufferBytes {
 function bufferBytes(groups: readonly GroupJob[]): BufferBytes {
   const bytes: BufferBytes = { source: 0, extent: 0, sample: 0, packed: 0, plain: 0 };
   for (const tensor of groups.flatMap(({ tensors }) => tensors)) {
-    if (tensor.source instanceof EncodedRows && !isKept(tensor)) {
-      const { packed, plain } = dequantizerBytes(tensor.source);
-      bytes.packed = Math.max(bytes.packed, packed);
-      bytes.plain = Math.max(bytes.plain, plain);
+    if (tensor.source instanceof EncodedRows) {
+      const { packed, plain } = dequantizerBytes(tensor.source), kept = isKept(tensor);
+      // Putting rows in the extent's order takes them once more beside it.
+      bytes.packed = Math.max(bytes.packed, 2 * (kept ? tensor.source.bytes(Math.max(...tensor.extentRows)) : packed));
+      bytes.plain = Math.max(bytes.plain, kept ? 0 : plain);
     }
     bytes.source = Math.max(bytes.source, sourceBytes(tensor, Math.max(...tensor.extentRows)));
     bytes.extent = Math.max(bytes.extent, paddedBytes(tensor.maxExtentBytes));

@@ -218,11 +218,193 @@ def make_fp8_blocks():
     encode("fp8_blocks", 6, config, encode_tensor)
 
 
+# --- compressed-tensors -------------------------------------------------------------------------------------
+
+
+def group_scales(weight, group, bits, symmetric):
+    """Scales and zero points of each row's groups, by the largest magnitude or the range."""
+    grouped = weight.float().reshape(weight.shape[0], -1, group)
+    if symmetric:
+        return grouped.abs().amax(-1) / (2 ** (bits - 1) - 1), None
+    low, high = grouped.amin(-1).clamp(max=0), grouped.amax(-1).clamp(min=0)
+    scale = (high - low) / (2**bits - 1)
+    return scale, (torch.round(-low / scale) - 2 ** (bits - 1)).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1).to(torch.int8)
+
+
+def compressed(compressor, scheme, scale_type, make_scales, float32):
+    """An encoder over a compressor of the library; `float32` names the tensors that its decompression is given as float32, to round once less."""
+
+    def encode_tensor(name, weight):
+        module = name.removesuffix(".weight")
+        state = {"weight": weight.float()} | {k: v for k, v in make_scales(weight).items() if v is not None}
+        state = {k: v.to(scale_type) if k == "weight_scale" else v for k, v in state.items()}
+        packed = compressor.compress(state, scheme)
+        values = compressor.decompress({k: v.float() if k in float32 else v for k, v in packed.items()}, scheme)["weight"]
+        return {f"{module}.{k}": v for k, v in packed.items()}, values
+
+    return encode_tensor
+
+
+def make_compressed_tensors():
+    import compressed_tensors.compressors as library
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    def fixture(name, seed, compressor, file_format, scale_type, make_scales, float32=("weight_scale",), **weights):
+        scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(**weights))
+        config = {
+            "quant_method": "compressed-tensors",
+            "format": file_format,
+            "ignore": ["lm_head"],
+            "quantization_status": "compressed",
+            "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": None, "weights": json.loads(scheme.weights.model_dump_json())}},
+        }
+        encode(name, seed, config, compressed(compressor, scheme, scale_type, make_scales, float32))
+
+    def integers(group, bits, symmetric):
+        def make(weight):
+            scale, zero = group_scales(weight, group or weight.shape[1], bits, symmetric)
+            return {"weight_scale": scale, "weight_zero_point": zero}
+
+        return make
+
+    pack, naive = library.PackedQuantizationCompressor, library.NaiveQuantizationCompressor
+    fixture("ct_int4", 10, pack, "pack-quantized", torch.bfloat16, integers(32, 4, True), num_bits=4, type="int", strategy="group", group_size=32)
+    fixture(
+        "ct_int4_zero", 11, pack, "pack-quantized", torch.float16, integers(32, 4, False),
+        num_bits=4, type="int", strategy="group", group_size=32, symmetric=False,
+    )
+    fixture(
+        "ct_int8_packed", 12, pack, "pack-quantized", torch.bfloat16, integers(0, 8, False),
+        num_bits=8, type="int", strategy="channel", symmetric=False,
+    )
+    fixture("ct_int8", 13, naive, "int-quantized", torch.float32, integers(0, 8, True), num_bits=8, type="int", strategy="channel")
+    fixture(
+        "ct_fp8_channel", 14, naive, "float-quantized", torch.bfloat16,
+        lambda weight: {"weight_scale": weight.float().abs().amax(1, keepdim=True) / 448}, num_bits=8, type="float", strategy="channel",
+    )
+    fixture(
+        "ct_fp8_tensor", 15, naive, "naive-quantized", torch.float32,
+        lambda weight: {"weight_scale": weight.float().abs().amax().reshape(1) / 448}, num_bits=8, type="float", strategy="tensor",
+    )
+
+    def nvfp4_scales(weight):
+        global_scale = (448 * 6 / weight.float().abs().amax()).reshape(1)
+        scale = weight.float().reshape(weight.shape[0], -1, 16).abs().amax(-1) / 6 * global_scale
+        return {"weight_scale": scale.to(torch.float8_e4m3fn).float(), "weight_global_scale": global_scale}
+
+    def mxfp4_scales(weight):
+        largest = weight.float().reshape(weight.shape[0], -1, 32).abs().amax(-1)
+        return {"weight_scale": 2.0 ** (torch.floor(torch.log2(largest)) - 2)}
+
+    # Both decompress into bfloat16; from there the values are computed again in float32, as their documents say.
+    def fp4(compressor, make_scales, scheme, scale_of):
+        from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
+
+        encode_tensor = compressed(compressor, scheme, torch.float32, make_scales, ())
+
+        def exact(name, weight):
+            packed, rounded = encode_tensor(name, weight)
+            module = name.removesuffix(".weight")
+            rows, cols = weight.shape
+            codes = unpack_fp4_from_uint8(packed[f"{module}.weight_packed"], rows, cols, torch.float32)
+            scale = scale_of({k.removeprefix(f"{module}."): v for k, v in packed.items()})
+            values = codes * scale.repeat_interleave(cols // scale.shape[1], 1)
+            assert torch.equal(values.to(torch.bfloat16), rounded.to(torch.bfloat16)), "the library disagrees"
+            return packed, values
+
+        return exact
+
+    for name, seed, compressor, file_format, make_scales, scale_of, weights in (
+        ("ct_nvfp4", 16, library.NVFP4PackedCompressor, "nvfp4-pack-quantized", nvfp4_scales,
+         lambda t: t["weight_scale"].float() / t["weight_global_scale"], dict(strategy="tensor_group", group_size=16)),
+        ("ct_mxfp4", 17, library.MXFP4PackedCompressor, "mxfp4-pack-quantized", mxfp4_scales,
+         lambda t: 2.0 ** (t["weight_scale"].float() - 127), dict(strategy="group", group_size=32)),
+    ):
+        scheme = QuantizationScheme(targets=["Linear"], weights=QuantizationArgs(num_bits=4, type="float", **weights))
+        groups = {"group_0": {"targets": ["Linear"], "input_activations": None, "weights": json.loads(scheme.weights.model_dump_json())}}
+        config = {"quant_method": "compressed-tensors", "format": file_format, "ignore": ["lm_head"], "config_groups": groups}
+        encode(name, seed, config, fp4(compressor, make_scales, scheme, scale_of))
+
+
+# --- GPTQ, AWQ ----------------------------------------------------------------------------------------------
+# Their libraries need a GPU or other versions of everything; these are their documented layouts, written with numpy.
+
+
+def pack_words(codes, bits, axis, order=None):
+    """Packs codes along an axis into int32 words, the first lowest, or in an order of eight."""
+    codes = np.moveaxis(codes.astype(np.uint32), axis, -1)
+    per_word = 32 // bits
+    codes = codes.reshape(*codes.shape[:-1], -1, per_word)
+    words = np.zeros(codes.shape[:-1], np.uint32)
+    for i in range(per_word):
+        words |= codes[..., order[i] if order else i] << np.uint32(bits * i)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(words, -1, axis)).view(np.int32).copy())
+
+
+def affine_codes(weight, group_of_column, bits):
+    """Codes [rows, cols], zero points and float16 scales [rows, groups] by the range of each group's columns."""
+    weight, groups = weight.float().numpy(), group_of_column.max() + 1
+    scales, zeros = [], []
+    for group in range(groups):
+        part = weight[:, group_of_column == group]
+        low, high = np.minimum(part.min(1), 0), np.maximum(part.max(1), 0)
+        scale = ((high - low) / (2**bits - 1)).astype(np.float16)
+        scales.append(scale)
+        zeros.append(np.clip(np.round(-low / scale.astype(np.float32)), 1, 2**bits - 1))
+    scales, zeros = np.stack(scales, 1), np.stack(zeros, 1).astype(np.int64)
+    codes = np.round(weight / scales.astype(np.float32)[:, group_of_column]) + zeros[:, group_of_column]
+    return np.clip(codes, 0, 2**bits - 1).astype(np.int64), zeros, scales
+
+
+def make_gptq():
+    def encoder(bits, group, act_order, zero_offset):
+        def encode_tensor(name, weight):
+            module, cols = name.removesuffix(".weight"), weight.shape[1]
+            groups = np.arange(cols) // (group if group > 0 else cols)
+            if act_order:
+                groups = np.random.default_rng(cols).permutation(groups)
+            codes, zeros, scales = affine_codes(weight, groups, bits)
+            values = (codes - zeros[:, groups]).astype(np.float32) * scales.astype(np.float32)[:, groups]
+            return {
+                f"{module}.qweight": pack_words(codes.T, bits, 0),
+                f"{module}.qzeros": pack_words(zeros.T - zero_offset, bits, 1),
+                f"{module}.scales": torch.from_numpy(scales.T.copy()),
+                f"{module}.g_idx": torch.from_numpy(groups.astype(np.int32)),
+            }, torch.from_numpy(values)
+
+        return encode_tensor
+
+    config = {"quant_method": "gptq", "sym": False, "damp_percent": 0.01, "true_sequential": True}
+    encode("gptq_int4", 20, config | {"bits": 4, "group_size": 32, "desc_act": False}, encoder(4, 32, False, 1))
+    encode("gptq_act_order", 21, config | {"bits": 4, "group_size": 32, "desc_act": True}, encoder(4, 32, True, 1))
+    encode(
+        "gptq_int8_v2", 22, config | {"bits": 8, "group_size": -1, "desc_act": False, "checkpoint_format": "gptq_v2"}, encoder(8, -1, False, 0)
+    )
+
+
+def make_awq():
+    def encode_tensor(name, weight):
+        module, groups = name.removesuffix(".weight"), np.arange(weight.shape[1]) // 32
+        codes, zeros, scales = affine_codes(weight, groups, 4)
+        values = (codes - zeros[:, groups]).astype(np.float32) * scales.astype(np.float32)[:, groups]
+        order = [0, 2, 4, 6, 1, 3, 5, 7]
+        return {
+            f"{module}.qweight": pack_words(codes.T, 4, 1, order),
+            f"{module}.qzeros": pack_words(zeros.T, 4, 1, order),
+            f"{module}.scales": torch.from_numpy(scales.T.copy()),
+        }, torch.from_numpy(values)
+
+    encode("awq", 23, {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True}, encode_tensor)
+
+
 MAKERS = {
     "bnb_nf4": make_bnb_nf4,
     "bnb": make_bnb_others,
     "llm_int8": make_llm_int8,
     "fp8_blocks": make_fp8_blocks,
+    "compressed_tensors": make_compressed_tensors,
+    "gptq": make_gptq,
+    "awq": make_awq,
 }
 
 

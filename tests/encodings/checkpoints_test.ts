@@ -21,6 +21,18 @@ const CHECKPOINTS: Record<string, string[]> = {
   bnb_fp4_nested: ["bnb4-64x256-bf16"],
   llm_int8: ["int8-row-scb"],
   fp8_blocks: ["fp8-128x128"],
+  ct_int4: ["int4-32-bf16"],
+  ct_int4_zero: ["int4-32-f16-zero"],
+  ct_int8_packed: ["int8-row-bf16-zero"],
+  ct_int8: ["int8-row-f32"],
+  ct_fp8_channel: ["fp8-1xrow"],
+  ct_fp8_tensor: ["fp8-1xrow"],
+  ct_nvfp4: ["nvfp4"],
+  ct_mxfp4: ["mxfp4"],
+  gptq_int4: ["int4-32-f16-zero"],
+  gptq_act_order: ["int4-32-f16-zero-order"],
+  gptq_int8_v2: ["int8-row-f16-zero"],
+  awq: ["int4-32-f16-zero"],
 };
 
 interface ExpectedTensor {
