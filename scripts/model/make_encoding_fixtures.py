@@ -397,6 +397,32 @@ def make_awq():
     encode("awq", 23, {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True}, encode_tensor)
 
 
+# --- MXFP4 of gpt-oss ---------------------------------------------------------------------------------------
+
+
+def make_mxfp4():
+    """Stacks of experts' matrices alone: no model of the family is needed to test how they are read."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    directory = OUT / "mxfp4_experts"
+    directory.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(24)
+    tensors, values = {}, {}
+    # Gate and up rows alternate.
+    for name, (rows, cols) in {"gate_up_proj": (16, 64), "down_proj": (10, 32)}.items():
+        blocks = torch.randint(0, 256, (3, rows, cols // 32, 16), generator=generator, dtype=torch.uint8)
+        scales = torch.randint(110, 130, (3, rows, cols // 32), generator=generator, dtype=torch.uint8)
+        name = f"model.layers.0.mlp.experts.{name}"
+        tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+        values[name] = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    write_json(directory / "config.json", {"model_type": "none", "quantization_config": {"quant_method": "mxfp4"}})
+    shapes = {name: {"shape": list(value.shape), "sha256": sha256(value), "values": tensor_json(value)} for name, value in values.items()}
+    write_json(directory / "expected.json", {"made_with": versions(transformers, torch), "tensors": shapes})
+    for file in directory.iterdir():
+        file.chmod(0o644)
+
+
 MAKERS = {
     "bnb_nf4": make_bnb_nf4,
     "bnb": make_bnb_others,
@@ -405,6 +431,7 @@ MAKERS = {
     "compressed_tensors": make_compressed_tensors,
     "gptq": make_gptq,
     "awq": make_awq,
+    "mxfp4": make_mxfp4,
 }
 
 
