@@ -11,13 +11,11 @@ import { UsageError } from "./errors.ts";
 import type { DeviceChoice } from "./ffi/device.ts";
 import { Model } from "./generate/model.ts";
 import { parseBytes } from "./memory/bytes.ts";
+import { defaultCompression } from "./shard/default_compression.ts";
 import type { Compression } from "./shard/manifest.ts";
 import { quantizeCheckpoint } from "./shard/quantizer.ts";
 import { isShardDirectory, openShards, readManifest, type ShardDirectory } from "./shard/reader.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
-
-/** The format that a checkpoint is quantized to where none is named. */
-export const DEFAULT_COMPRESSION: Compression = "q4o";
 
 /** Prompts that share a pass where a caller names no number; more of them wait. */
 const DEFAULT_MAX_SEQUENCES = 4;
@@ -34,7 +32,7 @@ export interface ModelProgress {
 
 /** Where a model's shards are, or are made on first use. */
 export interface ShardOptions {
-  /** Format that a checkpoint is quantized to on first use. Default: `q4o`. A shard directory has its own. */
+  /** Format that a checkpoint is quantized to on first use. Default: `q4o`, or where it is quantized already, what it has (`none`). A shard directory has its own. */
   compression?: Compression;
   /**
    * Directory for the shards of checkpoints, each in a folder named by the model's name, revision and compression. Default: the folder
@@ -110,7 +108,7 @@ export async function openModelShards(path: string, options: ShardOptions = {}):
     }
     return shards;
   }
-  const wanted = compression ?? DEFAULT_COMPRESSION;
+  const wanted = compression ?? defaultCompression(path);
   const beside = join(path, `airkern-${wanted}`);
   // The source may have been removed by --delete-original.
   if (!hasWeights(path) && isShardDirectory(beside)) return await openShards(beside);
