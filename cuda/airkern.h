@@ -164,8 +164,8 @@ AIRK_API airk_status airk_context_cancel(airk_context *context, int32_t cancelle
 AIRK_API airk_status airk_device_alloc(airk_context *context, uint64_t bytes, airk_ptr *address);
 AIRK_API airk_status airk_device_free(airk_context *context, airk_ptr address);
 
-/* Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled and
-   touched. On a unifiedMemory device its address is a device address too. */
+/* [waits] Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled
+   and touched, which takes a second for some GiB. On a unifiedMemory device its address is a device address too. */
 AIRK_API airk_status airk_host_alloc(airk_context *context, uint64_t bytes, void **address);
 AIRK_API airk_status airk_host_free(airk_context *context, void *address);
 

@@ -80,7 +80,7 @@ async function checkTogether(engine: Engine, cases: readonly ParityCase[]): Prom
 async function openStreamed(path: string, options: EngineOptions): Promise<Engine> {
   // No more tokens than the planner keeps to: it would take fewer a pass where that makes all weights fit.
   options = { ...options, passTokens: 32, logitRows: 32 };
-  if (TEST_KIND === "cpu") return await openExact(path, { ...options, residentBytes: 0 });
+  if (TEST_KIND === "cpu") return await openExact(path, { ...options, residentBytes: 0, expertCacheBytes: 1 });
   let vramBytes: number;
   {
     await using resident = await openExact(path, options);
