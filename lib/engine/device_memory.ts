@@ -43,7 +43,7 @@ const SMALLER_PLANS = 3;
 const SMALLER_SHARE = 0.8;
 
 /**
- * Plans a model for a device and reserves the device memory of the plan, all of it at once. Where the device refuses although it was free a moment ago,
+ * Plans a model for a device and reserves the device memory of the plan, all of it at once; returns how much that is. Where the device refuses although it was free a moment ago,
  * and no budget was named, a smaller plan is tried.
  *
  * @throws {BudgetError} where the plan does not fit, {NativeError} where the device refuses, and what `planModel` throws.
@@ -53,14 +53,15 @@ export function reserveDevice(
   shards: ShardDirectory,
   options: EngineOptions,
   resources: { use<T extends Disposable>(resource: T): T },
-): { model: ModelPlan; memory: DeviceAllocator } {
+): { model: ModelPlan; memory: DeviceAllocator; vramBytes: number } {
   const device = deviceMemory(context);
-  if (!device) return { model: planModel(shards, options), memory: context };
+  if (!device) return { model: planModel(shards, options), memory: context, vramBytes: 0 };
   for (let smaller = 0;; smaller++) {
     const model = planModel(shards, options, device);
     const { totalBytes } = model.plan.device!;
     try {
-      return { model, memory: resources.use(new DeviceArena(context, totalBytes)) };
+      const memory = resources.use(new DeviceArena(context, totalBytes));
+      return { model, memory, vramBytes: memory.bytes };
     } catch (error) {
       if (!(error instanceof NativeError && error.status === AIRK_OUT_OF_MEMORY)) throw error;
       const { freeBytes } = context.memoryInfo();

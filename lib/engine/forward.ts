@@ -12,6 +12,7 @@ import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
+import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -25,6 +26,8 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
+  /** The routed experts, if there are any. */
+  experts: RoutedExperts | undefined;
   /** One for each of the config's ropes. */
   rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
@@ -108,6 +111,10 @@ export class ForwardPass implements Pass {
     workspace.fillInt32("logitRowIds", this.#layout.logitRows.length).set(this.#layout.logitRows);
   }
 
+  get experts(): RoutedExperts | undefined {
+    return this.#parts.experts;
+  }
+
   /**
    * Writes the first position that each token sees of each window that is narrower than a sequence.
    * @throws {UsageError} for a mask that cannot be combined with a window or ALiBi, which count positions and not depths.
@@ -170,6 +177,7 @@ export class ForwardPass implements Pass {
   async run(): Promise<void> {
     const { architecture, config, weights } = this.#parts;
     weights.rewind();
+    this.experts?.beginPass(this.tokens);
     await this.#embed();
     for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
     this.#checkSignal();

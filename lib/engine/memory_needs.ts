@@ -6,6 +6,7 @@ import type { Precision } from "../ffi/ops.ts";
 import { arenaBytes } from "../ffi/device_arena.ts";
 import type { PlanRequest } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
+import { expertWorkspaceBytes } from "./expert_workspace.ts";
 import { cpuScratchBytesPerToken, cudaScratchBytes } from "./scratch.ts";
 import { workspaceBytes, type WorkspaceShape } from "./workspace.ts";
 
@@ -28,12 +29,29 @@ export interface MemoryNeeds {
 /** Layers of a cache in host memory that are on the device at a time: one is computed on while the next is copied. */
 export const KV_WINDOW_LAYERS = 2;
 
-/** Parts that an engine's arena is cut into, each aligned: scratch memory, workspace, KV cache, resident weights, slots. */
-const ARENA_PARTS = 5;
+/**
+ * Parts that an engine's arena is cut into, each aligned: scratch memory, workspace, KV cache, resident weights, slots, experts, and what those work in.
+ */
+const ARENA_PARTS = 7;
+
+/** Returns the bytes of a workspace with what layers with routed experts take beside it; their fixed activations count as vectors. */
+function workspaceWithExperts(config: ModelConfig, shape: WorkspaceShape): ReturnType<typeof workspaceBytes> {
+  const workspace = workspaceBytes(config, shape), experts = expertWorkspaceBytes(config);
+  return {
+    ...workspace,
+    arrays: {
+      ...workspace.arrays,
+      bytesPerToken: workspace.arrays.bytesPerToken + experts.arrays.bytesPerToken,
+      fixedBytes: workspace.arrays.fixedBytes + experts.arrays.fixedBytes,
+    },
+    activationBytesPerToken: workspace.activationBytesPerToken + experts.activations.bytesPerToken,
+    vectorBytes: workspace.vectorBytes + experts.activations.fixedBytes,
+  };
+}
 
 /** Returns what a model needs where host memory is all there is. */
 export function hostNeeds(config: ModelConfig, shape: WorkspaceShape, kvBytesPerToken: number): MemoryNeeds {
-  const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceBytes(config, shape);
+  const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceWithExperts(config, shape);
   return {
     request: {
       vectorBytes: vectorBytes + arrays.fixedBytes,
@@ -57,7 +75,7 @@ export interface DeviceNeedsOptions {
 
 /** Returns what a model needs on a device with memory of its own, and of the host for it. */
 export function deviceNeeds(config: ModelConfig, shape: WorkspaceShape, options: DeviceNeedsOptions): MemoryNeeds {
-  const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceBytes(config, shape);
+  const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceWithExperts(config, shape);
   const { device, vramBytes, precision, kvCache, contextTokens } = options;
   const { numHeads, headDim, numLayers } = config, { maxSequences } = shape;
   const scratch = cudaScratchBytes({ precision, widestInput, numHeads, headDim, maxSequences, contextTokens });

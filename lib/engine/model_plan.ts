@@ -8,7 +8,8 @@ import type { ContextOptions } from "../ffi/context.ts";
 import type { DeviceChoice } from "../ffi/device.ts";
 import type { Precision } from "../ffi/ops.ts";
 import { baselineBytes, machineBytes } from "../memory/budget.ts";
-import type { Plan, TapeExtent } from "../memory/plan.ts";
+import type { ExpertTable, Plan, PlanRequest, TapeExtent } from "../memory/plan.ts";
+import { planWithExperts } from "../memory/expert_planner.ts";
 import { plan } from "../memory/planner.ts";
 import { limitResident } from "../memory/resident_limit.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
@@ -16,6 +17,7 @@ import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
+import { expertTableOf } from "./expert_table.ts";
 import { type DeviceMemory, deviceNeeds, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
 import type { WorkspaceShape } from "./workspace.ts";
 
@@ -45,6 +47,8 @@ export interface EngineOptions {
   precision?: Precision;
   /** Element type of the KV cache; `f16` without it. `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. */
   kvCacheType?: KvCacheType;
+  /** Most memory that routed experts may take; what the budget leaves without it. */
+  expertCacheBytes?: number;
   /** Where a device with memory of its own has the KV cache; `vram` without it. */
   kvCacheLocation?: KvCacheLocation;
   /** Told where something else is done than was asked for. */
@@ -68,6 +72,8 @@ export interface ModelPlan {
   tensors: ModelTensors;
   /** Weights of a pass in their order of use, the LM head last. */
   tape: readonly TapeExtent[];
+  /** The routed experts, if there are any. */
+  expertTable: ExpertTable | undefined;
   plan: Plan;
   workspace: WorkspaceShape;
   logitRows: number;
@@ -76,6 +82,8 @@ export interface ModelPlan {
   kvCachePages: number;
   kvCacheType: KvCacheType;
   kvCacheLocation: KvCacheLocation;
+  /** Multiplications and additions that the weights' products take for a token. */
+  flopsPerToken: number;
   /** Device memory for what operations keep between their kernels; 0 where the device computes from host memory. */
   scratchBytes: number;
   precision: Precision;
@@ -125,7 +133,21 @@ function checkTensors(shards: ShardDirectory, tensors: ModelTensors): void {
     if (spec.kind === "vector" && entry.format !== "f32") {
       throw new FormatError(`Cannot use vector ${spec.name}: it is stored as ${entry.format}, required f32`);
     }
+    // Only of these is a matrix the same as its extents one after the other.
+    if (spec.kind === "router" && !["f32", "f16", "bf16"].includes(entry.format)) {
+      throw new FormatError(`Cannot use router ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
+    }
   }
+}
+
+/** Returns what stays in memory whatever the budget, norms, biases and routers, with the 4-byte words that each takes. */
+function residentWords(shards: ShardDirectory, tensors: ModelTensors): Map<string, number> {
+  return new Map(
+    [...tensors.layers.flat(), ...tensors.head].filter(({ kind }) => kind === "vector" || kind === "router").map(({ name }) => {
+      const bytes = shards.tensor(name).extents.reduce((sum, extent) => sum + extent.bytes, 0);
+      return [name, Math.ceil(bytes / 4)];
+    }),
+  );
 }
 
 /** Returns the weights of a pass in their order of use. */
@@ -154,6 +176,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   checkTensors(shards, tensors);
 
   const precision = oneOf("precision", options.precision, ["exact", "fast"]);
+  if (options.expertCacheBytes !== undefined) positiveInteger("expertCacheBytes", options.expertCacheBytes, 0);
   const kvCacheType = oneOf("kvCacheType", options.kvCacheType, KV_CACHE_TYPES);
   for (const name of ["ramBytes", "vramBytes"] as const) {
     if (options[name] !== undefined) positiveInteger(name, options[name], 0);
@@ -174,18 +197,16 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     maxSequences,
     pageTableEntries: contextPages * maxSequences,
     embeddingRowBytes: embeddingRowBytes(shards.tensor(tensors.embeddingName)),
-    vectors: new Map(
-      [...tensors.layers.flat(), ...tensors.head].filter((spec) => spec.kind === "vector").map((spec) => [spec.name, spec.cols]),
-    ),
+    vectors: residentWords(shards, tensors),
   };
-  const tape = tapeOf(shards, tensors);
+  const tape = tapeOf(shards, tensors), expertTable = expertTableOf(shards, config, tensors);
   const kvCache = { bytesPerToken: kvBytesPerToken({ ...config, type: kvCacheType }), location: kvCacheLocation };
   const needs = device
     ? deviceNeeds(config, shape, {
       ...{ device, vramBytes: options.vramBytes, precision, kvCache, contextTokens: contextPages * PAGE_TOKENS },
     })
     : hostNeeds(config, shape, kvCache.bytesPerToken);
-  const planned = plan({
+  const request: PlanRequest = {
     ramBytes: options.ramBytes,
     machineBytes: machineBytes(),
     baselineBytes: baselineBytes(),
@@ -196,7 +217,8 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     logitRows: askedLogitRows,
     passTokens: askedPassTokens,
     ...needs.request,
-  });
+  };
+  const planned = expertTable ? planWithExperts(request, expertTable, options.expertCacheBytes) : plan(request);
   const limited = limitResident(planned, tape, options.residentBytes ?? Infinity);
   const { pages, contextTokens, ...sizes } = wholePages(limited, maxSequences);
   const logitRows = Math.min(askedLogitRows, planned.passTokens);
@@ -205,6 +227,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     config,
     tensors,
     tape,
+    expertTable,
     plan: { ...limited, ...sizes, contextTokens: Math.min(askedContextTokens, contextTokens) },
     workspace: { ...shape, passTokens: planned.passTokens, logitRows, pageTableEntries: pages },
     logitRows,
@@ -212,9 +235,17 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     kvCachePages: pages,
     kvCacheType,
     kvCacheLocation,
+    flopsPerToken: flopsPerToken(tensors),
     scratchBytes: needs.scratchBytes(planned.passTokens),
     precision,
   };
+}
+
+/** Returns the multiplications and additions of a token's matrix products. */
+function flopsPerToken({ layers, headName, embedding, head }: ModelTensors): number {
+  const linear = layers.flat().filter((spec) => spec.kind === "linear");
+  const products = [...linear, ...[...embedding, ...head].filter((spec) => spec.name === headName)];
+  return 2 * products.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 }
 
 /** Refuses what means nothing on the device, by name. */

@@ -23,7 +23,7 @@ export interface WorkspaceShape {
   pageTableEntries: number;
   /** Bytes of one stored embedding row. */
   embeddingRowBytes: number;
-  /** Elements of each resident vector, by tensor name. */
+  /** 4-byte words of each resident vector and router, by tensor name. */
   vectors: ReadonlyMap<string, number>;
 }
 
@@ -33,7 +33,7 @@ function activationWidths(config: ModelConfig): { residual: number; streams: num
   return {
     residual: config.hiddenSize,
     // `hidden`, `normed`, and `projected` where it is not `normed`.
-    streams: config.layers.some(({ parallel }) => parallel) ? 3 : 2,
+    streams: config.layers.some(({ parallel, feedForward }) => parallel || feedForward.kind === "moe") ? 3 : 2,
     attention: [query, keys, keys, query],
     mlp: [config.intermediateSize, config.intermediateSize],
   };

@@ -9,10 +9,13 @@ import { importLibraryPackage } from "./library_lookup.ts";
 
 /** What airk_device_description says of a device. */
 export interface DeviceDescription {
+  /** The library that opened it. */
   kind: LibraryKind;
+  /** Name of the processor or GPU. */
   name: string;
   /** Instruction set or compute capability in use. */
   isa: string;
+  /** Threads of the CPU twin, multiprocessors of a GPU. */
   threads: number;
   /** True where a host buffer's address is a device address too, so that nothing has to be copied. */
   unifiedMemory: boolean;

@@ -19,15 +19,10 @@ export interface OpenedDevice {
   fallback?: { reason: string; isLibraryThere: boolean };
 }
 
-/**
- * Returns the number of the GPU that a choice names; undefined for the CPU.
- * @throws {UsageError} for what is no device's name.
- */
-function gpuNumber(choice: string): number | undefined {
-  if (choice === "cpu") return undefined;
-  const match = /^cuda(?::(\d{1,4}))?$/.exec(choice);
-  if (!match) throw new UsageError(`Cannot use device ${JSON.stringify(choice)}: known are auto, cpu, cuda and cuda:N`);
-  return Number(match[1] ?? 0);
+/** Returns a text as a device's name. @throws {UsageError} for what is none. */
+export function parseDevice(text: string): DeviceChoice {
+  if (/^(auto|cpu|cuda(:\d{1,4})?)$/.test(text)) return text as DeviceChoice;
+  throw new UsageError(`Cannot use device ${JSON.stringify(text)}: known are auto, cpu, cuda and cuda:N`);
 }
 
 /**
@@ -36,15 +31,15 @@ function gpuNumber(choice: string): number | undefined {
  * @throws {UsageError} for what is no device's name, {NativeError} where the device that was named, or for `auto` the CPU, cannot be used.
  */
 export async function openDevice(
-  choice: string = "auto",
+  choice: DeviceChoice = "auto",
   options: Pick<ContextOptions, "threads" | "isa"> = {},
 ): Promise<OpenedDevice> {
   const { threads, isa } = options;
+  parseDevice(choice);
+  if (choice === "cpu") return { context: await Context.load({ kind: "cpu", threads, isa }) };
   if (choice !== "auto") {
-    const device = gpuNumber(choice);
-    if (device === undefined) return { context: await Context.load({ kind: "cpu", threads, isa }) };
     if (isa !== undefined) throw new UsageError(`Cannot use instruction set ${isa} on ${choice}: only the CPU has one to choose`);
-    return { context: await Context.load({ kind: "cuda", device, threads }) };
+    return { context: await Context.load({ kind: "cuda", device: Number(choice.split(":")[1] ?? 0), threads }) };
   }
   // An instruction set is the CPU's.
   if (isa !== undefined) return { context: await Context.load({ kind: "cpu", threads, isa }) };

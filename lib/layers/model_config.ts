@@ -6,6 +6,8 @@
 /** A function of a feed-forward layer; cuda/airkern.h has each formula at airk_gated. */
 export type Activation = "silu" | "gelu" | "gelu_tanh" | "relu" | "relu2" | "sigmoid" | "tanh" | "swiglu_oai";
 
+import type { RouterConfig } from "./router.ts";
+
 /** How rotary position embeddings stretch; each field as in Hugging Face's `rope_scaling` of that type. */
 export type RopeScaling =
   | { type: "default" }
@@ -95,12 +97,32 @@ export interface MlpConfig {
   bias: boolean;
 }
 
+/**
+ * Experts, of which each token goes to a few: Shazeer et al. 2017, arXiv:1701.06538. Every expert is a gated layer. Tensors: `mlp.gate`, the router;
+ * `mlp.experts.N.` and `mlp.shared_expert.`, each with `gate_proj`, `up_proj`, `down_proj`; `mlp.shared_expert_gate`.
+ */
+export interface MoeConfig {
+  kind: "moe";
+  activation: Activation;
+  /** Width inside one expert. */
+  intermediateSize: number;
+  /** Whether the experts' projections have biases. */
+  bias: boolean;
+  router: RouterConfig;
+  /** Whether the router's logits have a bias. */
+  routerBias: boolean;
+  /** Whether `mlp.gate.e_score_correction_bias` is added to the scores that experts are chosen by. */
+  correctionBias: boolean;
+  /** An expert that every token goes to; `gated`: times the sigmoid of `mlp.shared_expert_gate`. */
+  shared?: { mlp: MlpConfig; gated: boolean };
+}
+
 /** One decoder block. */
 export interface LayerConfig {
   /** Its first sublayer. */
   attention: AttentionConfig;
   /** Its second sublayer. */
-  feedForward: MlpConfig;
+  feedForward: MlpConfig | MoeConfig;
   /** Norms of a sublayer's input and of its output before it joins the residual stream; each may be absent. */
   norms: {
     attentionInput?: NormConfig;

@@ -13,6 +13,18 @@ export interface TapeExtent {
   paddedBytes: number;
 }
 
+/** The routed experts of a model, which are read when a token is routed to them. */
+export interface ExpertTable {
+  /** Layers that have experts. */
+  numLayers: number;
+  /** Experts of each of them. */
+  numExperts: number;
+  /** Experts that a token uses in a layer. */
+  topK: number;
+  /** Extents of each expert in their order of use, by layer * numExperts + expert. */
+  experts: readonly (readonly TapeExtent[])[];
+}
+
 /** Sizes and budgets the plan is made from; all in bytes unless named otherwise. */
 export interface PlanRequest {
   /** Budget of the whole process; undefined where the machine's free memory is the limit. */
@@ -61,12 +73,32 @@ export interface DeviceRequest {
 
 /** What a plan takes of a device with memory of its own, beside resident weights and slots; all in bytes. */
 export interface DevicePlan {
+  /** Norms, biases and whatever else is always resident. */
   vectorBytes: number;
+  /** What operations keep between their kernels, and alignment. */
   scratchBytes: number;
+  /** Keys and values: of all layers, or of those at work where the cache is in host memory. */
   kvCacheBytes: number;
+  /** Activations, logits, and what describes a pass to the device. */
   activationBytes: number;
   /** Sum of all that is device memory: at most the budget. */
   totalBytes: number;
+}
+
+/** What a plan gives to the routed experts. */
+export interface ExpertPlan {
+  /** Extents that fit into memory. */
+  slots: number;
+  /** Memory for them, where the device computes from. */
+  cacheBytes: number;
+  /** Host memory for extents on their way to a device with memory of its own; 0 on a unified device. */
+  stagingBytes: number;
+  /** All experts. */
+  totalBytes: number;
+  /** The experts that one token uses. */
+  activeBytesPerToken: number;
+  /** Share of those that is taken to be in memory already when they are used. */
+  assumedHitRate: number;
 }
 
 /** A placement of the weights and a division of the memory. */
@@ -97,6 +129,8 @@ export interface Plan {
   vectorBytes: number;
   /** What the process took before, with room for its runtime to grow. */
   baselineBytes: number;
+  /** The routed experts, which are in none of the figures above; absent of a model that has none. */
+  experts?: ExpertPlan;
   /** Sum of all of the above that is host memory: at most ramBytes. */
   totalBytes: number;
   /** Undefined where the device computes from host memory. */

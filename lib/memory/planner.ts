@@ -132,7 +132,8 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
   const computing: Memory = {
     ...device,
     name: "device",
-    limitBytes: Math.min(vramBytes ?? Infinity, freeBytes),
+    // What is reserved of a device is reserved at once, in whole pages.
+    limitBytes: Math.floor(Math.min(vramBytes ?? Infinity, freeBytes) / 4096) * 4096,
     limit: vramBytes !== undefined && vramBytes <= freeBytes ? "the budget is" : "what the device has to give is",
     fixed: { "norms and biases": device.vectorBytes, "scratch memory": device.scratchBytes },
   };
@@ -296,21 +297,24 @@ export interface Speeds {
 
 /**
  * Returns the seconds a pass takes, which is the seconds a token of one sequence: the slowest of reading what streams from disk, of bringing to the
- * device what does not stay there, of moving all weights through the processor and of computing, since all of them overlap.
+ * device what does not stay there, of moving all weights through the processor and of computing, since all of them overlap. Of
+ * routed experts a token uses a few, and those are read that the plan's assumed hit rate does not find in memory.
  *
  * @param flopsPerToken multiplications and additions of a token.
  */
 export function predictSecondsPerToken(
-  plan: Pick<Plan, "residentBytes" | "pinnedBytes" | "streamedBytesPerPass">,
+  plan: Pick<Plan, "residentBytes" | "pinnedBytes" | "streamedBytesPerPass" | "experts">,
   speeds: Speeds,
   flopsPerToken = 0,
 ): number {
   const { residentBytes, pinnedBytes, streamedBytesPerPass } = plan;
   const { diskBytesPerSecond, busBytesPerSecond = Infinity, memoryBytesPerSecond, flopsPerSecond = Infinity } = speeds;
+  const { activeBytesPerToken = 0, assumedHitRate = 0 } = plan.experts ?? {};
+  const readBytes = streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate);
   return Math.max(
-    streamedBytesPerPass / diskBytesPerSecond,
-    (pinnedBytes + streamedBytesPerPass) / busBytesPerSecond,
-    (residentBytes + pinnedBytes + streamedBytesPerPass) / memoryBytesPerSecond,
+    readBytes / diskBytesPerSecond,
+    (pinnedBytes + readBytes) / busBytesPerSecond,
+    (residentBytes + pinnedBytes + streamedBytesPerPass + activeBytesPerToken) / memoryBytesPerSecond,
     flopsPerToken / flopsPerSecond,
   );
 }

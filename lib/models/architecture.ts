@@ -7,8 +7,11 @@ import type { Pass } from "../layers/pass.ts";
 
 export type { ModelConfig };
 
-/** The part a tensor plays, which decides how it is stored and when it is read. */
-export type TensorKind = "embedding" | "linear" | "head" | "vector";
+/**
+ * The part a tensor plays, which decides how it is stored and when it is read: a `linear` matrix in its turn, an `expert`'s when a token is routed to
+ * it, a `router`, which takes little and decides much, once and in the checkpoint's own precision.
+ */
+export type TensorKind = "embedding" | "linear" | "expert" | "router" | "head" | "vector";
 
 /**
  * The part of a checkpoint's tensor that a stored tensor is made from: where a checkpoint keeps several matrices in one, or stacks, turns or
@@ -39,6 +42,8 @@ export interface TensorSpec {
   rows: number;
   cols: number;
   kind: TensorKind;
+  /** Of an expert's matrix: the expert's number in its layer. */
+  expert?: number;
   /** Where the checkpoint has it, a vector in several places one after the other with equal shares; without it, under `name`, whole. */
   source?: TensorSource | readonly TensorSource[];
   /** Added to each element of a vector. */

@@ -2,7 +2,15 @@
  * What the configurations of most decoder families have in common, read with transformers' names.
  * @module
  */
-import type { Activation, AttentionConfig, LayerConfig, MlpConfig, ModelConfig, NormConfig } from "../layers/model_config.ts";
+import type {
+  Activation,
+  AttentionConfig,
+  LayerConfig,
+  MlpConfig,
+  ModelConfig,
+  MoeConfig,
+  NormConfig,
+} from "../layers/model_config.ts";
 import type { TensorSource } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
@@ -37,22 +45,24 @@ export function readHeadDim(config: ConfigReader, hiddenSize: number, numHeads: 
  * @param missing Defaults of the family's configuration class, for keys that a config.json may lack.
  * @throws {UnsupportedError}
  */
-export function readShape(config: ConfigReader, missing: { contextTokens: number; headDim?: number }): DecoderShape {
-  const hiddenSize = config.integer("hidden_size");
-  const numHeads = config.integer("num_attention_heads");
-  const numKvHeads = config.integer("num_key_value_heads", numHeads);
+export function readShape(config: ConfigReader, missing: Partial<DecoderShape> & { contextTokens: number }): DecoderShape {
+  const hiddenSize = config.integer("hidden_size", missing.hiddenSize);
+  const numHeads = config.integer("num_attention_heads", missing.numHeads);
+  // null, unlike a key that is not there, stands for as many as query heads.
+  const kvMissing = config.raw("num_key_value_heads") === null ? numHeads : missing.numKvHeads ?? numHeads;
+  const numKvHeads = config.integer("num_key_value_heads", kvMissing);
   if (numHeads % numKvHeads !== 0) throw config.refuse("num_key_value_heads", `a divisor of num_attention_heads (${numHeads})`);
   const headDim = missing.headDim === undefined
     ? readHeadDim(config, hiddenSize, numHeads)
     : config.integer("head_dim", missing.headDim);
   return {
     hiddenSize,
-    intermediateSize: config.integer("intermediate_size"),
-    numLayers: config.integer("num_hidden_layers"),
+    intermediateSize: config.integer("intermediate_size", missing.intermediateSize),
+    numLayers: config.integer("num_hidden_layers", missing.numLayers),
     numHeads,
     numKvHeads,
     headDim,
-    vocabSize: config.integer("vocab_size"),
+    vocabSize: config.integer("vocab_size", missing.vocabSize),
     contextTokens: config.integer("max_position_embeddings", missing.contextTokens),
   };
 }
@@ -121,7 +131,7 @@ export function gatedMlp(intermediateSize: number, changes: Partial<MlpConfig> =
 /** Returns Llama's arrangement: each sublayer reads its RMSNorm of the residual stream; a family changes what differs. */
 export function preNormLayer(
   attention: AttentionConfig,
-  feedForward: MlpConfig,
+  feedForward: MlpConfig | MoeConfig,
   eps: number,
   changes: Partial<LayerConfig> = {},
 ): LayerConfig {

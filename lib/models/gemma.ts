@@ -13,7 +13,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, ["attention_bias"]);
-  const shape = readShape(config, { contextTokens: 8192, headDim: 256 });
+  const shape = readShape(config, { contextTokens: 8192, numKvHeads: 16, headDim: 256 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const bias = config.boolean("attention_bias", false);
   // The first releases say "gelu" and mean its approximation; `hidden_activation` was added to say so.

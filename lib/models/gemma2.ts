@@ -67,7 +67,7 @@ export function gemmaLayer(config: ConfigReader, shape: DecoderShape, attention:
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, GEMMA_KEYS);
-  const shape = readShape(config, { contextTokens: 8192, headDim: 256 });
+  const shape = readShape(config, { contextTokens: 8192, numKvHeads: 4, headDim: 256 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const attention = readGemmaAttention(config, shape.headDim, 50);
   const windowTokens = readWindow(config, 4096);

@@ -36,11 +36,17 @@ function parseRopes(config: ConfigReader, defaults: Omit<RopeDefaults, "theta">)
   return [parseRope(config, { ...defaults, theta: 1_000_000 }), local];
 }
 
-function parseTextConfig(config: ConfigReader): ModelConfig {
+/** Sizes of transformers' configuration class: releases leave out what equals them. */
+const MISSING = {
+  ...{ hiddenSize: 2304, intermediateSize: 9216, numLayers: 26, numHeads: 8, numKvHeads: 4, headDim: 256 },
+  ...{ vocabSize: 262_208, contextTokens: 131_072 },
+};
+
+function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
   // transformers has the key attn_logit_softcapping and no use for it: set, it is a model that neither computes.
   const keys = GEMMA_KEYS.filter((key) => key !== "attn_logit_softcapping");
   refuseUnimplemented(config, [...keys, "sliding_window_pattern", "rope_local_base_freq"]);
-  const shape = readShape(config, { contextTokens: 131_072, headDim: 256 });
+  const shape = readShape(config, MISSING);
   const eps = config.positive("rms_norm_eps", 1e-6);
   const attention = {
     ...readGemmaAttention(config, shape.headDim, 0),
@@ -50,7 +56,7 @@ function parseTextConfig(config: ConfigReader): ModelConfig {
   const windowTokens = readWindow(config, 4096);
   const pattern = config.integer("sliding_window_pattern", 6);
   const sliding = readSlidingLayers(config, shape.numLayers, (layer) => (layer + 1) % pattern !== 0);
-  return decoderConfig("gemma3_text", shape, {
+  return decoderConfig(modelType, shape, {
     ropes: parseRopes(config, shape),
     layers: sliding.map((slides) => {
       const rope = { index: slides ? 1 : 0, interleaved: false };
@@ -66,5 +72,23 @@ function parseTextConfig(config: ConfigReader): ModelConfig {
 /** Gemma 3 without images. */
 export const GEMMA3_TEXT = decoderArchitecture({
   modelTypes: ["gemma3_text"],
-  parseConfig: (values) => parseTextConfig(new ConfigReader(values, "config.json")),
+  parseConfig: (values) => parseTextConfig(new ConfigReader(values, "config.json"), "gemma3_text"),
+});
+
+/** Gemma 3 with images, of which the text model is used alone. */
+export const GEMMA3 = decoderArchitecture({
+  modelTypes: ["gemma3"],
+  parseConfig(values) {
+    const config = new ConfigReader(values, "config.json"), text = config.object("text_config");
+    if (!text) throw config.refuse("text_config", "an object");
+    return parseTextConfig(text, "gemma3");
+  },
+  layerPrefix: (layer) => `language_model.model.layers.${layer}.`,
+  rootNames: {
+    "model.embed_tokens.weight": "language_model.model.embed_tokens.weight",
+    "model.norm.weight": "language_model.model.norm.weight",
+    "lm_head.weight": "language_model.lm_head.weight",
+  },
+  ignoredTensorReason: (name) =>
+    /^(vision_tower|multi_modal_projector)\./.test(name) ? "images are not read, the text model is used alone" : undefined,
 });

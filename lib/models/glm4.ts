@@ -23,7 +23,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 function parseConfig(values: Record<string, unknown>, hasOutputNorms: boolean): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, ["attention_bias"]);
-  const shape = readShape(config, { contextTokens: 131_072, headDim: 128 });
+  const shape = readShape(config, { contextTokens: 131_072, numKvHeads: 2, headDim: 128 });
   const eps = config.positive("rms_norm_eps", 1.5625e-7);
   const attention = plainAttention(shape.headDim, {
     qkvBias: config.boolean("attention_bias", true),

@@ -15,7 +15,7 @@ function parseConfig(
   config: ConfigReader,
   modelType: string,
   biases: { qkv: boolean; output: boolean; mlp: boolean },
-  missing: { contextTokens: number; headDim?: number; eps: number },
+  missing: { contextTokens: number; numKvHeads?: number; headDim?: number; eps: number },
 ): ModelConfig {
   const shape = readShape(config, missing);
   const eps = config.positive("rms_norm_eps", missing.eps);
@@ -50,7 +50,7 @@ function parseInternlm3(values: Record<string, unknown>): ModelConfig {
     config,
     "internlm3",
     { qkv, output: bias, mlp: bias },
-    { contextTokens: 32_768, headDim: config.has("head_dim") ? undefined : 128, eps: 1e-5 },
+    { contextTokens: 32_768, numKvHeads: 2, headDim: 128, eps: 1e-5 },
   );
 }
 

@@ -21,7 +21,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, ["sliding_window"]);
-  const shape = readShape(config, { contextTokens: 131_072 });
+  const shape = readShape(config, { contextTokens: 131_072, numKvHeads: 8 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const attention = plainAttention(shape.headDim, { windowTokens: readWindow(config) });
   const feedForward = gatedMlp(shape.intermediateSize, { activation: readActivation(config, "hidden_act", "silu") });

@@ -37,7 +37,7 @@ export function readQwenWindows(config: ConfigReader, numLayers: number): (numbe
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, QWEN_WINDOW_KEYS);
-  const shape = readShape(config, { contextTokens: 32_768 });
+  const shape = readShape(config, { contextTokens: 32_768, numKvHeads: 32 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const feedForward = gatedMlp(shape.intermediateSize, { activation: readActivation(config, "hidden_act", "silu") });
   const layer = (windowTokens: number | undefined) =>

@@ -13,7 +13,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, [...QWEN_WINDOW_KEYS, "attention_bias"]);
-  const shape = readShape(config, { contextTokens: 32_768, headDim: 128 });
+  const shape = readShape(config, { contextTokens: 32_768, numKvHeads: 32, headDim: 128 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const bias = config.boolean("attention_bias", false);
   const feedForward = gatedMlp(shape.intermediateSize, { activation: readActivation(config, "hidden_act", "silu") });

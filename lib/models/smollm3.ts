@@ -36,7 +36,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   const windowKeys = ["sliding_window", "use_sliding_window", "layer_types"];
   refuseUnimplemented(config, [...windowKeys, "no_rope_layers", "attention_bias", "mlp_bias"]);
-  const shape = readShape(config, { contextTokens: 32_768 });
+  const shape = readShape(config, { contextTokens: 32_768, numKvHeads: 4 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const bias = config.boolean("attention_bias", false);
   const feedForward = gatedMlp(shape.intermediateSize, {

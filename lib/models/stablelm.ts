@@ -14,7 +14,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, ["use_qkv_bias", "qk_layernorm", "use_parallel_residual"]);
-  const shape = readShape(config, { contextTokens: 4096 });
+  const shape = readShape(config, { contextTokens: 4096, numKvHeads: 32 });
   const eps = config.positive("layer_norm_eps", 1e-5);
   const norm = (name: string): NormConfig => ({ kind: "layer", name, eps, bias: true, offset: 0 });
   const headNorm = (name: string): HeadNormConfig => ({ ...norm(name), bias: false, scope: "each" });

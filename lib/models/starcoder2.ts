@@ -19,7 +19,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   for (const [key, only] of [["mlp_type", "default"], ["norm_type", "layer_norm"]] as const) {
     if (config.has(key) && config.raw(key) !== only) throw config.refuse(key, JSON.stringify(only));
   }
-  const shape = readShape(config, { contextTokens: 4096 });
+  const shape = readShape(config, { contextTokens: 4096, numKvHeads: 2 });
   const eps = config.positive("norm_epsilon", 1e-5);
   const bias = config.boolean("use_bias", true);
   const norm = (name: string): NormConfig => ({ kind: "layer", name, eps, bias: true, offset: 0 });

@@ -65,12 +65,12 @@ export type ExtentBound = (format: WeightFormatName, rows: number, cols: number)
 
 /**
  * Returns the format a tensor is stored in. Embedding and LM head stay at 8 bits where linear layers go to 4: they are few bytes of a large
- * model and cost the most of its quality.
+ * model and cost the most of its quality. Routers stay as they are: a near tie decided otherwise is another expert.
  */
 function storedFormat(kind: TensorKind, compression: Compression, sourceFormat: WeightFormatName): WeightFormatName {
   if (kind === "vector") return "f32";
-  if (compression === "none") return sourceFormat;
-  return kind === "linear" ? compression : "q8";
+  if (compression === "none" || kind === "router") return sourceFormat;
+  return kind === "linear" || kind === "expert" ? compression : "q8";
 }
 
 /**

@@ -44,11 +44,15 @@ class Fixture:
     """Turns the config.json that transformers writes into the one that the family's releases have."""
     rearrange: Callable[[dict], dict] | None = None
     """Turns the tensors into the family's, where the reference is another."""
+    adjust: Callable[[torch.nn.Module], None] | None = None
+    """Changes the reference after it was loaded."""
     norm_mean: float = 1.0
     """Mean of the norms' weights: 0 where the model adds 1."""
     embedding_std: float | None = None
     """Without it small where the embedding gives the logits too, else a token predicts itself forever."""
     prompt_lengths: tuple[int, ...] = (3, 13)
+    make_model: Callable | None = None
+    """Makes the model where its class is not the one of its config for text."""
     attention: str = "eager"
     """transformers' implementation of attention."""
     positions: Callable[[int, int], dict] | None = None
@@ -111,7 +115,7 @@ def write_config(path, config):
 
 def save_checkpoint(directory, spec, seed):
     """Writes the checkpoint as transformers has it."""
-    model = random_weights(AutoModelForCausalLM.from_config(spec.config), spec, seed)
+    model = random_weights((spec.make_model or AutoModelForCausalLM.from_config)(spec.config), spec, seed)
     model.to(torch.bfloat16).save_pretrained(directory)
     (directory / "generation_config.json").unlink(missing_ok=True)
     for file in directory.iterdir():
@@ -123,7 +127,10 @@ def save_checkpoint(directory, spec, seed):
 
 
 def load_float32(path, spec):
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation=spec.attention)
+    loader = spec.make_model or AutoModelForCausalLM
+    model = loader.from_pretrained(path, dtype=torch.float32, attn_implementation=spec.attention)
+    if spec.adjust:
+        spec.adjust(model)
     return model.eval()
 
 
@@ -134,7 +141,7 @@ def greedy(model, spec, prompts, new_tokens):
     Returns, for each prompt, the logits of its positions, the chosen tokens, the logits after each of them but the last, and for
     each choice the gap between the best and the second-best logit.
     """
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache(config=model.config.get_text_config())
     cached = 0
 
     def run(ids):
@@ -542,8 +549,14 @@ def baichuan():
     return Fixture(baichuan_config(), v4(BAICHUAN_REMOVED, **BAICHUAN), rearrange=baichuan_names)
 
 
-def unit_rows(matrix):
-    return torch.nn.functional.normalize(matrix.float()).to(matrix.dtype)
+# Baichuan 2: the head's rows are scaled to unit length. A setting of its training tells it from the first release.
+@fixture("baichuan/unit_rows")
+def baichuan_unit_rows():
+    def adjust(model):
+        model.lm_head.weight.data = torch.nn.functional.normalize(model.lm_head.weight.data)
+
+    respell = v4(BAICHUAN_REMOVED, model_max_length=128, z_loss_weight=0, **BAICHUAN)
+    return Fixture(baichuan_config(), respell, rearrange=baichuan_names, adjust=adjust)
 
 
 def alibi_positions(heads):
@@ -567,6 +580,78 @@ def baichuan_alibi():
     config = baichuan_config(num_attention_heads=6, num_key_value_heads=6, hidden_size=36)
     respell = lambda config: v4((*BAICHUAN_REMOVED, "max_position_embeddings"), model_max_length=128, **BAICHUAN)(config)
     return Fixture(config, respell, rearrange=baichuan_names, positions=alibi_positions(6))
+
+
+def chatglm_names(tensors):
+    """ChatGLM keeps queries, keys and values in one matrix, one below the other, under names of Megatron."""
+    names = {
+        "model.layers": "transformer.encoder.layers", "self_attn.o_proj": "self_attention.dense",
+        "mlp.gate_up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h",
+        "model.norm": "transformer.encoder.final_layernorm", "lm_head": "transformer.output_layer",
+        "model.embed_tokens": "transformer.embedding.word_embeddings", "self_attn.": "self_attention.",
+    }
+    result = {"transformer.rotary_pos_emb.inv_freq": torch.ones(3)}
+    for name, tensor in tensors.items():
+        if "k_proj" in name or "v_proj" in name:
+            continue
+        if "q_proj" in name:
+            tensor = torch.cat([tensors[name.replace("q_proj", kind)] for kind in ("q_proj", "k_proj", "v_proj")])
+            name = name.replace("q_proj", "query_key_value")
+        for old, new in names.items():
+            name = name.replace(old, new)
+        result[name] = tensor
+    return result
+
+
+# ChatGLM 2 and 3, and GLM-4-9B as it was first released. transformers' `glm` is the same model under other names.
+@fixture("chatglm/base")
+def chatglm():
+    config = transformers.GlmConfig(
+        **TINY, head_dim=12, attention_bias=True, rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 5000000.0, "partial_rotary_factor": 0.5},
+    )
+    keys = dict(
+        model_type="chatglm", architectures=["ChatGLMModel"], add_bias_linear=False, add_qkv_bias=True,
+        apply_query_key_layer_scaling=True, apply_residual_connection_post_layernorm=False, attention_dropout=0.0,
+        attention_softmax_in_fp32=True, bias_dropout_fusion=True, ffn_hidden_size=TINY["intermediate_size"],
+        fp32_residual_connection=False, hidden_dropout=0.0, hidden_size=TINY["hidden_size"], kv_channels=12,
+        layernorm_epsilon=1e-5, multi_query_attention=True, multi_query_group_num=TINY["num_key_value_heads"],
+        num_attention_heads=TINY["num_attention_heads"], num_layers=TINY["num_hidden_layers"], original_rope=True,
+        padded_vocab_size=VOCABULARY, post_layer_norm=True, rmsnorm=True, rope_ratio=500, seq_length=128, use_cache=True,
+        torch_dtype="bfloat16", tie_word_embeddings=False, eos_token_id=[2], pad_token_id=0,
+    )
+    return Fixture(config, lambda _: keys, rearrange=chatglm_names)
+
+
+# Gemma 3 4B and larger hold an image tower beside the text model.
+@fixture("gemma3/images")
+def gemma3():
+    text = transformers.Gemma3TextConfig(
+        **TINY | dict(num_hidden_layers=3), head_dim=12, query_pre_attn_scalar=10, sliding_window=8, sliding_window_pattern=3,
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    )
+    vision = dict(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4,
+        model_type="siglip_vision_model", vision_use_head=False,
+    )
+    config = transformers.Gemma3Config(
+        text_config=text.to_dict(), vision_config=vision, mm_tokens_per_image=4, image_token_index=95, boi_token_index=94,
+        eoi_token_index=93,
+    )
+
+    def respell(config):
+        config["text_config"] = {
+            key: config["text_config"][key]
+            for key in TINY | dict(head_dim=0, query_pre_attn_scalar=0, sliding_window=0, sliding_window_pattern=0, model_type=0)
+        } | {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}}
+        return v4()(config)
+
+    return Fixture(
+        config, respell, norm_mean=0.0, embedding_std=0.05, make_model=transformers.Gemma3ForConditionalGeneration,
+    )
 
 
 def main():

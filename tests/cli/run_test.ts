@@ -51,7 +51,9 @@ Deno.test("run --json prints one object with the documented fields, and stays wi
       ...["text", "promptTokens", "generatedTokens", "finishReason", "passes", "ttftSeconds", "secondsPerToken", "bytesRead"],
       ...["readBytesPerSecond", "peakRssBytes", "peakVramBytes", "plan"],
     ]);
-    assert.deepEqual(Object.keys(results.plan), ["residentBytes", "streamedBytesPerPass", "slotBytes", "kvCacheBytes"]);
+    assert.deepEqual(Object.keys(results.plan), [
+      ...["residentBytes", "streamedBytesPerPass", "slotBytes", "kvCacheBytes", "pinnedBytes", "deviceSlotBytes", "vramBytes"],
+    ]);
     assert.ok(results.text.length > 0);
     assert.equal(results.generatedTokens, 12);
     assert.equal(results.finishReason, "length");

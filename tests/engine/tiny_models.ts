@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Engine, type EngineOptions, type Sequence } from "../../lib/engine/engine.ts";
 import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
+import { TEST_KIND } from "../kernels/reference.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/llama/", import.meta.url));
 
@@ -62,9 +63,12 @@ export async function shardCheckpoint(source: string): Promise<{ path: string } 
   return { path, [Symbol.dispose]: () => Deno.removeSync(path, { recursive: true }) };
 }
 
-/** Opens an engine that computes as exactly as it can. */
+/** Opens an engine that computes as exactly as it can, on the kind of device that AIRKERN_TEST_KIND names. */
 export function openExact(path: string, options: EngineOptions = {}): Promise<Engine> {
-  return Engine.open(path, { contextTokens: 128, kvCacheType: "f32", precision: "exact", threads: 2, ...options });
+  return Engine.open(path, {
+    ...{ device: TEST_KIND, contextTokens: 128, kvCacheType: "f32", precision: "exact", threads: 2 },
+    ...options,
+  });
 }
 
 /** Returns the largest error over rows, relative to the largest magnitude of each expected row. */
