@@ -37,6 +37,8 @@ export {
   BudgetError,
   CancelledError,
   FormatError,
+  HubError,
+  type HubFault,
   NativeError,
   UnsupportedError,
   UsageError,

@@ -11,6 +11,7 @@ import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quant
 import type { FinishedGroup } from "./journal.ts";
 import { type ExtentEntry, paddedBytes } from "./manifest.ts";
 import { type GroupJob, MAX_SOURCE_CHUNK_BYTES, type TensorJob } from "./quantize_plan.ts";
+import type { GroupUnderWay } from "./source_removal.ts";
 import { ShardFileWriter } from "./writer.ts";
 
 /** Most bytes of a tensor that its shared parameters are trained on. */
@@ -88,13 +89,23 @@ export class GroupQuantizer {
 
   /**
    * Writes one file.
+   *
+   * Where the source's files are supplied, tensors are written in the order of the files that they are in, so that only one source file has to be
+   * on disk at a time; their order of use matters little, since an extent is a read of its own anyway.
+   *
+   * @param onSourceDone Is told when all of the group's tensors of one source file are written and another file follows.
    * @throws {FormatError} where a weight is NaN or infinite, or the source cannot be read.
    * @throws {BudgetError} where the disk is full.
    * @throws {CancelledError} after the signal.
    */
-  async quantize(group: GroupJob): Promise<FinishedGroup> {
+  async quantize(
+    group: GroupJob,
+    onSourceDone: (file: number, current: GroupUnderWay) => Promise<void> = () => Promise.resolve(),
+  ): Promise<FinishedGroup> {
     const chunks: Chunk[] = [];
-    for (const tensor of group.tensors) {
+    const supplied = this.#checkpoint.supply !== undefined;
+    const ordered = supplied ? [...group.tensors].sort((a, b) => a.source.file - b.source.file) : group.tensors;
+    for (const tensor of ordered) {
       let firstRow = 0;
       tensor.extentRows.forEach((rows, index) => {
         chunks.push({ tensor, index, firstRow, rows });
@@ -108,7 +119,11 @@ export class GroupQuantizer {
       chunks.map((chunk) => ({ name: name(chunk), maxBytes: chunk.tensor.maxExtentBytes })),
     );
     const results = new Map(group.tensors.map((tensor) => [tensor, new TensorResult(tensor)]));
+    const entries = (tensors: readonly TensorJob[]) => tensors.map((tensor) => results.get(tensor)!.entry());
     const read = (i: number) => handled(this.#read(chunks[i], this.#sources[i % 2]));
+    /** Whether a chunk is the last one of its source file. */
+    const endsSource = (i: number) =>
+      supplied && i + 1 < chunks.length && chunks[i + 1].tensor.source.file !== chunks[i].tensor.source.file;
     let reading = read(0);
     let writing: Promise<unknown> = Promise.resolve();
     let parameters = new Uint8Array(0);
@@ -118,7 +133,7 @@ export class GroupQuantizer {
         const { tensor, rows } = chunk;
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
-        if (i + 1 < chunks.length) reading = read(i + 1);
+        if (i + 1 < chunks.length && !endsSource(i)) reading = read(i + 1);
         const source = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
         // Gaps between sections are not the quantizer's to write; equal weights shall give equal files.
         extent.fill(0, 0, paddedBytes(tensor.maxExtentBytes));
@@ -135,6 +150,13 @@ export class GroupQuantizer {
           }),
         );
         this.#onChunk(tensor.name, source.length);
+        if (endsSource(i)) {
+          await writing;
+          const { file } = tensor.source;
+          const written = ordered.filter(({ source }) => source.file <= file);
+          await onSourceDone(file, { group, path: writer.partialPath, tensors: entries(written) });
+          reading = read(i + 1);
+        }
       }
       await writing;
     } finally {
@@ -142,7 +164,7 @@ export class GroupQuantizer {
       await Promise.allSettled([reading, writing]);
     }
     const file = await writer.finish();
-    return { file, tensors: group.tensors.map((tensor) => results.get(tensor)!.entry()) };
+    return { file, tensors: entries(group.tensors) };
   }
 
   async #read(chunk: Chunk, into: Uint8Array): Promise<void> {

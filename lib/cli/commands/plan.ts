@@ -3,14 +3,23 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { loadModelTokenizer, openModelShards } from "../../auto_model.ts";
+import { loadModelTokenizer, predictModelShards } from "../../auto_model.ts";
 import { planModel } from "../../engine/model_plan.ts";
 import { Context } from "../../ffi/context.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { predictSecondsPerToken } from "../../memory/planner.ts";
-import { diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { diskCeiling, diskCeilingOf, memoryCeiling } from "../ceilings.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
+import {
+  addComputeOptions,
+  addJsonOption,
+  addShardOptions,
+  MODEL_ARGUMENT,
+  type OpenOptions,
+  ramOption,
+  shardOptions,
+  wholeNumber,
+} from "../options.ts";
 import { formatSeconds, printJson, printLine } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 import { planLines } from "./run.ts";
@@ -22,11 +31,11 @@ interface PlanCommandOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addPlanCommand(root: Command): void {
-  const command = root.command("plan").argument("<model>", "directory of a checkpoint or of shards")
+  const command = root.command("plan").argument("<model>", MODEL_ARGUMENT)
     .summary("say what a memory budget gives")
     .description(
       "Says what of a model stays in memory within a budget and what streams from disk, and predicts seconds a token from a measurement of this " +
-        "disk and memory. No weights are loaded.",
+        "disk and memory. No weights are loaded; of a model that was not quantized yet, on the hub or here, the headers of its files are enough.",
     )
     .addOption(ramOption())
     .addOption(
@@ -37,7 +46,13 @@ export function addPlanCommand(root: Command): void {
         .argParser(wholeNumber(1)),
     );
   addJsonOption(addComputeOptions(addShardOptions(command)))
-    .addHelpText("after", "\nExample:\n  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048")
+    .addHelpText(
+      "after",
+      `
+Example:
+  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048
+  deno run -A mod.ts plan meta-llama/Llama-3.1-405B-Instruct --ram 8GiB`,
+    )
     .action(showPlan);
 }
 
@@ -45,8 +60,8 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
-  const { threads, format: compression, shards: layerShardsPath } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress: progress.showBytes, signal });
+  const { threads } = options;
+  const { shards, filesExist, directory } = await predictModelShards(path, shardOptions(options, progress, signal));
   progress.stop();
   // As when it runs: what these two take is part of the plan.
   await loadModelTokenizer(shards);
@@ -58,14 +73,21 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
     precision: options.precision,
     kvCacheType: options.kvCache,
   });
-  const diskBytesPerSecond = await diskCeiling(context, shards, signal);
+  const diskBytesPerSecond = filesExist
+    ? await diskCeiling(context, shards, signal)
+    : await diskCeilingOf(context, directory, signal);
   const memoryBytesPerSecond = await memoryCeiling(context);
   const predictedSecondsPerToken = predictSecondsPerToken(plan, { diskBytesPerSecond, memoryBytesPerSecond });
   if (options.json) {
     const { resident: _, ...figures } = plan;
-    printJson({ model: path, ...figures, diskBytesPerSecond, memoryBytesPerSecond, predictedSecondsPerToken });
+    const { fileBytes } = shards;
+    printJson({
+      ...{ model: path, quantized: filesExist, fileBytes, ...figures },
+      ...{ diskBytesPerSecond, memoryBytesPerSecond, predictedSecondsPerToken },
+    });
     return;
   }
+  if (!filesExist) printLine(`not quantized yet; will take about ${formatBytes(shards.fileBytes)} in ${directory}`);
   for (const line of planLines(plan)) printLine(line);
   printLine(`disk reads ${formatBytes(diskBytesPerSecond)}/s, memory reads ${formatBytes(memoryBytesPerSecond)}/s`);
   printLine(`predicted ${formatSeconds(predictedSecondsPerToken)} a token`);

@@ -18,9 +18,11 @@ import {
   addComputeOptions,
   addJsonOption,
   addShardOptions,
+  MODEL_ARGUMENT,
   numberIn,
   type OpenOptions,
   ramOption,
+  shardOptions,
   wholeNumber,
 } from "../options.ts";
 import { formatSeconds, printError, printJson, printLine, table, writeOut } from "../output.ts";
@@ -42,7 +44,7 @@ interface RunOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addRunCommand(root: Command): void {
-  const command = root.command("run").argument("<model>", "directory of a checkpoint or of shards").argument(
+  const command = root.command("run").argument("<model>", MODEL_ARGUMENT).argument(
     "<prompt>",
     "text to continue",
   )
@@ -108,8 +110,8 @@ async function run(path: string, prompt: string, options: RunOptions): Promise<v
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
-  const { format: compression, shards: layerShardsPath, threads, maxTokens: maxNewTokens } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+  const { threads, maxTokens: maxNewTokens } = options;
+  const shards = await openModelShards(path, shardOptions(options, progress, signal));
   const tokenizer = await loadModelTokenizer(shards);
   const promptIds = tokenizer.encode(prompt);
   // No more than the model was made for: there the text ends for want of context.
