@@ -38,6 +38,11 @@ class AddedTokenSplitter {
     this.#pattern = new RegExp(`(${alternatives.join("|")})`, "u");
   }
 
+  /** Whether there is no token to find. */
+  get isEmpty(): boolean {
+    return this.#pattern === undefined;
+  }
+
   split(text: string): Section[] {
     if (!this.#pattern) return text === "" ? [] : [{ text }];
     // With a capturing group, every second part is a match.
@@ -76,9 +81,14 @@ export class Encoder {
     this.#untrusted = splitters(addedTokens.filter((token) => !token.special));
   }
 
-  /** Returns the tokens of a text; special tokens in it are recognised only where they are allowed. */
-  encode(text: string, allowSpecialTokens: boolean): number[] {
+  /**
+   * Returns the tokens of a text; special tokens in it are recognised only where they are allowed.
+   *
+   * @param mark A character that is taken out once added tokens were found: an added token with a mark in it is ordinary text.
+   */
+  encode(text: string, allowSpecialTokens: boolean, mark?: string): number[] {
     const { normalizer, pre_tokenizer } = this.#library;
+    const unmarked = (text: string) => mark === undefined ? text : text.replaceAll(mark, "");
     const [raw, normalized] = allowSpecialTokens ? this.#trusted : this.#untrusted;
     const ids: number[] = [];
     raw.split(text).forEach((section, sectionIndex) => {
@@ -86,11 +96,14 @@ export class Encoder {
         ids.push(section.token.id);
         return;
       }
-      for (const part of normalized.split(normalizer?.normalize(section.text) ?? section.text)) {
+      // Marks keep tokens from being found after normalization too; where there are none to find, nothing but the text is normalized.
+      const plain = normalized.isEmpty ? unmarked(section.text) : section.text;
+      for (const part of normalized.split(normalizer?.normalize(plain) ?? plain)) {
         if ("token" in part) {
           ids.push(part.token.id);
           continue;
         }
+        part.text = unmarked(part.text);
         // Metaspace prepends its space to the first section alone.
         const words = pre_tokenizer?.pre_tokenize(part.text, { section_index: sectionIndex }) ?? [part.text];
         for (const token of this.#library.model!._call(words)) ids.push(this.#id(token));
