@@ -45,10 +45,17 @@ export class ControlTokenGuard {
     if (this.#pattern === undefined || text === "") return text;
     const cuts = new Set<number>();
     for (const { index } of text.matchAll(this.#pattern)) cuts.add(index + this.#firstLength(text, index));
-    for (let length = Math.min(this.#longest, text.length); length > 0; length--) {
-      const start = text.length - length;
-      if (this.#prefixes.has(text.slice(start))) cuts.add(start + this.#firstLength(text, start));
-      if (this.#suffixes.has(text.slice(0, length)) && text[length - 1].trim() !== "") cuts.add(length - 1);
+    // Templates trim, so what whitespace keeps from the text's ends counts as being there.
+    const from = text.length - text.trimStart().length, to = text.trimEnd().length;
+    for (const end of new Set([to, text.length])) {
+      for (let start = Math.max(0, end - this.#longest); start < end; start++) {
+        if (this.#prefixes.has(text.slice(start, end))) cuts.add(start + this.#firstLength(text, start));
+      }
+    }
+    for (const start of new Set([0, from])) {
+      for (let end = start + 1; end <= Math.min(text.length, start + this.#longest); end++) {
+        if (this.#suffixes.has(text.slice(start, end)) && text[end - 1].trim() !== "") cuts.add(end - 1);
+      }
     }
     if (cuts.size === 0 && !this.#spells(text)) return text;
     const at = [...cuts].sort((a, b) => a - b);

@@ -9,6 +9,8 @@ import { ChatEncoder, type ChatPrompt, chatTemplates, tokenText } from "./chat_e
 import type { ChatMessage, ChatTemplateOptions } from "./chat_template.ts";
 import { Detokenizer, type DetokenizerOptions, tokenDecoder } from "./detokenizer.ts";
 import { type AddedToken, Encoder } from "./encoder.ts";
+import { textNormalizer } from "./normalizer.ts";
+import { preTokenizer } from "./pre_tokenizer.ts";
 
 /** How text is encoded. */
 export interface EncodeOptions {
@@ -90,8 +92,10 @@ function tokenIds(value: unknown, file: string): number[] | undefined {
 export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer> {
   const { tokenizer, tokenizerConfig = {} } = files;
   const modelType = (tokenizer.model as { type?: unknown } | undefined)?.type;
-  if (modelType !== undefined && modelType !== "BPE") {
-    throw new UnsupportedError(`Cannot use the tokenizer: its model is ${JSON.stringify(modelType)}; known is "BPE"`);
+  if (modelType !== undefined && !["BPE", "Unigram", "WordPiece"].includes(modelType as string)) {
+    throw new UnsupportedError(
+      `Cannot use the tokenizer: its model is ${JSON.stringify(modelType)}; known are BPE, Unigram, WordPiece`,
+    );
   }
   const added: AddedToken[] = ((tokenizer.added_tokens ?? []) as Partial<AddedToken>[]).map((token) => ({
     id: token.id!,
@@ -106,14 +110,17 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
   const addedByContent = new Map(added.map((token) => [token.content, token]));
 
   // Loaded here, not at the top: importing AirKern must stay cheap for those who need no tokenizer.
-  const { Tokenizer: HuggingFaceTokenizer } = await import("@huggingface/tokenizers");
-  let library;
+  const huggingFace = await import("@huggingface/tokenizers");
+  let library, normalize, preTokenize;
   try {
-    library = new HuggingFaceTokenizer(
-      { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [], ...tokenizer },
+    library = new huggingFace.Tokenizer(
+      { post_processor: null, added_tokens: [], ...tokenizer, normalizer: null, pre_tokenizer: null, decoder: null },
       { ...tokenizerConfig, clean_up_tokenization_spaces: false },
     );
+    normalize = textNormalizer(tokenizer.normalizer, huggingFace);
+    preTokenize = preTokenizer(tokenizer.pre_tokenizer, huggingFace);
   } catch (error) {
+    if (error instanceof UnsupportedError) throw error;
     throw new FormatError(`Cannot use the tokenizer: ${(error as Error).message.split("\n")[0]}`);
   }
   const vocabulary: string[] = library.model!.vocab;
@@ -137,8 +144,7 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
   if (typeof addBos === "boolean") before = addBos && bos !== undefined ? [specialId(bos, "bos_token")] : [];
   if (typeof addEos === "boolean") after = addEos && eos !== undefined ? [specialId(eos, "eos_token")] : [];
 
-  const encoder = new Encoder(library, added);
-  const normalize = (text: string) => library.normalizer?.normalize(text) ?? text;
+  const encoder = new Encoder(library, normalize, preTokenize, added);
   const templates = chatTemplates(files.chatTemplate, tokenizerConfig);
   const chat = new ChatEncoder(encoder, added, normalize, templates, tokenizerConfig);
   const decoder = tokenDecoder(tokenizer.decoder, { token: (id) => vocabulary[id], addedTokens: addedById });
