@@ -9,6 +9,7 @@ import { openCheckpoint } from "./checkpoint/checkpoint.ts";
 import { INDEX_FILE, SINGLE_FILE } from "./checkpoint/model_files.ts";
 import { Engine, type EngineOptions } from "./engine/engine.ts";
 import { UsageError } from "./errors.ts";
+import type { DeviceChoice } from "./ffi/device.ts";
 import { Model } from "./generate/model.ts";
 import { type LocatedModel, locateModel } from "./hub/locate.ts";
 import type { HubOptions } from "./hub/settings.ts";
@@ -53,7 +54,9 @@ export interface ShardOptions extends HubOptions {
   deleteOriginal?: boolean;
   /** Threads that compute. Default: one a core. */
   threads?: number;
-  /** Told where something is not as asked for but serves: the hub does not answer, and the cache is used. */
+  /** Budget of the whole process in bytes, which quantizing on first use keeps to as well. */
+  ramBytes?: number;
+  /** Told where something else is done than was asked for: the hub does not answer, and the cache is used. */
   onNotice?: (message: string) => void;
   /** Told while the model is quantized and loaded. */
   onProgress?: (progress: ModelProgress) => void;
@@ -62,9 +65,13 @@ export interface ShardOptions extends HubOptions {
 }
 
 /** How a model is opened. */
-export interface ModelOptions extends ShardOptions {
+export interface ModelOptions extends Omit<ShardOptions, "ramBytes"> {
+  /** Where to compute: `auto` takes the first NVIDIA GPU that can be used, else the CPU. Default: `auto`. */
+  device?: DeviceChoice;
   /** Budget of the whole process, in bytes or as `8GiB`; its resident set stays at or under it. Default: what the machine has free. */
   ram?: string | number;
+  /** Budget of a GPU's memory, as `ram`: all that is taken of it. Default: what the GPU has free. */
+  vram?: string | number;
   /** Tokens that a prompt and its text may have. Default: the model's own, 4096 at most, fewer where the budget is small. */
   contextTokens?: number;
   /** Prompts that share a pass, and have room in the KV cache; more of them wait. Default: 4. */
@@ -73,8 +80,12 @@ export interface ModelOptions extends ShardOptions {
   passTokens?: number;
   /** How matrix products may round activations: `exact` keeps float32. Default: `exact`. */
   precision?: "exact" | "fast";
-  /** Element type of the KV cache. Default: `f16`. */
-  kvCacheType?: "f16" | "f32";
+  /** Element type of the KV cache; `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. Default: `f16`. */
+  kvCacheType?: "f16" | "f32" | "q8";
+  /** Where the KV cache of a GPU is: in `ram` it leaves more of the GPU's memory to weights, and is copied a layer at a time. Default: `vram`. */
+  kvCacheLocation?: "vram" | "ram";
+  /** Told where something else is done than was asked for. Default: a line on stderr. */
+  onNotice?: (message: string) => void;
 }
 
 /** Returns the user's cache directory for AirKern. */
@@ -153,7 +164,7 @@ async function openOwnShards(path: string, compression: Compression | undefined)
  * @throws {UsageError} where the shards there are of another revision or format than asked for.
  */
 export async function openModelShards(model: string, options: ShardOptions = {}): Promise<ShardDirectory> {
-  const { compression, layerShardsPath, threads, deleteOriginal, onProgress, signal } = options;
+  const { compression, layerShardsPath, threads, ramBytes, deleteOriginal, onProgress, signal } = options;
   const located = await locateModel(model, options);
   if (isShardDirectory(located.path)) return await openOwnShards(located.path, compression);
   const wanted = compression ?? DEFAULT_COMPRESSION;
@@ -161,7 +172,9 @@ export async function openModelShards(model: string, options: ShardOptions = {})
   const supply = snapshot?.weights;
   const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeights(path);
   if (!isShardDirectory(out) || (deleteOriginal && sourceIsLeft)) {
-    await quantizeCheckpoint({ source: path, supply, out, compression: wanted, threads, deleteOriginal, onProgress, signal });
+    await quantizeCheckpoint({
+      ...{ source: path, supply, out, compression: wanted, threads, ramBytes, deleteOriginal, onProgress, signal },
+    });
   }
   return await openShards(out);
 }
@@ -189,10 +202,12 @@ export async function predictModelShards(
 }
 
 /** Returns the bytes of a budget. */
-function ramBytes(ram: string | number | undefined): number | undefined {
-  if (typeof ram !== "number") return ram === undefined ? undefined : parseBytes(ram);
-  if (!Number.isSafeInteger(ram) || ram < 1) throw new UsageError(`Cannot use ram ${ram}: required a whole number of bytes`);
-  return ram;
+function budgetBytes(name: string, budget: string | number | undefined): number | undefined {
+  if (typeof budget !== "number") return budget === undefined ? undefined : parseBytes(budget);
+  if (!Number.isSafeInteger(budget) || budget < 1) {
+    throw new UsageError(`Cannot use ${name} ${budget}: required a whole number of bytes`);
+  }
+  return budget;
 }
 
 /** Returns the tokenizer of a shard directory. */
@@ -227,11 +242,14 @@ export class AutoModel {
    * @throws {NativeError} where the native library is not built.
    */
   static async fromPretrained(model: string, options: ModelOptions = {}): Promise<Model> {
-    const budgetBytes = ramBytes(options.ram);
-    const shards = await openModelShards(model, options);
-    const { contextTokens, maxSequences, passTokens, precision, kvCacheType, threads, onProgress, signal } = options;
+    const { ram, vram, onNotice = (message) => console.warn(message), ...given } = options;
+    const ramBytes = budgetBytes("ram", ram), vramBytes = budgetBytes("vram", vram);
+    const shards = await openModelShards(model, { ...given, ramBytes, onNotice });
+    const { device, contextTokens, maxSequences, passTokens, precision, kvCacheType, kvCacheLocation } = given;
+    const { threads, onProgress, signal } = given;
     return await openModel(shards, await loadModelTokenizer(shards), {
-      ...{ ramBytes: budgetBytes, contextTokens, maxSequences, passTokens, precision, kvCacheType, threads, onProgress, signal },
+      ...{ device, ramBytes, vramBytes, contextTokens, maxSequences, passTokens, precision, kvCacheType, kvCacheLocation },
+      ...{ threads, onProgress, onNotice, signal },
     });
   }
 }

@@ -5,6 +5,7 @@
 import { Command, CommanderError } from "commander";
 import { AirkernError, CancelledError } from "../errors.ts";
 import { addBenchCommand } from "./commands/bench.ts";
+import { addDoctorCommand } from "./commands/doctor.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
 import { addPerplexityCommand } from "./commands/perplexity.ts";
 import { addPlanCommand } from "./commands/plan.ts";
@@ -66,6 +67,7 @@ Example:
   addVerifyCommand(root);
   addPerplexityCommand(root);
   addBenchCommand(root);
+  addDoctorCommand(root);
   return root;
 }
 

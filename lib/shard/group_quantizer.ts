@@ -5,7 +5,7 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { CancelledError, FormatError, NativeError } from "../errors.ts";
-import { AIRK_CANCELLED, AIRK_NOT_FINITE } from "../ffi/abi.ts";
+import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import type { Context } from "../ffi/context.ts";
 import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quantize.ts";
 import type { FinishedGroup } from "./journal.ts";
@@ -34,6 +34,36 @@ function sampleRows({ format, rows, sourceRowBytes }: TensorJob): number {
   return Math.min(rows, Math.max(1, Math.floor(TRAINING_BYTES / sourceRowBytes)));
 }
 
+/** Adds to each element of an extent of format f32. */
+function addOffset({ buffer, byteOffset }: Uint8Array<ArrayBuffer>, count: number, offset: number): void {
+  const values = new Float32Array(buffer, byteOffset, count);
+  for (let i = 0; i < count; i++) values[i] += offset;
+}
+
+/** Returns rows of one of the 16-bit or 32-bit element types as float32, each scaled to unit length. */
+function unitRows(
+  { buffer, byteOffset }: Uint8Array<ArrayBuffer>,
+  type: number,
+  rows: number,
+  cols: number,
+): Uint8Array<ArrayBuffer> {
+  const count = rows * cols;
+  const values = type === AIRK_F32
+    ? new Float32Array(buffer, byteOffset, count).slice()
+    : type === AIRK_F16
+    ? Float32Array.from(new Float16Array(buffer, byteOffset, count))
+    : new Float32Array(Uint32Array.from(new Uint16Array(buffer, byteOffset, count), (bits) => bits << 16).buffer);
+  for (let row = 0; row < rows; row++) {
+    const elements = values.subarray(row * cols, (row + 1) * cols);
+    let squares = 0;
+    for (const value of elements) squares += value * value;
+    // As torch's normalize() does, which keeps a row of zeros one of zeros.
+    const length = Math.max(Math.sqrt(squares), 1e-12);
+    for (let i = 0; i < cols; i++) elements[i] /= length;
+  }
+  return new Uint8Array(values.buffer);
+}
+
 /** Marks a promise's failure as handled: whoever awaits it later still gets it. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
@@ -45,8 +75,48 @@ export function cancelledError(): CancelledError {
   return new CancelledError("Quantizing was cancelled; finished layers are kept, run it again to go on");
 }
 
+/** Bytes of the buffers that files are quantized in. */
+interface BufferBytes {
+  source: number;
+  extent: number;
+  sample: number;
+}
+
+function bufferBytes(groups: readonly GroupJob[]): BufferBytes {
+  const bytes: BufferBytes = { source: 0, extent: 0, sample: 0 };
+  for (const tensor of groups.flatMap(({ tensors }) => tensors)) {
+    bytes.source = Math.max(bytes.source, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
+    bytes.extent = Math.max(bytes.extent, paddedBytes(tensor.maxExtentBytes));
+    bytes.sample = Math.max(bytes.sample, sampleRows(tensor) * tensor.sourceRowBytes);
+  }
+  return bytes;
+}
+
+/**
+ * Returns most of the memory that the native quantizer takes for a tensor beside what it is given: to train, sums of 64 runs of rows
+ * (cpu/train_q4o.cpp); for an extent, two floats a block (cpu/quantize_q4o.cpp); and some rows of float32 a thread.
+ */
+function scratchBytes(tensor: TensorJob): number {
+  const { cols, extentRows } = tensor;
+  const training = sampleRows(tensor) > 0 ? 64 * 4 * cols : 0;
+  return Math.max(training, Math.max(...extentRows) * Math.ceil(cols / 32) * 8) + 256 * cols;
+}
+
+/** Returns the bytes that quantizing these files takes beside what the process has already. */
+export function quantizingBytes(groups: readonly GroupJob[]): number {
+  const { source, extent, sample } = bufferBytes(groups);
+  const scratch = groups.flatMap(({ tensors }) => tensors).reduce((most, tensor) => Math.max(most, scratchBytes(tensor)), 0);
+  return 2 * source + 2 * extent + sample + scratch;
+}
+
+/** Returns things in the order in which the source files that they need follow each other, so that each file is needed for a while only. */
+export function inSourceOrder<T>(things: readonly T[], filesOf: (thing: T) => readonly number[]): T[] {
+  return things.map((thing) => ({ thing, last: Math.max(-1, ...filesOf(thing)), first: Math.min(...filesOf(thing)) }))
+    .sort((a, b) => a.last - b.last || a.first - b.first).map(({ thing }) => thing);
+}
+
 /** Quantizes files one after the other, with buffers and a device context that all of them share. */
-export class GroupQuantizer {
+export class GroupQuantizer implements Disposable {
   readonly #context: Context;
   readonly #checkpoint: Checkpoint;
   readonly #directory: string;
@@ -73,18 +143,16 @@ export class GroupQuantizer {
     this.#directory = directory;
     this.#signal = signal;
     this.#onChunk = onChunk;
-    let sourceBytes = 0, extentBytes = 0, sampleBytes = 0;
-    for (const { tensors } of groups) {
-      for (const tensor of tensors) {
-        sourceBytes = Math.max(sourceBytes, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
-        extentBytes = Math.max(extentBytes, paddedBytes(tensor.maxExtentBytes));
-        sampleBytes = Math.max(sampleBytes, sampleRows(tensor) * tensor.sourceRowBytes);
-      }
-    }
-    if (sourceBytes > MAX_SOURCE_CHUNK_BYTES) throw new RangeError(`Cannot buffer a chunk of ${sourceBytes} bytes`);
-    this.#sources = [new Uint8Array(sourceBytes), new Uint8Array(sourceBytes)];
-    this.#extents = [new Uint8Array(extentBytes), new Uint8Array(extentBytes)];
-    this.#sample = new Uint8Array(sampleBytes);
+    const { source, extent, sample } = bufferBytes(groups);
+    if (source > MAX_SOURCE_CHUNK_BYTES) throw new RangeError(`Cannot buffer a chunk of ${source} bytes`);
+    this.#sources = [new Uint8Array(source), new Uint8Array(source)];
+    this.#extents = [new Uint8Array(extent), new Uint8Array(extent)];
+    this.#sample = new Uint8Array(sample);
+  }
+
+  /** Gives the buffers back at once, not when they are collected: whoever loads the model next counts what the process takes. */
+  [Symbol.dispose](): void {
+    for (const { buffer } of [...this.#sources, ...this.#extents, this.#sample]) buffer.transfer(0);
   }
 
   /**
@@ -104,7 +172,7 @@ export class GroupQuantizer {
   ): Promise<FinishedGroup> {
     const chunks: Chunk[] = [];
     const supplied = this.#checkpoint.supply !== undefined;
-    const ordered = supplied ? [...group.tensors].sort((a, b) => a.source.file - b.source.file) : group.tensors;
+    const ordered = supplied ? inSourceOrder(group.tensors, ({ source }) => source.files) : group.tensors;
     for (const tensor of ordered) {
       let firstRow = 0;
       tensor.extentRows.forEach((rows, index) => {
@@ -121,9 +189,10 @@ export class GroupQuantizer {
     const results = new Map(group.tensors.map((tensor) => [tensor, new TensorResult(tensor)]));
     const entries = (tensors: readonly TensorJob[]) => tensors.map((tensor) => results.get(tensor)!.entry());
     const read = (i: number) => handled(this.#read(chunks[i], this.#sources[i % 2]));
-    /** Whether a chunk is the last one of its source file. */
-    const endsSource = (i: number) =>
-      supplied && i + 1 < chunks.length && chunks[i + 1].tensor.source.file !== chunks[i].tensor.source.file;
+    const lastUse = new Map(chunks.flatMap(({ tensor }, i) => tensor.source.files.map((file) => [file, i] as const)));
+    /** Source files that no chunk after this one needs. */
+    const ended = (i: number) => chunks[i].tensor.source.files.filter((file) => lastUse.get(file) === i);
+    const endsSource = (i: number) => supplied && i + 1 < chunks.length && ended(i).length > 0;
     let reading = read(0);
     let writing: Promise<unknown> = Promise.resolve();
     let parameters = new Uint8Array(0);
@@ -134,13 +203,16 @@ export class GroupQuantizer {
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
         if (i + 1 < chunks.length && !endsSource(i)) reading = read(i + 1);
-        const source = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        const stored = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        const source = tensor.unitRows ? unitRows(stored, tensor.sourceType, rows, tensor.cols) : stored;
+        const sourceType = tensor.unitRows ? AIRK_F32 : tensor.sourceType;
         // Gaps between sections are not the quantizer's to write; equal weights shall give equal files.
         extent.fill(0, 0, paddedBytes(tensor.maxExtentBytes));
         const quantized = await this.#run(
           chunk,
-          (format) => quantizeRows(this.#context, format, source, tensor.sourceType, rows, tensor.cols, parameters, extent),
+          (format) => quantizeRows(this.#context, format, source, sourceType, rows, tensor.cols, parameters, extent),
         );
+        if (tensor.offset !== 0) addOffset(extent, rows * tensor.cols, tensor.offset);
         await writing;
         const padded = extent.subarray(0, paddedBytes(quantized.bytes));
         writing = handled(
@@ -149,12 +221,13 @@ export class GroupQuantizer {
             results.get(tensor)!.add({ ...written, bytes, rows, outliers }, quantized);
           }),
         );
-        this.#onChunk(tensor.name, source.length);
+        this.#onChunk(tensor.name, stored.length);
         if (endsSource(i)) {
           await writing;
-          const { file } = tensor.source;
-          const written = ordered.filter(({ source }) => source.file <= file);
-          await onSourceDone(file, { group, path: writer.partialPath, tensors: entries(written) });
+          for (const file of ended(i)) {
+            const tensors = entries(ordered.filter(({ source }) => source.files.includes(file)));
+            await onSourceDone(file, { group, path: writer.partialPath, tensors });
+          }
           reading = read(i + 1);
         }
       }
@@ -167,29 +240,30 @@ export class GroupQuantizer {
     return { file, tensors: entries(group.tensors) };
   }
 
-  async #read(chunk: Chunk, into: Uint8Array): Promise<void> {
-    await this.#checkpoint.readRows(chunk.tensor.source, chunk.firstRow, chunk.rows, into);
+  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array): Promise<void> {
+    await tensor.source.read(firstRow, rows, into.subarray(0, rows * tensor.sourceRowBytes));
   }
 
   /** Trains what the tensor's extents share on rows at even distances. */
   async #train(tensor: TensorJob): Promise<Uint8Array<ArrayBuffer>> {
-    const count = sampleRows(tensor);
-    if (count === 0) return new Uint8Array(0);
+    const wanted = sampleRows(tensor);
+    if (wanted === 0) return new Uint8Array(0);
     const { rows, cols, sourceRowBytes } = tensor;
+    // Runs of rows that are worth a read, each in the middle of its share of the tensor.
+    const run = Math.min(wanted, tensor.source.readRows), runs = Math.floor(wanted / run);
+    const count = wanted === rows ? rows : runs * run;
     const sample = this.#sample.subarray(0, count * sourceRowBytes);
-    const readRow = (i: number, rowCount: number) =>
-      this.#checkpoint.readRows(
-        tensor.source,
-        Math.floor((i + 0.5) * rows / count),
-        rowCount,
-        sample.subarray(i * sourceRowBytes, (i + rowCount) * sourceRowBytes),
-      );
-    if (count === rows) await readRow(0, rows);
+    const read = (sampleRow: number, row: number, rowCount: number) =>
+      tensor.source.read(row, rowCount, sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes));
+    if (count === rows) await read(0, 0, rows);
     else {
-      for (let first = 0; first < count; first += SAMPLE_READS) {
+      for (let first = 0; first < runs; first += SAMPLE_READS) {
         if (this.#signal?.aborted) throw cancelledError();
-        const some = Math.min(SAMPLE_READS, count - first);
-        await Promise.all(Array.from({ length: some }, (_, i) => readRow(first + i, 1)));
+        const some = Math.min(SAMPLE_READS, runs - first);
+        await Promise.all(Array.from({ length: some }, (_, i) => {
+          const middle = Math.floor((first + i + 0.5) * rows / runs);
+          return read((first + i) * run, Math.min(rows - run, middle), run);
+        }));
       }
     }
     return await this.#run(

@@ -22,7 +22,7 @@ const EXPECTED_OUTLIERS = 0.002;
  */
 export async function predictShards(source: string, compression: Compression, supply?: WeightSupply): Promise<ShardDirectory> {
   using checkpoint = await openCheckpoint(source, supply);
-  using context = Context.open({ kind: "cpu", threads: 1 });
+  using context = await Context.load({ kind: "cpu", threads: 1 });
   const architecture = architectureFor(checkpoint.config);
   const plan = planQuantization(
     checkpoint,

@@ -2,13 +2,15 @@
  * Decides what a quantization writes: which file holds which tensors, in which format, cut into which extents.
  * @module
  */
-import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
+import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
 import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
+import { placeTensors, type TensorPlace } from "./tensor_places.ts";
 
 /** Most bytes of the source that one extent is made from: what bounds the quantizer's memory, whatever a tensor's size. */
 export const MAX_SOURCE_CHUNK_BYTES = 32 * 1024 * 1024;
@@ -28,7 +30,11 @@ export interface TensorJob {
   rows: number;
   cols: number;
   format: WeightFormatName;
-  source: CheckpointTensor;
+  source: RowReader;
+  /** Added to each element once it is stored; 0 but for vectors. */
+  offset: number;
+  /** Whether rows are scaled to unit length, in float32, before they are stored. */
+  unitRows: boolean;
   /** Native id of the source's element type, and bytes of one row of it. */
   sourceType: number;
   sourceRowBytes: number;
@@ -59,12 +65,12 @@ export type ExtentBound = (format: WeightFormatName, rows: number, cols: number)
 
 /**
  * Returns the format a tensor is stored in. Embedding and LM head stay at 8 bits where linear layers go to 4: they are few bytes of a large
- * model and cost the most of its quality.
+ * model and cost the most of its quality. Routers stay as they are: a near tie decided otherwise is another expert.
  */
 function storedFormat(kind: TensorKind, compression: Compression, sourceFormat: WeightFormatName): WeightFormatName {
   if (kind === "vector") return "f32";
-  if (compression === "none") return sourceFormat;
-  return kind === "linear" ? compression : "q8";
+  if (compression === "none" || kind === "router") return sourceFormat;
+  return kind === "linear" || kind === "expert" ? compression : "q8";
 }
 
 /**
@@ -102,40 +108,47 @@ export function cutIntoExtents(
   return cut;
 }
 
+/** Returns the element type of a tensor's places. */
+function sourceTypeOf(checkpoint: Checkpoint, places: readonly TensorPlace[]): NonNullable<(typeof SOURCE_TYPES)[Dtype]> {
+  const [{ source: { dtype } }] = places;
+  const type = SOURCE_TYPES[dtype];
+  const wrong = type === undefined ? places[0] : places.find(({ source }) => source.dtype !== dtype);
+  if (type !== undefined && wrong === undefined) return type;
+  const { name, dtype: found } = wrong!.source;
+  const required = type === undefined
+    ? `supported: ${Object.keys(SOURCE_TYPES).join(", ")}`
+    : `required: ${dtype}, as its neighbours`;
+  throw new UnsupportedError(
+    `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${found}, ${required}`,
+  );
+}
+
 function planTensor(
   checkpoint: Checkpoint,
   spec: TensorSpec,
+  places: readonly TensorPlace[],
   prefix: string,
   compression: Compression,
   bound: ExtentBound,
 ): TensorJob {
-  const { name, rows, cols, kind } = spec;
-  const required = kind === "vector" ? [cols] : [rows, cols];
-  const refuse = (reason: string) =>
-    new FormatError(`Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} ${reason}`);
-  const source = checkpoint.tensors.get(name);
-  if (source === undefined) throw refuse(`is missing; required with shape [${required.join(", ")}]`);
-  if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
-    throw refuse(`has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
-  }
-  const type = SOURCE_TYPES[source.dtype];
-  if (type === undefined) {
-    throw new UnsupportedError(
-      `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${source.dtype}, supported: ${
-        Object.keys(SOURCE_TYPES).join(", ")
-      }`,
-    );
-  }
-  const format = storedFormat(kind, compression, type.format);
+  const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
+  const type = sourceTypeOf(checkpoint, places);
+  const readers = places.map(({ source, placement }) => {
+    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
+    return new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
+  });
+  const format = storedFormat(kind, compression, unitRows ? "f32" : type.format);
   const sourceRowBytes = cols * type.bytes;
-  const extentRows = cutIntoExtents(name, format, rows, cols, sourceRowBytes, bound);
+  const extentRows = cutIntoExtents(name, format, rows, cols, unitRows ? cols * 4 : sourceRowBytes, bound);
   return {
     name,
     relativeName: name.startsWith(prefix) ? name.slice(prefix.length) : name,
     rows,
     cols,
     format,
-    source,
+    source: readers.length === 1 ? readers[0] : new JoinedVector(readers),
+    offset,
+    unitRows,
     sourceType: type.id,
     sourceRowBytes,
     extentRows,
@@ -145,7 +158,7 @@ function planTensor(
 
 /**
  * Plans the quantization of a checkpoint.
- * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used nor known to be needless.
+ * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used whole nor known to be needless.
  * @throws {UnsupportedError} for a tensor of a type that cannot be quantized.
  */
 export function planQuantization(
@@ -156,14 +169,20 @@ export function planQuantization(
 ): QuantizePlan {
   const config = architecture.parseConfig(checkpoint.config);
   const declared = architecture.tensors(config);
+  const places = placeTensors(checkpoint, [...declared.embedding, ...declared.layers.flat(), ...declared.head]);
   const group = (file: string, specs: TensorSpec[], prefix: string): GroupJob => {
     const ordered = [...specs.filter((spec) => spec.kind === "vector"), ...specs.filter((spec) => spec.kind !== "vector")];
-    const tensors = ordered.map((spec) => planTensor(checkpoint, spec, prefix, compression, bound));
+    const tensors = ordered.map((spec) => planTensor(checkpoint, spec, places.get(spec)!, prefix, compression, bound));
     let maxBytes = paddedBytes(1024 + 256 * tensors.reduce((sum, tensor) => sum + tensor.extentRows.length, 0));
     for (const { format, cols, extentRows } of tensors) {
       for (const rows of extentRows) maxBytes += paddedBytes(bound(format, rows, cols));
     }
-    return { file, tensors, sourceBytes: tensors.reduce((sum, tensor) => sum + tensor.source.bytes, 0), maxBytes };
+    return {
+      file,
+      tensors,
+      sourceBytes: tensors.reduce((sum, { rows, sourceRowBytes }) => sum + rows * sourceRowBytes, 0),
+      maxBytes,
+    };
   };
   const groups = [
     group("embedding.safetensors", declared.embedding, ""),
@@ -172,7 +191,7 @@ export function planQuantization(
     ),
     group("head.safetensors", declared.head, ""),
   ];
-  const used = new Set(groups.flatMap(({ tensors }) => tensors.map(({ name }) => name)));
+  const used = new Set([...places.values()].flat().map(({ source }) => source.name));
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;

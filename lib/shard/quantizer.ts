@@ -14,8 +14,10 @@ import type { WeightSupply } from "../checkpoint/weight_supply.ts";
 import { AirkernError, BudgetError, FormatError, UsageError } from "../errors.ts";
 import { Context } from "../ffi/context.ts";
 import { quantizedBytesBound } from "../ffi/quantize.ts";
+import { baselineBytes } from "../memory/budget.ts";
+import { formatBytes } from "../memory/bytes.ts";
 import { architectureFor } from "../models/registry.ts";
-import { cancelledError, GroupQuantizer } from "./group_quantizer.ts";
+import { cancelledError, GroupQuantizer, inSourceOrder, quantizingBytes } from "./group_quantizer.ts";
 import { Journal } from "./journal.ts";
 import { type Compression, GENERATOR, type Manifest, MANIFEST_FILE } from "./manifest.ts";
 import { type GroupJob, planQuantization, type QuantizePlan } from "./quantize_plan.ts";
@@ -52,6 +54,8 @@ export interface QuantizeOptions {
   threads?: number;
   /** Brings weight files that are not in `source` yet, each when the first layer needs it. */
   supply?: WeightSupply;
+  /** Budget of the whole process: what needs more is refused before it starts. Without it, memory is bounded by a few chunks all the same. */
+  ramBytes?: number;
   /**
    * Remove the source's safetensors files once all of their tensors are verified in the output: at the end, or where they are supplied, each as
    * soon as no layer needs it any more.
@@ -99,13 +103,18 @@ async function completeOutput(
   return shards;
 }
 
-function gigabytes(bytes: number): string {
-  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+function checkMemory(source: string, plan: QuantizePlan, ramBytes: number | undefined): void {
+  const needed = baselineBytes() + quantizingBytes(plan.groups);
+  if (ramBytes === undefined || needed <= ramBytes) return;
+  throw new BudgetError(
+    `Cannot quantize ${source}: need at least ${formatBytes(needed)} of memory, the budget is ${formatBytes(ramBytes)}; ` +
+      `quantize it beforehand with a larger one`,
+  );
 }
 
 /** Returns the source files that groups are made from. */
 function sourceFiles(groups: readonly GroupJob[]): number[] {
-  return [...new Set(groups.flatMap(({ tensors }) => tensors.map(({ source }) => source.file)))].sort((a, b) => a - b);
+  return [...new Set(groups.flatMap(({ tensors }) => tensors.flatMap(({ source }) => source.files)))].sort((a, b) => a - b);
 }
 
 /** Returns the most bytes that supplied files will take on disk beyond what they take now. */
@@ -137,23 +146,13 @@ function checkDiskSpace(
   for (const { path, bytes, action } of needs) {
     const free = freeBytes(path);
     if (free >= bytes) continue;
-    throw new BudgetError(`Cannot ${action}: ${gigabytes(free)} are free on its disk, required ${gigabytes(bytes)}`);
+    throw new BudgetError(`Cannot ${action}: ${formatBytes(free)} are free on its disk, required ${formatBytes(bytes)}`);
   }
 }
 
 function freeBytesOf(path: string): number {
   const { bavail, bsize } = fs.statfsSync(path);
   return bavail * bsize;
-}
-
-/** Returns groups in the order in which the source files that they need follow each other, so that each file is needed for a while only. */
-function inSourceOrder(groups: readonly GroupJob[]): GroupJob[] {
-  const key = (group: GroupJob) => {
-    const files = sourceFiles([group]);
-    return { last: files[files.length - 1] ?? 0, first: files[0] ?? 0 };
-  };
-  return groups.map((group) => ({ group, ...key(group) }))
-    .sort((a, b) => a.last - b.last || a.first - b.first).map(({ group }) => group);
 }
 
 /** Copies the tokenizer's files and returns their entries. */
@@ -177,10 +176,11 @@ async function writeShards(
 ): Promise<{ resumedFiles: number; deletedFiles: string[] }> {
   const { compression, threads } = options;
   const architecture = architectureFor(checkpoint.config);
-  using context = Context.open({ kind: "cpu", threads });
+  using context = await Context.load({ kind: "cpu", threads });
   const bound = (format: string, rows: number, cols: number) =>
     quantizedBytesBound(context, context.formatId(format), rows, cols);
   const plan = planQuantization(checkpoint, architecture, compression, bound);
+  checkMemory(checkpoint.path, plan, options.ramBytes);
   const journal = new Journal(out, checkpoint, compression);
   await journal.open();
   try {
@@ -218,11 +218,11 @@ async function writeGroups(
     doneBytes += bytes;
     onProgress?.({ phase: "quantize", doneBytes, totalBytes, tensor });
   };
-  const quantizer = new GroupQuantizer(context, checkpoint, out, plan.groups, onChunk, signal);
+  using quantizer = new GroupQuantizer(context, checkpoint, out, plan.groups, onChunk, signal);
   const cancel = () => context.cancel(true);
   signal?.addEventListener("abort", cancel);
   try {
-    for (const group of checkpoint.supply ? inSourceOrder(plan.groups) : plan.groups) {
+    for (const group of checkpoint.supply ? inSourceOrder(plan.groups, (group) => sourceFiles([group])) : plan.groups) {
       if (signal?.aborted) throw cancelledError();
       if (journal.finished(group.file)) continue;
       await journal.add(await quantizer.quantize(group, async (file, current) => await removal?.removeIfDone(file, current)));
@@ -275,7 +275,7 @@ async function deleteSource(checkpoint: Checkpoint, out: string, options: Quanti
  * @throws {FormatError} for anything wrong in the checkpoint: damage, missing or unknown tensors, NaN weights.
  * @throws {UnsupportedError} for an architecture, setting or element type that is not known.
  * @throws {UsageError} where `out` holds something else.
- * @throws {BudgetError} where the disk cannot hold the output.
+ * @throws {BudgetError} where the disk cannot hold the output, or `ramBytes` the work.
  * @throws {CancelledError} after the signal.
  */
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizeReport> {

@@ -52,10 +52,10 @@ export class SourceRemoval {
   async removeIfDone(file: number, current?: GroupUnderWay): Promise<void> {
     const { path, name } = this.#checkpoint.files[file];
     if (!fs.existsSync(path)) return;
-    const users = this.#groups.filter((group) => group.tensors.some(({ source }) => source.file === file));
+    const users = this.#groups.filter((group) => group.tensors.some(({ source }) => source.files.includes(file)));
     if (!users.every((group) => group === current?.group || this.#journal.finished(group.file))) return;
     for (const group of users) {
-      const names = new Set(group.tensors.filter(({ source }) => source.file === file).map((tensor) => tensor.name));
+      const names = new Set(group.tensors.filter(({ source }) => source.files.includes(file)).map((tensor) => tensor.name));
       const finished = this.#journal.finished(group.file);
       const written = finished?.tensors ?? current!.tensors;
       await this.#verify(

@@ -17,6 +17,7 @@ export interface ContentPart {
   type: string;
   /** Text of a part of that type. */
   text?: string;
+  /** What parts of other types have. */
   [key: string]: unknown;
 }
 
@@ -44,6 +45,7 @@ export interface ChatMessage {
   name?: string;
   /** What a reasoning model thought before its answer. */
   reasoning_content?: string | null;
+  /** What else a template reads. */
   [key: string]: unknown;
 }
 

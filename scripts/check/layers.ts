@@ -20,7 +20,7 @@ const ALLOWED: Record<string, string[]> = {
   layers: ["errors.ts", "type:ffi"],
   cache: ["errors.ts", "ffi"],
   models: ["errors.ts", "layers"],
-  shard: ["errors.ts", "checkpoint", "models", "ffi"],
+  shard: ["errors.ts", "checkpoint", "models", "memory", "ffi"],
   stream: ["errors.ts", "shard", "memory", "ffi"],
   engine: ["errors.ts", "checkpoint", "models", "layers", "cache", "stream", "shard", "memory", "ffi"],
   generate: ["errors.ts", "engine", "tokenizer", "type:memory", "type:models"],

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { inverseFrequencies, RotaryTable } from "../../lib/layers/rope.ts";
-import type { ModelConfig } from "../../lib/models/architecture.ts";
+import type { RopeConfig } from "../../lib/layers/model_config.ts";
 import { LLAMA } from "../../lib/models/llama.ts";
 
 interface RopeCase {
@@ -16,7 +16,7 @@ interface RopeCase {
 
 const { cases } = JSON.parse(readFileSync(new URL("../fixtures/rope.json", import.meta.url), "utf8")) as { cases: RopeCase[] };
 
-function configOf({ head_dim, max_position_embeddings, rope_parameters }: RopeCase): ModelConfig {
+function configOf({ head_dim, max_position_embeddings, rope_parameters }: RopeCase): RopeConfig {
   return LLAMA.parseConfig({
     head_dim,
     max_position_embeddings,
@@ -26,7 +26,7 @@ function configOf({ head_dim, max_position_embeddings, rope_parameters }: RopeCa
     intermediate_size: 1,
     num_hidden_layers: 1,
     vocab_size: 1,
-  });
+  }).ropes[0];
 }
 
 for (const rope of cases) {
@@ -44,7 +44,7 @@ for (const rope of cases) {
 }
 
 Deno.test("RotaryTable.fill() writes the row of a position, its angle rounded to float32, and no other", () => {
-  const config = configOf(cases[0]), pairs = config.headDim / 2;
+  const config = configOf(cases[0]), pairs = config.dim / 2;
   const cos = new Float32Array(3 * pairs).fill(7), sin = new Float32Array(3 * pairs).fill(7);
   new RotaryTable(config).fill(cos, sin, 1, 3001, 3002);
   const frequencies = inverseFrequencies(config, 1);
@@ -61,7 +61,7 @@ Deno.test("RotaryTable.fill() writes the row of a position, its angle rounded to
 
 Deno.test("RotaryTable.fill() stretches dynamic rope by each sequence's own length, also back again", () => {
   const rope = cases.find(({ name }) => name === "dynamic 2 at 8192")!;
-  const config = configOf(rope), table = new RotaryTable(config), pairs = config.headDim / 2;
+  const config = configOf(rope), table = new RotaryTable(config), pairs = config.dim / 2;
   const row = (spanTokens: number): number[] => {
     const cos = new Float32Array(pairs), sin = new Float32Array(pairs);
     table.fill(cos, sin, 0, 100, spanTokens);

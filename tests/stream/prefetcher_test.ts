@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { truncateSync } from "node:fs";
 import { join } from "node:path";
-import { AirkernError, CancelledError, FormatError, UnsupportedError } from "../../lib/errors.ts";
+import { AirkernError, CancelledError, FormatError } from "../../lib/errors.ts";
 import { Context, type Event, type Stream } from "../../lib/ffi/context.ts";
 import { Ops } from "../../lib/ffi/ops.ts";
 import { spreadResident } from "../../lib/memory/planner.ts";
 import { type FileIo, nodeFileIo } from "../../lib/stream/direct_file.ts";
 import { Prefetcher, type PrefetcherOptions } from "../../lib/stream/prefetcher.ts";
+import { Transfer } from "../../lib/stream/transfer.ts";
 import { random } from "../random.ts";
 import { type SyntheticShards, writeSyntheticShards } from "./synthetic_shards.ts";
 
@@ -22,7 +23,11 @@ function small(seed = 6): SyntheticShards {
 
 function options(shards: SyntheticShards, stream: Stream, residentBytes = 0, slotBytes = 2 * LARGEST): PrefetcherOptions {
   const { path, manifest, tape } = shards;
-  return { path, manifest, tape, plan: { ...spreadResident(tape, residentBytes), slotBytes }, context, stream };
+  const plan = {
+    ...spreadResident(tape, residentBytes),
+    ...{ pinned: tape.map(() => false), pinnedBytes: 0, slotBytes, deviceSlotBytes: 0 },
+  };
+  return { path, manifest, tape, plan, transfer: new Transfer(context, stream) };
 }
 
 /** Stands for a computation: copies each extent out, in stream order and, where asked, long after it was enqueued. */
@@ -148,14 +153,15 @@ Deno.test("Prefetcher does not reuse memory that a slow computation still has to
 });
 
 Deno.test("Consumer catches a prefetcher that reuses memory before the computation has read it", async () => {
-  class EagerPrefetcher extends Prefetcher {
-    protected override isReached(_event: Event): boolean {
+  class EagerTransfer extends Transfer {
+    override isReached(_event: Event): boolean {
       return true;
     }
   }
   using shards = small();
   using stream = context.stream();
-  await using prefetcher = await EagerPrefetcher.open(options(shards, stream));
+  using transfer = new EagerTransfer(context, stream);
+  await using prefetcher = await Prefetcher.open({ ...options(shards, stream), transfer });
   await using consumer = new Consumer(shards, stream, 16 * MiB, 60);
   prefetcher.beginPass({ expectAnother: false });
   await consumer.consume(prefetcher);
@@ -369,16 +375,6 @@ Deno.test("Prefetcher.open() reports a resident extent that cannot be read, and 
   const file = shards.manifest.files[2];
   truncateSync(join(shards.path, file.name), 8192);
   await assert.rejects(Prefetcher.open(all), (error) => error instanceof FormatError && error.message.includes(file.name));
-});
-
-Deno.test("Prefetcher refuses a device with memory of its own", async () => {
-  using shards = small();
-  using stream = context.stream();
-  const apart = { description: { ...context.description, name: "Apart 1", unifiedMemory: false } } as Context;
-  await assert.rejects(
-    Prefetcher.open({ ...options(shards, stream), context: apart }),
-    (error) => error instanceof UnsupportedError && error.message.includes("Apart 1"),
-  );
 });
 
 Deno.test("Prefetcher refuses a plan whose slots are too small, and calls out of order", async () => {

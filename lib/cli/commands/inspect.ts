@@ -9,8 +9,9 @@ import { architectureFor } from "../../models/registry.ts";
 import { type CheckpointInspection, inspectCheckpoint, inspectShards, type ShardInspection } from "../../shard/inspect.ts";
 import { isShardDirectory } from "../../shard/reader.ts";
 import { locateModel } from "../../hub/locate.ts";
+import { printNotice } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addJsonOption, MODEL_ARGUMENT, printNotice, revisionOption } from "../options.ts";
+import { addJsonOption, MODEL_ARGUMENT, revisionOption } from "../options.ts";
 import { printJson, printLine, table } from "../output.ts";
 
 interface InspectOptions {
@@ -67,16 +68,18 @@ async function inspect(model: string, options: InspectOptions): Promise<void> {
 /** Returns the model's sizes in a line, or why it cannot be run. */
 function architectureLine(config: Record<string, unknown>): string {
   try {
-    const { modelType, numLayers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropeScaling } = architectureFor(
-      config,
-    )
+    const { modelType, numLayers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropes } = architectureFor(config)
       .parseConfig(config);
     return `${modelType}, ${numLayers} layers, hidden ${hiddenSize}, ${numHeads} heads, ${numKvHeads} KV heads, ` +
-      `vocabulary ${vocabSize}, context ${contextTokens}, rope ${ropeScaling.type}`;
+      `vocabulary ${vocabSize}, context ${contextTokens}, rope ${ropeKinds(ropes)}`;
   } catch (error) {
     if (error instanceof UnsupportedError) return `not supported: ${error.message}`;
     throw error;
   }
+}
+
+function ropeKinds(ropes: readonly { scaling: { type: string } }[]): string {
+  return ropes.length === 0 ? "none" : [...new Set(ropes.map(({ scaling }) => scaling.type))].join(" and ");
 }
 
 function snr(value: number | null): string {

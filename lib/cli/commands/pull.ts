@@ -10,8 +10,9 @@ import { UsageError } from "../../errors.ts";
 import { isModelId } from "../../hub/model_id.ts";
 import { openSnapshot } from "../../hub/snapshot.ts";
 import { formatBytes } from "../../memory/bytes.ts";
+import { printNotice } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addJsonOption, printNotice, revisionOption, type ShardCommandOptions, shardOptions, threadsOption } from "../options.ts";
+import { addJsonOption, revisionOption, type ShardCommandOptions, shardOptions, threadsOption } from "../options.ts";
 import { printJson, printLine } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 

@@ -10,7 +10,8 @@ import { quantizeCheckpoint } from "../../shard/quantizer.ts";
 import type { QuantizeFigures, QuantizeReport } from "../../shard/report.ts";
 import { locateModel } from "../../hub/locate.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addJsonOption, printNotice, revisionOption, threadsOption } from "../options.ts";
+import { printNotice } from "../engine_options.ts";
+import { addJsonOption, ramOption, revisionOption, threadsOption } from "../options.ts";
 import { formatSeconds, printJson, printLine, table } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 
@@ -20,6 +21,7 @@ interface QuantizeCommandOptions {
   revision?: string;
   deleteOriginal?: boolean;
   threads?: number;
+  ram?: number;
   json?: boolean;
 }
 
@@ -45,6 +47,7 @@ export function addQuantizeCommand(root: Command): void {
     )
     .addOption(revisionOption())
     .option("--delete-original", "remove each safetensors file once all its tensors are verified in the output")
+    .addOption(ramOption())
     .addOption(threadsOption());
   addJsonOption(command)
     .addHelpText(
@@ -71,6 +74,7 @@ async function quantize(model: string, options: QuantizeCommandOptions): Promise
     out: options.out,
     compression: options.format,
     threads: options.threads,
+    ramBytes: options.ram,
     deleteOriginal: options.deleteOriginal,
     onProgress: progress.showBytes,
     signal,
