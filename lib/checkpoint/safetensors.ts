@@ -40,11 +40,15 @@ export type Dtype = keyof typeof DTYPE_BITS;
 
 /** One tensor of a safetensors file. */
 export interface SafetensorsTensor {
+  /** Name in the file's header. */
   name: string;
+  /** Type of its elements. */
   dtype: Dtype;
+  /** Lengths of its dimensions, the last one running fastest. */
   shape: number[];
   /** Position of its first byte in the file. */
   offset: number;
+  /** Bytes of its elements. */
   bytes: number;
 }
 
@@ -54,9 +58,11 @@ export interface SafetensorsHeader {
   headerBytes: number;
   /** SHA-256, in hex, of those bytes. */
   headerSha256: string;
+  /** Length of the whole file. */
   fileBytes: number;
   /** In the order of their data. */
   tensors: SafetensorsTensor[];
+  /** What `__metadata__` maps. */
   metadata: Record<string, string>;
 }
 
