@@ -5,7 +5,7 @@
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { CancelledError, UsageError } from "../errors.ts";
-import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import type { AttentionInput, Ops, Precision, RowGroups, WeightExtent } from "../ffi/ops.ts";
 import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
@@ -75,7 +75,7 @@ export class ForwardPass implements Pass {
       heads: config.numHeads,
       kvHeads: config.numKvHeads,
       headDim: config.headDim,
-      valueDim: config.headDim,
+      valueDim: config.sharedValueDim ?? config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
@@ -156,6 +156,11 @@ export class ForwardPass implements Pass {
     this.#checkSignal();
     const bias = biasName === undefined ? 0n : this.vector(biasName);
     return this.#parts.weights.linear(this.ops, y, x, this.tokens, name, bias, this.precision);
+  }
+
+  linearGrouped(y: bigint, x: bigint, xStride: number, name: string, groups: Omit<RowGroups, "firstRow">): Promise<void> {
+    this.#checkSignal();
+    return this.#parts.weights.linearGrouped(this.ops, y, x, xStride, this.tokens, name, groups, this.precision);
   }
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {

@@ -34,9 +34,20 @@ function activationWidths(config: ModelConfig): { residual: number; streams: num
     residual: config.hiddenSize,
     // `hidden`, `normed`, and `projected` where it is not `normed`.
     streams: config.layers.some(({ parallel, feedForward }) => parallel || feedForward.kind === "moe") ? 3 : 2,
-    attention: [query, keys, keys, query],
+    attention: [query, keys, keys, query, ...latentWidths(config)],
     mlp: [config.intermediateSize, config.intermediateSize],
   };
+}
+
+/** Returns the widths of `down` and `unabsorbed`; none for a model that attends to no latents. */
+function latentWidths({ layers, numHeads }: ModelConfig): number[] {
+  const latents = layers.flatMap(({ attention }) => attention.latent ?? []);
+  if (latents.length === 0) return [];
+  const widest = (width: (latent: typeof latents[number]) => number): number => Math.max(...latents.map(width));
+  return [
+    widest(({ queryRank = 0, rank }) => Math.max(queryRank, rank)),
+    numHeads * widest(({ plainDim, rotaryDim, valueDim }) => Math.max(plainDim + rotaryDim, valueDim)),
+  ];
 }
 
 /** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */
@@ -109,8 +120,8 @@ export function workspaceBytes(
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
   const host = hostArrayBytes(config, shape);
   const windows = windowsOf(config).length;
-  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 7 activations and the two sections of an embedding.
-  const aligned = Object.keys(host).length + 7 + 2 + 2 * config.ropes.length + windows;
+  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 9 activations and the two sections of an embedding.
+  const aligned = Object.keys(host).length + 9 + 2 + 2 * config.ropes.length + windows;
   return {
     arrays: {
       // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
@@ -120,7 +131,7 @@ export function workspaceBytes(
     },
     activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,
     vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
-    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize),
+    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize, ...latentWidths(config)),
   };
 }
 
@@ -352,6 +363,7 @@ function placeActivations(config: ModelConfig, tokens: number, start: bigint): A
   const hidden = start, normed = hidden + bytes(residual);
   const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
   const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
+  const attended = value + bytes(attention[2]), down = attended + bytes(attention[3]);
   return {
     hidden,
     normed,
@@ -359,7 +371,9 @@ function placeActivations(config: ModelConfig, tokens: number, start: bigint): A
     query,
     key,
     value,
-    attended: value + bytes(attention[2]),
+    attended,
+    down,
+    unabsorbed: down + bytes(attention[4] ?? 0),
     gate: shared,
     up: shared + bytes(mlp[0]),
   };

@@ -30,6 +30,11 @@ export function norm(pass: Pass, y: bigint, x: bigint, prefix: string, config: N
   normRows(pass, y, x, prefix, config, rows, pass.config.hiddenSize);
 }
 
+/** Enqueues y: [rows, cols] = RMSNorm(x) with the named weight; y may be x. */
+export function rmsNormRows(pass: Pass, y: bigint, x: bigint, weightName: string, rows: number, cols: number, eps: number): void {
+  pass.ops.rmsnorm(y, x, pass.vector(weightName), rows, cols, eps);
+}
+
 /** Enqueues the normalisation in place of x: [tokens, heads, headDim], each head by itself or all of a token's together. */
 export function headNorm(pass: Pass, x: bigint, heads: number, prefix: string, config: HeadNormConfig): void {
   const { tokens } = pass, { headDim } = pass.config;

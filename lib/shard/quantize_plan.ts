@@ -5,6 +5,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
+import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
@@ -133,9 +134,13 @@ function planTensor(
 ): TensorJob {
   const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
   const type = sourceTypeOf(checkpoint, places);
-  const readers = places.map(({ source, placement }) => {
-    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
-    return new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
+  const blockRows = spec.source && "turnedBlockRows" in spec.source ? spec.source.turnedBlockRows : undefined;
+  const readers = places.map(({ source, placement }): RowReader => {
+    const shape = kind === "vector"
+      ? { cols: 1, rowsTogether: cols / places.length }
+      : { cols: blockRows ?? cols, rowsTogether: 1 };
+    const stored = new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
+    return blockRows === undefined ? stored : new TurnedBlocks(stored, { blockRows, cols, elementBytes: type.bytes });
   });
   const format = storedFormat(kind, compression, unitRows ? "f32" : type.format);
   const sourceRowBytes = cols * type.bytes;
