@@ -14,7 +14,7 @@ import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
 import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
-import type { Workspace } from "./workspace.ts";
+import { viewKey, viewOf, type Workspace } from "./workspace.ts";
 
 /** What every pass of an engine works with. */
 export interface ForwardParts {
@@ -47,8 +47,8 @@ export class ForwardPass implements Pass {
   readonly #layout: PassLayout;
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
-  /** Device addresses of the first position that each token sees through a window, by the window's width. */
-  readonly #firstVisible = new Map<number, bigint>();
+  /** Device addresses of the first position that each token sees, by the view's name. */
+  readonly #firstVisible = new Map<string, bigint>();
 
   /** `sequences` are the items' caches, already extended by the pass's tokens. */
   constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
@@ -82,7 +82,7 @@ export class ForwardPass implements Pass {
       slopes: config.alibiSlopes && workspace.address("slopes"),
     };
     this.#describe(sequences, rotary);
-    this.#describeWindows(sequences);
+    this.#describeViews(sequences);
     if (config.alibiSlopes) workspace.fillFloat32("slopes", config.alibiSlopes.length).set(config.alibiSlopes);
   }
 
@@ -116,31 +116,32 @@ export class ForwardPass implements Pass {
   }
 
   /**
-   * Writes the first position that each token sees of each window that is narrower than a sequence.
-   * @throws {UsageError} for a mask that cannot be combined with a window or ALiBi, which count positions and not depths.
+   * Writes the first position that each token sees of each view that is narrower than a sequence.
+   * @throws {UsageError} for a mask that cannot be combined with such a view or ALiBi, which count positions and not depths.
    */
-  #describeWindows(sequences: readonly CachedSequence[]): void {
+  #describeViews(sequences: readonly CachedSequence[]): void {
     const { items, tokens: passTokens } = this.#layout;
-    const windows = this.#parts.workspace.fillFirstVisible(passTokens);
-    const narrowest = Math.min(...windows.map(({ windowTokens }) => windowTokens), this.config.alibiSlopes ? 0 : Infinity);
-    const masked = items.find(({ item, tokens }) => item.mask && tokens > narrowest);
-    if (masked) {
-      throw new UsageError(
-        narrowest === 0
-          ? "Cannot use a mask: the model's attention counts distances of positions (ALiBi)"
-          : `Cannot use a mask of ${masked.tokens} tokens: the model's narrowest window has ${narrowest}`,
-      );
-    }
-    for (const { windowTokens, address, values } of windows) {
-      if (windowTokens >= this.#attention.contextTokens) continue;
-      this.#firstVisible.set(windowTokens, address);
+    const { contextTokens } = this.#attention;
+    for (const { view, address, values } of this.#parts.workspace.fillFirstVisible(passTokens)) {
+      const { kind, tokens: viewTokens } = view;
+      if (viewTokens >= contextTokens) continue;
+      this.#checkMasks(kind === "window" ? viewTokens : 0, `its layers see a ${viewKey(view)}`);
+      this.#firstVisible.set(viewKey(view), address);
       items.forEach(({ item, firstToken, tokens }, index) => {
         const before = sequences[index].tokens - tokens;
         for (let i = 0; i < tokens; i++) {
-          values[firstToken + i] = Math.max(0, before + depthInPass(item, i) - windowTokens + 1);
+          const position = before + depthInPass(item, i);
+          values[firstToken + i] = kind === "window" ? Math.max(0, position - viewTokens + 1) : position - position % viewTokens;
         }
       });
     }
+    if (this.config.alibiSlopes) this.#checkMasks(0, "its attention counts distances of positions (ALiBi)");
+  }
+
+  /** Refuses masks of more than so many tokens. @throws {UsageError} */
+  #checkMasks(mostTokens: number, reason: string): void {
+    const masked = this.#layout.items.find(({ item, tokens }) => item.mask && tokens > mostTokens);
+    if (masked) throw new UsageError(`Cannot use a mask of ${masked.tokens} tokens with this model: ${reason}`);
   }
 
   /** Whether every sequence brings one token. */
@@ -165,12 +166,12 @@ export class ForwardPass implements Pass {
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
     const { cache, workspace, config } = this.#parts;
-    const { scale, softcap, windowTokens = Infinity } = config.layers[layer].attention;
+    const { attention } = config.layers[layer], { scale, softcap } = attention, view = viewOf(attention);
     const input = {
       ...this.#attention,
       kCache: cache.keys(layer),
       vCache: cache.values(layer),
-      firstVisible: this.#firstVisible.get(windowTokens),
+      firstVisible: view && this.#firstVisible.get(viewKey(view)),
       scale,
       softcap,
     };

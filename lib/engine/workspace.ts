@@ -62,9 +62,27 @@ function rotaryWidth({ ropes }: ModelConfig): number {
   return ropes.reduce((sum, { dim }) => sum + dim, 0);
 }
 
-/** Returns the widths of the windows that layers see, each once. */
-export function windowsOf({ layers }: ModelConfig): number[] {
-  return [...new Set(layers.flatMap(({ attention }) => attention.windowTokens ?? []))];
+/** What a layer sees of a sequence where it does not see all: the latest tokens, or those of the same chunk. */
+export interface View {
+  kind: "window" | "chunk";
+  tokens: number;
+}
+
+/** Returns what a layer sees, or undefined where that is all before. */
+export function viewOf({ windowTokens, chunkTokens }: ModelConfig["layers"][number]["attention"]): View | undefined {
+  if (windowTokens !== undefined) return { kind: "window", tokens: windowTokens };
+  return chunkTokens === undefined ? undefined : { kind: "chunk", tokens: chunkTokens };
+}
+
+/** Names a view, so that equal ones are known as such. */
+export function viewKey({ kind, tokens }: View): string {
+  return `${kind} of ${tokens}`;
+}
+
+/** Returns the views of all layers, each once. */
+function viewsOf({ layers }: ModelConfig): View[] {
+  const views = layers.flatMap(({ attention }) => viewOf(attention) ?? []);
+  return [...new Map(views.map((view) => [viewKey(view), view])).values()];
 }
 
 /** Returns each host array's bytes, in the order they are laid out. */
@@ -74,7 +92,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
     embeddingIndexes: tokens * 4,
     slots: tokens * 4,
     rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
-    firstVisible: windowsOf(config).length * align(tokens * 4),
+    firstVisible: viewsOf(config).length * align(tokens * 4),
     slopes: (config.alibiSlopes?.length ?? 0) * 4,
     logitRowIds: shape.logitRows * 4,
     argmax: shape.logitRows * 4,
@@ -119,7 +137,7 @@ export function workspaceBytes(
   const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
   const host = hostArrayBytes(config, shape);
-  const windows = windowsOf(config).length;
+  const windows = viewsOf(config).length;
   // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 9 activations and the two sections of an embedding.
   const aligned = Object.keys(host).length + 9 + 2 + 2 * config.ropes.length + windows;
   return {
@@ -158,7 +176,7 @@ export class Workspace implements Disposable {
   readonly #offsets: Record<HostArrayName, number>;
   readonly #sizes: Record<HostArrayName, number>;
   readonly #ropes: ModelConfig["ropes"];
-  readonly #windows: readonly number[];
+  readonly #views: readonly View[];
   readonly #vectorOffsets: ReadonlyMap<string, number>;
   /** Where vectors are read into, at their offsets; the host's memory of them, given back once they are on the device. */
   #vectorSource: HostBuffer | undefined;
@@ -179,7 +197,7 @@ export class Workspace implements Disposable {
     this.#vectors = this.#arrays + BigInt(layout.arrayBytes);
     this.#vectorSource = vectors;
     this.#ropes = config.ropes;
-    this.#windows = windowsOf(config);
+    this.#views = viewsOf(config);
     this.activations = placeActivations(config, shape.passTokens, activations);
   }
 
@@ -233,12 +251,12 @@ export class Workspace implements Disposable {
     return new Float32Array(buffer, byteOffset, count);
   }
 
-  /** Returns the first visible positions of `tokens` tokens to be filled, i32 [tokens], of each of the config's windows. */
-  fillFirstVisible(tokens: number): { windowTokens: number; address: bigint; values: Int32Array<ArrayBuffer> }[] {
+  /** Returns the first visible positions of `tokens` tokens to be filled, i32 [tokens], of each of the views that layers have. */
+  fillFirstVisible(tokens: number): { view: View; address: bigint; values: Int32Array<ArrayBuffer> }[] {
     const stride = align(tokens * 4) / 4;
-    const values = this.fillInt32("firstVisible", this.#windows.length * stride), address = this.address("firstVisible");
-    return this.#windows.map((windowTokens, i) => ({
-      windowTokens,
+    const values = this.fillInt32("firstVisible", this.#views.length * stride), address = this.address("firstVisible");
+    return this.#views.map((view, i) => ({
+      view,
       address: address + BigInt(i * stride * 4),
       values: values.subarray(i * stride, i * stride + tokens),
     }));

@@ -33,7 +33,12 @@ export type RopeScaling =
     originalContextTokens: number;
     /** Multiplies cos and sin. */
     attentionFactor: number;
-  };
+  }
+  /**
+   * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + 1) / floorTokens)), so that attention stays sharp over long
+   * contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
+   */
+  | { type: "temperature"; attentionScale: number; floorTokens: number };
 
 /** One kind of rotary position embedding; layers name it by its index in {@linkcode ModelConfig.ropes}. */
 export interface RopeConfig {
@@ -55,6 +60,8 @@ export interface NormConfig {
   eps: number;
   /** Whether it has a bias. */
   bias: boolean;
+  /** Whether it has no weight and so no tensor. */
+  weightless?: boolean;
   /** Added to each element of the weight when it is loaded: 1 where the checkpoint stores the distance from 1. */
   offset: number;
 }
@@ -77,6 +84,8 @@ export interface AttentionConfig {
   keyNorm?: HeadNormConfig;
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
+  /** Multiplication of queries alone, by a rope of type `temperature`. */
+  queryScaling?: { index: number };
   /** Multiplies queries times keys. */
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
@@ -87,6 +96,8 @@ export interface AttentionConfig {
   sinks?: boolean;
   /** Tokens that a token sees, itself included; absent where it sees all before it. */
   windowTokens?: number;
+  /** Tokens of a chunk: a token sees those before it that lie in its own chunk, counted from the start; absent where it sees all before it. */
+  chunkTokens?: number;
 }
 
 /**

@@ -16,8 +16,8 @@ function normRows(
   cols: number,
   weightRows = 1,
 ): void {
-  const { kind, name, eps, bias } = config;
-  const weight = pass.vector(`${prefix}${name}.weight`);
+  const { kind, name, eps, bias, weightless } = config;
+  const weight = weightless ? 0n : pass.vector(`${prefix}${name}.weight`);
   if (kind === "rms") pass.ops.rmsnorm(y, x, weight, rows, cols, eps);
   else pass.ops.layernorm(y, x, weight, bias ? pass.vector(`${prefix}${name}.bias`) : 0n, rows, cols, eps, weightRows);
 }

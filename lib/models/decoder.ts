@@ -29,7 +29,7 @@ export interface DecoderFamily {
 }
 
 function normTensors(norm: NormConfig | undefined, cols: number): TensorSpec[] {
-  if (norm === undefined) return [];
+  if (norm === undefined || norm.weightless) return [];
   const weight: TensorSpec = { name: `${norm.name}.weight`, rows: 1, cols, kind: "vector" };
   if (norm.offset !== 0) weight.offset = norm.offset;
   return norm.bias ? [weight, { name: `${norm.name}.bias`, rows: 1, cols, kind: "vector" }] : [weight];

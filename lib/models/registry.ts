@@ -19,6 +19,7 @@ import { GRANITE } from "./granite.ts";
 import { GRANITEMOE } from "./granitemoe.ts";
 import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
 import { LLAMA } from "./llama.ts";
+import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
 import { MISTRAL } from "./mistral.ts";
 import { MIXTRAL } from "./mixtral.ts";
 import { OLMO2 } from "./olmo2.ts";
@@ -34,7 +35,7 @@ import { STARCODER2 } from "./starcoder2.ts";
 const ARCHITECTURES: readonly Architecture[] = [
   ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
-  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2],
+  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2, LLAMA4, LLAMA4_TEXT],
 ];
 
 /** All architectures. */

@@ -179,5 +179,54 @@ def kimi_k2():
     return Fixture(config, respell, rearrange=lambda tensors: tensors, prompt_lengths=(5, 20))
 
 
+LLAMA4 = MOE | dict(
+    num_hidden_layers=4, intermediate_size=16, intermediate_size_mlp=24, num_local_experts=8, num_experts_per_tok=1,
+    attention_chunk_size=8, floor_scale=4, attn_scale=0.1,
+)
+LLAMA4_SCALING = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+# Scout: experts in every layer, norms of queries and keys.
+@fixture("llama4_text/scout")
+def llama4_scout():
+    config = transformers.Llama4TextConfig(
+        **LLAMA4, head_dim=8, interleave_moe_layer_step=1, use_qk_norm=True, attn_temperature_tuning=True,
+        rope_parameters=LLAMA4_SCALING | {"rope_theta": 500000.0},
+    )
+    return Fixture(config, v4(rope_theta=500000.0, rope_scaling=LLAMA4_SCALING, for_llm_compressor=False), prompt_lengths=(5, 20))
+
+
+# Maverick: experts in every second layer, no norms of queries and keys.
+@fixture("llama4_text/maverick")
+def llama4_maverick():
+    config = transformers.Llama4TextConfig(
+        **LLAMA4, head_dim=8, interleave_moe_layer_step=2, use_qk_norm=False, attn_temperature_tuning=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+    )
+    return Fixture(
+        config, v4(("layer_types",), rope_theta=500000.0, rope_scaling=None, attn_temperature_tuning=4), prompt_lengths=(5, 20)
+    )
+
+
+# As it is released: the language model within one that also sees images, whose weights are passed over.
+@fixture("llama4/base")
+def llama4():
+    config = transformers.Llama4TextConfig(**LLAMA4, head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 500000.0})
+    respell = lambda text: {
+        "model_type": "llama4", "architectures": ["Llama4ForConditionalGeneration"], "torch_dtype": "bfloat16",
+        "image_token_index": 90, "tie_word_embeddings": False, "vision_config": {"model_type": "llama4_vision_model"},
+        "text_config": v4(rope_theta=500000.0)(text),
+    }
+
+    def within_whole_model(tensors):
+        whole = {f"language_model.{name}": tensor for name, tensor in tensors.items()}
+        return whole | {"multi_modal_projector.linear_1.weight": torch.zeros(4, 4, dtype=torch.bfloat16)}
+
+    return Fixture(config, respell, rearrange=within_whole_model, prompt_lengths=(5, 20))
+
+
 if __name__ == "__main__":
     main()
