@@ -3,7 +3,7 @@
 
 using airk::at;
 
-extern "C" airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count) {
+extern "C" airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float factor) {
   if (!stream) return AIRK_INVALID;
   if (count == 0) return AIRK_OK;
   const airk_status invalid = airk::check_add(stream, y, x, count);
@@ -12,7 +12,7 @@ extern "C" airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uin
   return airk::enqueue(stream, [=] {
     const auto kernel = airk::row_kernels(context).add;
     airk::parallel_for(context, static_cast<int64_t>(count), airk::kRunElements, [=](int64_t begin, int64_t end, int) {
-      kernel(at<float>(y) + begin, at<const float>(x) + begin, end - begin);
+      kernel(at<float>(y) + begin, at<const float>(x) + begin, end - begin, factor);
     });
     return AIRK_OK;
   });

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "packed_decode.h"
 
 namespace airk {
 namespace {
@@ -124,6 +125,18 @@ struct Nf4AnyDecoder {
   }
 };
 
+// Packed formats, decoded a run of blocks at a time, so that their many layouts need one dense loop.
+struct PackedDecoder {
+  const Weight &weight;
+  uint64_t row;
+  alignas(64) float run[scale_run * block_cols];
+  explicit PackedDecoder(const Weight &w, uint64_t r) : weight(w), row(r) {}
+  inline void scales(uint64_t begin, uint64_t end) { decode_packed(weight, row, begin, end, run); }
+  inline __attribute__((always_inline)) void load(uint64_t block, Simd::V (&v)[vectors]) const {
+    for (int i = 0; i < vectors; i++) v[i] = Simd::load(run + block % scale_run * block_cols + static_cast<uint64_t>(i * Simd::width));
+  }
+};
+
 template <class Decoder>
 void decode_blocks(const Weight &weight, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
   Decoder decoder(weight, row);
@@ -206,9 +219,11 @@ void dot_tokens(const Weight &weight, uint64_t row_begin, uint64_t row_end, cons
     case Format::nf4:                                                                   \
       if ((weight).cols % nf4_block == 0) return function<Nf4Decoder>(weight, __VA_ARGS__); \
       return function<Nf4AnyDecoder>(weight, __VA_ARGS__);                              \
+    case Format::packed: return function<PackedDecoder>(weight, __VA_ARGS__);           \
   }
 
 void decode(const Weight &weight, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
+  if (weight.format == Format::packed) return decode_packed(weight, row, block_begin, block_end, out);
   AIRK_WITH_DECODER(weight, decode_blocks, row, block_begin, block_end, out)
 }
 

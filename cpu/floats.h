@@ -5,7 +5,11 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __CUDACC__
+#define AIRK_INLINE static inline __host__ __device__ __attribute__((always_inline))
+#else
 #define AIRK_INLINE static inline __attribute__((always_inline))
+#endif
 
 namespace airk {
 

@@ -3,49 +3,45 @@
 #include <cmath>
 #include <cstring>
 
+#include "sections.h"
+
 namespace airk {
 
 const float nf4_values[16] = AIRK_NF4_VALUES;
 
 namespace {
 
-const char *const names[format_count] = {"f32", "f16", "bf16", "q8", "nf4", "q4o"};
+const char *const names[plain_format_count] = {"f32", "f16", "bf16", "q8", "nf4", "q4o"};
 
-// Appends sections, each on a multiple of 64 bytes, and remembers whether a size overflowed.
-class Sections {
- public:
-  uint64_t add(uint64_t count, uint64_t element_bytes) {
-    uint64_t bytes, start;
-    overflow_ |= multiply_overflows(count, element_bytes, &bytes);
-    overflow_ |= __builtin_add_overflow(end_, uint64_t{63}, &start);
-    start &= ~uint64_t{63};
-    overflow_ |= __builtin_add_overflow(start, bytes, &end_);
-    return start;
-  }
-  uint64_t product(uint64_t a, uint64_t b) {
-    uint64_t result;
-    overflow_ |= multiply_overflows(a, b, &result);
-    return result;
-  }
-  bool overflow() const { return overflow_; }
-  uint64_t end() const { return end_; }
+// An id's lowest four bits are the Format; above them a packed format has its Packing.
+constexpr int32_t format_bits = 4;
 
- private:
-  uint64_t end_ = 0;
-  bool overflow_ = false;
+// The sizes of an extent of the format with this id.
+struct Described {
+  Format format;
+  Packing packing;
+  Layout layout;
+  PackedLayout packed;
 };
 
-uint64_t ceil_divide(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
+bool describe(int32_t id, uint64_t rows, uint64_t cols, uint64_t outliers, Described *d) {
+  if (!format_of(id, &d->format)) return false;
+  if (d->format != Format::packed) return layout_of(d->format, rows, cols, outliers, &d->layout);
+  d->layout = Layout{};
+  return packing_of(id >> format_bits, &d->packing) && outliers == 0 && packed_layout_of(d->packing, rows, cols, &d->packed, &d->layout.bytes);
+}
 
 }  // namespace
 
 bool format_of(int32_t id, Format *format) {
-  if (id < 0 || id >= format_count) return false;
-  *format = static_cast<Format>(id);
-  return true;
+  const int32_t format_id = id & ((1 << format_bits) - 1);
+  Packing packing;
+  if (id < 0 || format_id > plain_format_count) return false;
+  *format = static_cast<Format>(format_id);
+  return *format == Format::packed ? packing_of(id >> format_bits, &packing) : format_id == id;
 }
 
-const char *format_name(Format format) { return names[static_cast<int>(format)]; }
+const char *format_name(Format format) { return format == Format::packed ? "packed" : names[static_cast<int>(format)]; }
 
 bool layout_of(Format format, uint64_t rows, uint64_t cols, uint64_t outliers, Layout *layout) {
   *layout = Layout{};
@@ -81,6 +77,8 @@ bool layout_of(Format format, uint64_t rows, uint64_t cols, uint64_t outliers, L
       layout->outlier_col = sections.add(outliers, 2);
       layout->outlier = sections.add(outliers, 2);
       break;
+    case Format::packed:
+      return false;
   }
   layout->bytes = sections.end();
   return !sections.overflow();
@@ -90,9 +88,11 @@ airk_status view_weight(airk_context *context, const char *op, int32_t format, a
                         uint64_t cols, uint64_t outliers, Weight *weight) {
   *weight = Weight{};
   if (!format_of(format, &weight->format)) return fail(context, AIRK_INVALID, "Cannot %s: weight format %d is unknown", op, format);
-  const char *name = format_name(weight->format);
-  Layout layout;
-  if (!layout_of(weight->format, rows, cols, outliers, &layout)) {
+  Described described = {};
+  const bool valid = describe(format, rows, cols, outliers, &described), packed = weight->format == Format::packed;
+  const Layout &layout = described.layout;
+  const char *name = packed ? family_name(described.packing.family) : format_name(weight->format);
+  if (!valid) {
     return fail(context, AIRK_INVALID, "Cannot %s: %llu x %llu with %llu outliers is no valid shape of a %s extent", op,
                 static_cast<unsigned long long>(rows), static_cast<unsigned long long>(cols), static_cast<unsigned long long>(outliers), name);
   }
@@ -133,6 +133,9 @@ airk_status view_weight(airk_context *context, const char *op, int32_t format, a
                      reinterpret_cast<const uint16_t *>(base + layout.outlier_col),
                      reinterpret_cast<const uint16_t *>(base + layout.outlier)};
       break;
+    case Format::packed:
+      weight->packed = packed_view_of(described.packing, described.packed, cols, base);
+      break;
   }
   return AIRK_OK;
 }
@@ -160,19 +163,21 @@ using namespace airk;
 
 airk_status airk_format_id(const char *name, int32_t *format) {
   if (name == nullptr || format == nullptr) return AIRK_INVALID;
-  for (int32_t id = 0; id < format_count; id++) {
+  for (int32_t id = 0; id < plain_format_count; id++) {
     if (std::strcmp(name, names[id]) == 0) {
       *format = id;
       return AIRK_OK;
     }
   }
-  return AIRK_UNSUPPORTED;
+  Packing packing;
+  if (!parse_packing(name, &packing)) return AIRK_UNSUPPORTED;
+  *format = static_cast<int32_t>(Format::packed) | packing_bits(packing) << format_bits;
+  return AIRK_OK;
 }
 
 airk_status airk_extent_bytes(int32_t format, uint64_t rows, uint64_t cols, uint64_t outliers, uint64_t *bytes) {
-  Format known;
-  Layout layout;
-  if (bytes == nullptr || !format_of(format, &known) || !layout_of(known, rows, cols, outliers, &layout)) return AIRK_INVALID;
-  *bytes = layout.bytes;
+  Described described = {};
+  if (bytes == nullptr || !describe(format, rows, cols, outliers, &described)) return AIRK_INVALID;
+  *bytes = described.layout.bytes;
   return AIRK_OK;
 }

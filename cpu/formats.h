@@ -7,12 +7,14 @@
 #include <cstdint>
 
 #include "floats.h"
+#include "packing.h"
 #include "runtime.h"
 
 namespace airk {
 
-enum class Format : int32_t { f32, f16, bf16, q8, nf4, q4o };
-constexpr int32_t format_count = 6;
+// packed: one of the families of packing.h, which the id tells apart.
+enum class Format : int32_t { f32, f16, bf16, q8, nf4, q4o, packed };
+constexpr int32_t plain_format_count = 6;
 
 constexpr uint64_t block_cols = 32;       // q8, q4o: columns that share a scale
 constexpr uint64_t nf4_block = 64;        // elements of the flat tensor that share an absmax
@@ -41,8 +43,10 @@ struct Layout {
   uint64_t bytes;
 };
 
-// Returns false where the shape is not valid for the format or a size overflows.
+// Returns false where the shape is not valid for the format or a size overflows, and for packed.
 bool layout_of(Format format, uint64_t rows, uint64_t cols, uint64_t outliers, Layout *layout);
+bool packed_layout_of(const Packing &packing, uint64_t rows, uint64_t cols, PackedLayout *layout, uint64_t *bytes);
+PackedView packed_view_of(const Packing &packing, const PackedLayout &layout, uint64_t cols, const uint8_t *base);
 
 struct DenseView {
   const uint8_t *values;  // [rows][cols], elements as the format says
@@ -78,6 +82,7 @@ struct Weight {
   Q8View q8;
   Nf4View nf4;
   Q4oView q4o;
+  PackedView packed;
 };
 
 // Checks an extent's arguments and fills *weight; on failure the context has the reason, which names `op`.

@@ -9,6 +9,7 @@ namespace {
 
 airk_status check_source(airk_context *context, const char *op, int32_t format, const Source &source, Format *known) {
   if (!format_of(format, known)) return fail(context, AIRK_INVALID, "Cannot %s: weight format %d is unknown", op, format);
+  if (*known == Format::packed) return fail(context, AIRK_UNSUPPORTED, "Cannot %s: packed formats are read, not made", op);
   Layout layout;
   uint64_t elements, bytes;
   if (!layout_of(*known, source.rows, source.cols, 0, &layout) || multiply_overflows(source.rows, source.cols, &elements) ||
@@ -61,7 +62,9 @@ airk_status airk_quantizer_train(airk_context *context, int32_t format, const ui
 airk_status airk_quantized_bytes_bound(int32_t format, uint64_t rows, uint64_t cols, uint64_t *bytes) {
   Format known;
   Layout layout;
-  if (bytes == nullptr || !format_of(format, &known) || !layout_of(known, rows, cols, 0, &layout)) return AIRK_INVALID;
+  if (bytes == nullptr || !format_of(format, &known)) return AIRK_INVALID;
+  if (known == Format::packed) return airk_extent_bytes(format, rows, cols, 0, bytes);
+  if (!layout_of(known, rows, cols, 0, &layout)) return AIRK_INVALID;
   uint64_t outliers = 0;
   if (known == Format::q4o) {
     const uint64_t rest = rows % outlier_group;

@@ -43,6 +43,10 @@ struct Simd {
     store(part, x);
     for (int i = 0; i < n; i++) p[i] = part[i];
   }
+  static Reg load(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))));
+  }
+  static float to_float(uint16_t half) { return _cvtsh_ss(half); }
 
   static Reg set(float value) { return _mm256_set1_ps(value); }
   static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
@@ -52,6 +56,7 @@ struct Simd {
   static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
   static Reg max(Reg a, Reg b) { return _mm256_max_ps(a, b); }
   static Reg min(Reg a, Reg b) { return _mm256_min_ps(a, b); }
+  static Reg where_less(Reg a, Reg b, Reg x, Reg y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
   static float sum(Reg x) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));

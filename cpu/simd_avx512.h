@@ -43,6 +43,8 @@ struct Simd {
     masked_access(p, n);
     _mm256_mask_storeu_epi16(p, first(n), half(x));
   }
+  static Reg load(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)))); }
+  static float to_float(uint16_t half) { return _cvtsh_ss(half); }
 
   static Reg set(float value) { return _mm512_set1_ps(value); }
   static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
@@ -52,6 +54,7 @@ struct Simd {
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
   static Reg max(Reg a, Reg b) { return _mm512_max_ps(a, b); }
   static Reg min(Reg a, Reg b) { return _mm512_min_ps(a, b); }
+  static Reg where_less(Reg a, Reg b, Reg x, Reg y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
   static float sum(Reg x) { return _mm512_reduce_add_ps(x); }
   static float largest(Reg x) { return _mm512_reduce_max_ps(x); }
   static Reg scale_by_power(Reg y, Reg n) { return _mm512_scalef_ps(y, n); }

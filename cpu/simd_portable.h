@@ -42,6 +42,8 @@ struct Simd {
   static void store_part(uint16_t *p, Reg x, int n) {
     for (int i = 0; i < n; i++) p[i] = float_to_half(x[i]);
   }
+  static Reg load(const int8_t *p) { return Reg{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])}; }
+  static float to_float(uint16_t half) { return half_to_float(half); }
 
   static Reg set(float value) { return Reg{value, value, value, value}; }
   static Reg add(Reg a, Reg b) { return a + b; }
@@ -52,6 +54,8 @@ struct Simd {
   // b where either is NaN.
   static Reg max(Reg a, Reg b) { return a > b ? a : b; }
   static Reg min(Reg a, Reg b) { return a < b ? a : b; }
+  // x where a < b, else y.
+  static Reg where_less(Reg a, Reg b, Reg x, Reg y) { return a < b ? x : y; }
   static float sum(Reg x) { return (x[0] + x[2]) + (x[1] + x[3]); }
   static float largest(Reg x) {
     const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];

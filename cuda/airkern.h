@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 1
+#define AIRK_ABI_VERSION 3
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -54,11 +54,11 @@ enum {
   AIRK_NOT_FINITE = 8       /* a weight to quantize is NaN or infinite */
 };
 
-/* Element types of activations, caches and unquantized weights. */
-enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
+/* Element types of activations, caches and unquantized weights. AIRK_Q8 is one of caches alone: see airk_kv_append. */
+enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
 
 /*
- * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o"); airk_format_id turns it into the
+ * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o" "bnb4-64-bf16" ...); airk_format_id turns it into the
  * id used in calls. A weight extent is a run of whole rows of one matrix [rows, cols], laid out as sections in the order given,
  * each starting on a multiple of 64 bytes from the extent's start; blocks = ceil(cols / 32).
  *
@@ -84,6 +84,40 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
  *         outlier_start u16  [rows], index of the row's first outlier, relative to its group's base
  *         outlier_col   u16  [outliers], ascending within a row
  *         outlier       f16  [outliers]
+ *
+ * Packed formats, which others' checkpoints come in and which are kept as they are: read by every operation, made by no quantizer. Their names
+ * have parameters, powers of two: G columns that share a scale, groups = ceil(cols / G), or "row" for all of them; and T = f32, f16 or bf16.
+ * Products are rounded to float32 one by one. Codes of 4 bits lie as in q4o, of 8 bits as in q8, unless said otherwise; pad columns are any.
+ *
+ *  bnb4-B-T, bnb4-BxN-T   w = T(map[code] * absmax), bitsandbytes' 4 bits: blocks of B elements of the flat tensor, which do not restart at
+ *         a row; an extent starts on a multiple of B (and B * N) elements. With N, absmax = nested_map[absmax code] * nested + offset.
+ *         map           f32  [16]
+ *         nested_map    f32  [256]                                          with N
+ *         offset        f32  [1]                                            with N
+ *         nested        f32  [ceil(blocks / N)], blocks = ceil(rows * cols / B)   with N
+ *         absmax        u8   [blocks] with N, else f32
+ *         code          u8   [ceil(rows * cols / 2)], the HIGH nibble is the even element
+ *
+ *  int4-G-T, int4-G-T-zero   w = scale * (code - zero), zero 8 where it is not stored: GPTQ, AWQ, compressed-tensors, Q4_0. With "-order" at
+ *         the name's end, which of the groups a column belongs to is stored: GPTQ's act-order.
+ *         scale         T    [rows][groups]
+ *         zero          u8   [rows][groups]                                 with zero
+ *         order         u16  [cols], below groups                           with order
+ *         code          u8   [rows][blocks * 16]
+ *
+ *  int8-G-T, int8-G-T-zero, int8-G-scb   the same with i8 codes, zero i16 and 0 where it is not stored; scb: w = scale * code * (1 / 127), scale f32
+ *
+ *  fp8-RxG   w = scale * code, R rows share scales; an extent starts on a multiple of R rows
+ *         scale         f32  [ceil(rows / R)][groups]
+ *         code          e4m3 [rows][blocks * 32]
+ *
+ *  mxfp4  w = 2 ^ (scale - 127) * code: scale u8 [rows][blocks]; code e2m1, u8 [rows][blocks * 16]
+ *
+ *  nvfp4  w = scale / global * code, a scale for 16 columns: global f32 [1]; scale e4m3 [rows][blocks * 2]; code e2m1, u8 [rows][blocks * 16]
+ *
+ *  q4_k, q5_k, q6_k   GGUF's blocks of 256 columns (ggml-common.h): [rows][cols / 256] of 144, 176, 210 bytes; cols is a multiple of 256
+ *
+ *  iq4_nl   w = scale * value[code], ggml's 16 values: scale f16 [rows][blocks]; code u8 [rows][blocks * 16]
  */
 
 /* ---- library ---- */
@@ -116,7 +150,8 @@ AIRK_API void airk_context_destroy(airk_context *context);
 /* Copies the text of the latest error, NUL-terminated and cut to capacity. Empty where there was none. */
 AIRK_API airk_status airk_error_message(airk_context *context, char *message, uint64_t capacity);
 
-/* Copies a JSON object that describes the device: kind, name, isa, threads, unifiedMemory (true: a host buffer's address is its device address). */
+/* Copies a JSON object that describes the device: kind, name, isa, threads, unifiedMemory (true: a host buffer's address is its device address);
+   with CUDA also driver, the CUDA version that the driver is for. */
 AIRK_API airk_status airk_device_description(airk_context *context, char *json, uint64_t capacity);
 
 /* Writes free and total device memory in bytes. */
@@ -131,8 +166,8 @@ AIRK_API airk_status airk_context_cancel(airk_context *context, int32_t cancelle
 AIRK_API airk_status airk_device_alloc(airk_context *context, uint64_t bytes, airk_ptr *address);
 AIRK_API airk_status airk_device_free(airk_context *context, airk_ptr address);
 
-/* Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled and
-   touched. On a unifiedMemory device its address is a device address too. */
+/* [waits] Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled
+   and touched, which takes a second for some GiB. On a unifiedMemory device its address is a device address too. */
 AIRK_API airk_status airk_host_alloc(airk_context *context, uint64_t bytes, void **address);
 AIRK_API airk_status airk_host_free(airk_context *context, void *address);
 
@@ -146,6 +181,12 @@ AIRK_API airk_status airk_fill(airk_stream *stream, airk_ptr to, uint8_t value, 
 
 AIRK_API airk_status airk_stream_create(airk_context *context, airk_stream **stream);
 AIRK_API void airk_stream_destroy(airk_stream *stream);
+/*
+ * Gives a stream on which nothing was enqueued yet `bytes` of device memory, 256-aligned, for what operations keep between their kernels. They take no
+ * other from then on: AIRK_OUT_OF_MEMORY where it is too little. Without it the library reserves what is needed as it comes. The memory stays the
+ * caller's and must outlive the stream. AIRK_UNSUPPORTED on the CPU twin, whose operations use host memory of the library.
+ */
+AIRK_API airk_status airk_stream_set_scratch(airk_stream *stream, airk_ptr memory, uint64_t bytes);
 /* [waits] Returns when all work enqueued before is done, with the first error among it. */
 AIRK_API airk_status airk_stream_synchronize(airk_stream *stream);
 /* Makes work enqueued on `stream` from now on wait for `event` as last recorded; no effect if it never was. */
@@ -177,42 +218,128 @@ AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t fo
  */
 AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t continues, int32_t precision);
 
-/* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols]. y may be x. */
+/*
+ * The same where a matrix is the blocks of a block diagonal, one below the other: its rows g * group_rows .. (g + 1) * group_rows - 1 multiply
+ * group g of x, which begins at x + t * x_stride + g * x_group_stride. The extent's row r is row first_row + r of the matrix:
+ * y[t * y_stride + r] = sum over c of x[t * x_stride + (first_row + r) / group_rows * x_group_stride + c] * weight[r, c]  (+ bias[r]).
+ * x_stride covers all groups that the extent's rows read.
+ */
+AIRK_API airk_status airk_matmul_grouped(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t x_group_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, uint64_t first_row, uint64_t group_rows, int32_t precision);
+
+/* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols], or 0 for ones. y may be x. */
 AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps);
 
 /*
- * Rotates, in place, the first rotary_dim elements of every head of x [tokens, heads, head_dim] by halves: element i pairs with
- * i + rotary_dim / 2. cos, sin: f32 [tokens, rotary_dim / 2].
+ * y [rows, cols] = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, where the variance divides by cols.
+ * weight: f32 [weight_rows, cols], or 0 for ones; bias: f32 [weight_rows, cols], or 0 for zeros; row r takes their row r % weight_rows, so that
+ * heads may have weights of their own. y may be x.
  */
-AIRK_API airk_status airk_rope(airk_stream *stream, airk_ptr x, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t head_dim, uint64_t rotary_dim);
+AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t weight_rows, uint64_t rows, uint64_t cols, float eps);
 
 /*
- * The KV cache of one layer is a pool of pages of page_tokens tokens; k_cache, v_cache: cache_type [pages, kv_heads, page_tokens, head_dim].
- * Token slot s lies in page s / page_tokens at s % page_tokens.
- * Writes k, v [tokens, kv_heads, head_dim] to slots: i32 [tokens]. cache_type: AIRK_F16 or AIRK_F32.
+ * Rotates, in place, elements first .. first + rotary_dim - 1 of every head of x. Head h of token t begins at x + t * x_stride + h * head_dim,
+ * so that heads may stand in rows that are wider; first + rotary_dim <= head_dim, x_stride >= heads * head_dim where tokens > 1.
+ * cos, sin: f32 [tokens, rotary_dim / 2]. Pair i turns by (cos[i], sin[i]) of its token: (a, b) becomes (a cos - b sin, b cos + a sin).
+ * interleaved 0: a, b are elements first + i and first + i + rotary_dim / 2; 1: first + 2 i and first + 2 i + 1.
  */
-AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v, airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens);
+AIRK_API airk_status airk_rope(airk_stream *stream, airk_ptr x, uint64_t x_stride, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t head_dim, uint64_t first, uint64_t rotary_dim, int32_t interleaved);
+
+/*
+ * The KV cache of one layer is a pool of pages of page_tokens tokens. Token slot s lies in page s / page_tokens at s % page_tokens.
+ * cache_type AIRK_F32 or AIRK_F16: k_cache [pages, kv_heads, page_tokens, head_dim], v_cache [pages, kv_heads, page_tokens, value_dim].
+ * cache_type AIRK_Q8: element = scale * code, one scale for each 32 elements of a row. With blocks = ceil(row elements / 32), a page is
+ *   code   i8   [kv_heads, page_tokens, blocks * 32], zero beyond the row's elements
+ *   scale  f16  [kv_heads, page_tokens, blocks], the block's largest magnitude / 127; NaN for a block that holds NaN or infinity, or
+ *               whose scale float16 cannot hold, so that all of it reads as NaN
+ * Writes k [tokens, kv_heads, head_dim] and v [tokens, kv_heads, value_dim] to slots: i32 [tokens]. v_cache and v are 0 together: there are
+ * no values of their own (airk_attention).
+ */
+AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v, airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens);
 
 /*
  * Grouped-query attention over the paged cache, for the tokens of one pass, which may belong to several sequences.
- * y, q: [tokens, heads, head_dim]. Head h reads key head h / (heads / kv_heads). scores = q . k * scale, softmax in float32.
+ * q [tokens, heads, head_dim]; y [tokens, heads, value_dim]. Head h reads key head h / (heads / kv_heads). head_dim <= 576, value_dim <= 512.
+ * k_cache, v_cache, cache_type: as airk_kv_append wrote them. v_cache 0: the value is the first value_dim <= head_dim elements of the key.
  * sequences: i32 [sequence_count, 4] = first token in the pass, tokens in the pass, tokens cached before the pass, first entry in page_table.
  * page_table: i32, page numbers; position p of a sequence lies in page page_table[first entry + p / page_tokens].
- * The pass's own keys and values are in the cache already (airk_kv_append), at positions cached before .. cached before + tokens - 1.
+ * The pass's own keys and values are in the cache already (airk_kv_append), at positions cached before .. cached before + tokens - 1; these are
+ * the positions that all below counts in.
  * mask: 0 for causal order, else u8 [tokens, tokens] over the pass: token i sees token j of its own sequence where mask[i][j] != 0,
  * and always all that was cached before. A token must see at least itself.
+ * first_visible: 0, or i32 [tokens]: a token sees nothing before this position of its sequence, whatever else would let it; at most the token's
+ * own position. Windows and chunks are such data. Page table entries and pages wholly before what all tokens of the sequence see are not read.
+ * score = q . k * scale; unless softcap is 0: score = softcap * tanh(score / softcap); where slopes (f32 [heads], ALiBi) is not 0:
+ * score += slopes[h] * (key's position - token's position). Then softmax in float32 over what is seen, where sinks (f32 [heads]) is not 0 with
+ * one more score, sinks[h], that takes its share but has no value.
  * context_tokens: the largest (cached before + tokens in the pass) of any sequence.
  */
-AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens, uint64_t context_tokens, float scale);
+AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap);
 
-/* y[i] = gate[i] / (1 + exp(-gate[i])) * up[i], count elements; y may be gate or up. */
-AIRK_API airk_status airk_swiglu(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count);
+/* y [rows, cols] = x / sqrt(sum(x^2) + eps). y may be x. */
+AIRK_API airk_status airk_l2norm(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t rows, uint64_t cols, float eps);
 
-/* y[i] += x[i], count elements. */
-AIRK_API airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count);
+/* y [rows, cols] = -exp(a_log[c]) * log(1 + exp(x + bias[c])), the logarithm of a gate's decay; a_log, bias: f32 [cols]. y may be x. */
+AIRK_API airk_status airk_log_decay(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr a_log, airk_ptr bias, uint64_t rows, uint64_t cols);
+
+/*
+ * Recurrent layers keep one state of fixed size a sequence. sequences: i32 [sequence_count, 4] as in airk_attention, whose fourth numbers are not
+ * read; a sequence with nothing cached before the pass starts from zeros, whatever its state holds. state_slots: i32 [sequence_count], each its
+ * own in [0, slots): which of the states. Tokens of no sequence are left alone.
+ *
+ * Depthwise causal convolution over each sequence's tokens, after the inputs that came before:
+ * y[t, c] = activation(bias[c] + sum over j < kernel of weight[c, j] * x[t - kernel + 1 + j, c]), where activation -1 is none.
+ * x, y: [tokens, cols] (not overlapping); weight: f32 [cols, kernel]; bias: f32 [cols] or 0; 2 <= kernel <= 16.
+ * state: f32 [slots, kernel - 1, cols], the last inputs of each sequence, oldest first: read, then brought up to date.
+ */
+AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t cols, uint64_t kernel, int32_t activation);
+
+/*
+ * The gated delta rule, token after token of each sequence (Yang et al. 2024, arXiv:2412.06464). With S the state of a value head, [key_dim,
+ * value_dim], which reads key head h / (value_heads / key_heads):
+ *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S.
+ * q, k: head h of token t at q + t * q_stride + h * key_dim, and alike for k; v: [value_heads, value_dim] at v + t * v_stride.
+ * y [tokens, value_heads, value_dim]; log_decay, beta: f32 [tokens, value_heads]. key_dim <= 256.
+ * state: f32 [slots, value_heads, key_dim, value_dim].
+ */
+AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale);
+
+/*
+ * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):
+ *   silu g sigmoid(g) u;  gelu g Phi(g) u, Phi the normal distribution;  gelu_tanh the same with
+ *   Phi(g) = (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) / 2;  relu max(g, 0) u;  relu2 max(g, 0)^2 u;  sigmoid sigmoid(g) u;
+ *   tanh tanh(g) u;  swiglu_oai (gpt-oss, needs up): h sigmoid(1.702 h) (v + 1), where h = min(g, 7) and v = u clamped to [-7, 7].
+ */
+enum {
+  AIRK_SILU = 0,
+  AIRK_GELU = 1,
+  AIRK_GELU_TANH = 2,
+  AIRK_RELU = 3,
+  AIRK_RELU2 = 4,
+  AIRK_SIGMOID = 5,
+  AIRK_TANH = 6,
+  AIRK_SWIGLU_OAI = 7
+};
+
+/* y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0; count elements. y may be gate or up. */
+AIRK_API airk_status airk_gated(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count, int32_t activation);
+
+/* y[i] += factor * x[i], count elements; exactly y + x where factor is 1. x may be y. */
+AIRK_API airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float factor);
+
+/* y[i] = factor * x[i], then softcap * tanh(y[i] / softcap) unless softcap is 0; count elements. softcap >= 0. y may be x. */
+AIRK_API airk_status airk_scale(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float factor, float softcap);
+
+/* y[r * y_stride + c] = x[r * x_stride + c], r < rows, c < cols; strides are at least cols where rows > 1. y must not overlap x. */
+AIRK_API airk_status airk_copy_2d(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t rows, uint64_t cols);
 
 /* y [count, cols] = x[ids[i], :]; ids: i32 [count], each in [0, rows). */
 AIRK_API airk_status airk_gather_rows(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, uint64_t count, uint64_t rows, uint64_t cols);
+
+/*
+ * y[ids[i], :] += weights[i] * x[i, :], in ascending order of i where an id repeats, so that the sum has the same bits in every run.
+ * y [rows, cols]; x [count, cols]; ids: i32 [count], each in [0, rows); weights: f32 [count], or 0 for ones. y must not overlap x.
+ */
+AIRK_API airk_status airk_scatter_add(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr ids, airk_ptr weights, uint64_t count, uint64_t rows, uint64_t cols);
 
 /* index: i32 [rows] = position of each row's largest element, the first among equals; NaN counts as smallest. */
 AIRK_API airk_status airk_argmax(airk_stream *stream, airk_ptr index, airk_ptr x, uint64_t rows, uint64_t cols);

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kThreads) rmsnorm(float *y, const float *x, co
     for (uint64_t i = threadIdx.x; i < cols; i += kThreads) squares = fmaf(from[i], from[i], squares);
     const float mean = block_sum(squares, parts) / static_cast<float>(cols);
     const float factor = 1.0f / sqrtf(mean + eps);
-    for (uint64_t i = threadIdx.x; i < cols; i += kThreads) to[i] = from[i] * factor * weight[i];
+    for (uint64_t i = threadIdx.x; i < cols; i += kThreads) to[i] = from[i] * factor * (weight ? weight[i] : 1.0f);
     // `parts` is used again.
     __syncthreads();
   }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../cpu/formats.h"
+#include "../cpu/packed_element.h"
 #include "device_error.h"
 #include "ptx.h"
 
@@ -253,6 +254,35 @@ template <> struct Decoder<Format::bf16> : DenseDecoder<Format::bf16> {
   using DenseDecoder::DenseDecoder;
 };
 
+// Packed formats: weights are decoded one by one when asked for, from the definition that the CPU twin has too.
+template <> struct Decoder<Format::packed> {
+  static constexpr bool kUsesTable = false;
+  struct Raw {
+    uint64_t row;
+    uint64_t col;
+    int columns;  // that exist, 0 .. 32
+  };
+  PackedView view;
+  uint64_t cols;
+
+  __device__ Decoder(const Weight &w, float *) : view(w.packed), cols(w.cols) {}
+  __device__ Raw load(uint64_t row, uint64_t block, bool valid) const {
+    return Raw{row, block * 32, valid ? static_cast<int>(min(cols - block * 32, uint64_t{32})) : 0};
+  }
+  __device__ void part(const Raw &raw, int i, float (&v)[8]) const {
+#pragma unroll
+    for (int j = 0; j < 8; j++) v[j] = 0.0f;
+    for_family(view.packing.family, [&](auto family) {
+#pragma unroll
+      for (int j = 0; j < 8; j++) {
+        const int column = 4 * i + j + (j < 4 ? 0 : 12);
+        if (column < raw.columns) v[j] = packed_element<decltype(family)::value>(view, cols, raw.row, raw.col + column);
+      }
+    });
+  }
+  __device__ float scale(const Raw &) const { return 1.0f; }
+};
+
 // Column of element j of part i.
 __host__ __device__ constexpr int part_column(int i, int j) { return 4 * i + j + (j < 4 ? 0 : 12); }
 
@@ -269,6 +299,8 @@ template <class Run> auto for_format(Format format, Run &&run) {
       return run(std::integral_constant<Format, Format::q8>());
     case Format::nf4:
       return run(std::integral_constant<Format, Format::nf4>());
+    case Format::packed:
+      return run(std::integral_constant<Format, Format::packed>());
     case Format::q4o:
       break;
   }

@@ -8,11 +8,9 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { AirkernError } from "../lib/errors.ts";
 import { formatBytes } from "../lib/memory/bytes.ts";
-import { MANIFEST_FILE } from "../lib/shard/manifest.ts";
-import { airkern, type Json, type Row, script } from "./bench/process.ts";
-import { printRows } from "./bench/process.ts";
+import { airkern, type Json, percent, printRows, rate, type Row, script } from "./bench/process.ts";
+import { syntheticModel } from "./bench/synthetic_model.ts";
 import { SHAPES } from "./synthesize/shapes.ts";
-import { synthesizeModel } from "./synthesize_model.ts";
 
 const SHIPPED_MODEL = "models/kjv-5m";
 
@@ -23,18 +21,9 @@ interface Section {
   onlyByName?: boolean;
 }
 
-/** Returns the directory of a synthetic model, writing it on first use. */
-async function synthetic(models: string, shape: string, linkLayers: boolean): Promise<string> {
-  const out = join(models, shape);
-  if (!fs.existsSync(join(out, MANIFEST_FILE))) {
-    console.error(`writing ${out} ...`);
-    await synthesizeModel({ config: SHAPES[shape], name: shape, out, compression: "q4o", linkLayers, seed: 1 });
-  }
-  return out;
-}
-
-const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
-const rate = (bytesPerSecond: number): string => `${formatBytes(bytesPerSecond)}/s`;
+/** Returns the directory of a synthetic model of a published shape. */
+const synthetic = (models: string, shape: string, linkLayers: boolean): Promise<string> =>
+  syntheticModel(models, shape, SHAPES[shape], linkLayers);
 
 /** The rows that every run of `bench` gives, for a model that streams. */
 function streamRows(what: string, figures: Json): Row[] {

@@ -4,8 +4,8 @@
  * @module
  */
 import { BudgetError, UsageError } from "../errors.ts";
-import { AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
-import type { Context, DeviceBuffer } from "../ffi/context.ts";
+import { AIRK_F16, AIRK_F32, AIRK_Q8 } from "../ffi/abi.ts";
+import type { DeviceAllocator, DeviceSpan } from "../ffi/context.ts";
 
 /**
  * Tokens a page. A run of 32 keys of one head is 8 KiB at head size 128 in f16, long enough to read at full speed; larger pages would leave
@@ -14,19 +14,35 @@ import type { Context, DeviceBuffer } from "../ffi/context.ts";
 export const PAGE_TOKENS = 32;
 
 /** Element type of cached keys and values. */
-export type KvCacheType = "f16" | "f32";
+export type KvCacheType = "f16" | "f32" | "q8";
+
+/**
+ * The native id of each element type, and the bytes of a row of `dim` elements. q8 is 8-bit codes with a float16 scale for each 32 elements: see
+ * airk_kv_append in cuda/airkern.h.
+ */
+const CACHE_TYPES: Record<KvCacheType, { native: number; rowBytes(dim: number): number }> = {
+  f16: { native: AIRK_F16, rowBytes: (dim) => 2 * dim },
+  f32: { native: AIRK_F32, rowBytes: (dim) => 4 * dim },
+  q8: { native: AIRK_Q8, rowBytes: (dim) => 34 * Math.ceil(dim / 32) },
+};
+
+/** All of them, the default first. */
+export const KV_CACHE_TYPES: readonly ["f16", "f32", "q8"] = ["f16", "f32", "q8"];
 
 /** Shape of a cache. */
 export interface KvCacheShape {
   numLayers: number;
   numKvHeads: number;
   headDim: number;
+  /** Elements of a value where keys begin with their values, and keys alone are cached; absent where values are cached beside keys. */
+  sharedValueDim?: number;
   type: KvCacheType;
 }
 
 /** Returns the bytes that one token's keys and values take in all layers. */
 export function kvBytesPerToken(shape: KvCacheShape): number {
-  return shape.numLayers * 2 * shape.numKvHeads * shape.headDim * (shape.type === "f16" ? 2 : 4);
+  const { numLayers, numKvHeads, headDim, sharedValueDim, type } = shape;
+  return numLayers * (sharedValueDim === undefined ? 2 : 1) * numKvHeads * CACHE_TYPES[type].rowBytes(headDim);
 }
 
 /** Keys and values of all layers, in pages that sequences take and give back. */
@@ -34,17 +50,17 @@ export class KvCache implements Disposable {
   readonly shape: KvCacheShape;
   /** Pages of the pool. A page holds PAGE_TOKENS tokens of every layer. */
   readonly pages: number;
-  readonly #buffer: DeviceBuffer;
+  readonly #buffer: DeviceSpan;
   readonly #freePages: number[];
-  readonly #layerHalfBytes: bigint;
+  readonly #layerBytes: bigint;
 
-  /** Reserves a pool of `pages` pages. */
-  constructor(context: Context, shape: KvCacheShape, pages: number) {
+  /** Reserves a pool of `pages` pages from a device or an arena. */
+  constructor(memory: DeviceAllocator, shape: KvCacheShape, pages: number) {
     this.shape = shape;
     this.pages = pages;
     const bytes = pages * PAGE_TOKENS * kvBytesPerToken(shape);
-    this.#buffer = context.deviceBuffer(bytes);
-    this.#layerHalfBytes = BigInt(bytes / shape.numLayers / 2);
+    this.#buffer = memory.deviceBuffer(bytes);
+    this.#layerBytes = BigInt(bytes / shape.numLayers);
     // Popped from the end, so that the first sequence gets the first pages.
     this.#freePages = Array.from({ length: pages }, (_, index) => pages - 1 - index);
   }
@@ -58,19 +74,19 @@ export class KvCache implements Disposable {
     return this.#freePages.length;
   }
 
-  /** AIRK_F16 or AIRK_F32. */
+  /** AIRK_F16, AIRK_F32 or AIRK_Q8. */
   get nativeType(): number {
-    return this.shape.type === "f16" ? AIRK_F16 : AIRK_F32;
+    return CACHE_TYPES[this.shape.type].native;
   }
 
-  /** Device address of a layer's keys: [pages, kvHeads, PAGE_TOKENS, headDim]. */
+  /** Device address of a layer's keys: [pages, kvHeads, PAGE_TOKENS, headDim] in the type's layout. */
   keys(layer: number): bigint {
-    return this.#buffer.address + BigInt(2 * layer) * this.#layerHalfBytes;
+    return this.#buffer.address + BigInt(layer) * this.#layerBytes;
   }
 
-  /** Device address of a layer's values, in the shape of its keys. */
+  /** Device address of a layer's values, in the shape of its keys; 0 where those begin with them. */
   values(layer: number): bigint {
-    return this.keys(layer) + this.#layerHalfBytes;
+    return this.shape.sharedValueDim === undefined ? this.keys(layer) + this.#layerBytes / 2n : 0n;
   }
 
   /** Opens an empty sequence that may hold at most `capacityTokens`. */

@@ -3,7 +3,12 @@
  * @module
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { ShardOptions } from "../auto_model.ts";
+import { KV_CACHE_TYPES, type KvCacheType } from "../engine/model_plan.ts";
+import { type DeviceChoice, parseDevice } from "../ffi/device.ts";
 import { parseBytes } from "../memory/bytes.ts";
+import { printNotice } from "./engine_options.ts";
+import type { ProgressDisplay } from "./progress.ts";
 
 /** Returns a reader of whole numbers from a least one on. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -37,14 +42,45 @@ export function size(text: string): number {
   }
 }
 
-/** Options of every command that opens a model, as commander gives them. */
-export interface OpenOptions {
+/** What the argument that names a model takes. */
+export const MODEL_ARGUMENT = "directory of a checkpoint or of shards, or organisation/name of a model on the hub";
+
+/** Options that say where a model's shards are, as commander gives them. */
+export interface ShardCommandOptions {
   ram?: number;
   threads?: number;
-  precision: "exact" | "fast";
-  kvCache: "f16" | "f32";
   format?: "q4o" | "nf4" | "q8" | "none";
   shards?: string;
+  revision?: string;
+  deleteOriginal?: boolean;
+}
+
+/** Options of every command that opens a model, as commander gives them. */
+export interface OpenOptions extends ShardCommandOptions {
+  device?: DeviceChoice;
+  vram?: number;
+  kvLocation?: "vram" | "ram";
+  precision: "exact" | "fast";
+  kvCacheType: KvCacheType;
+}
+
+/** Returns the library's options for those of a command. */
+export function shardOptions(
+  options: ShardCommandOptions,
+  progress: ProgressDisplay,
+  signal: AbortSignal,
+): ShardOptions & { onProgress: ProgressDisplay["showBytes"] } {
+  const { format: compression, shards: layerShardsPath, threads, ram: ramBytes, revision, deleteOriginal } = options;
+  return {
+    ...{ compression, layerShardsPath, threads, ramBytes, revision, deleteOriginal, signal },
+    onProgress: progress.showBytes,
+    onNotice: printNotice,
+  };
+}
+
+/** Returns the option for the revision of a model on the hub. */
+export function revisionOption(): Option {
+  return new Option("--revision <name>", "branch, tag or commit of a model on the hub (default: main)");
 }
 
 /** Returns the option for a number of threads. */
@@ -69,17 +105,44 @@ export function addShardOptions(command: Command): Command {
         .choices(["q4o", "nf4", "q8", "none"]),
     )
     .option("--shards <dir>", "directory for the shards of checkpoints (default: beside the model, MODEL/airkern-FORMAT)")
+    .addOption(revisionOption())
+    .option("--delete-original", "remove each safetensors file of the checkpoint once it is quantized and the result was reread")
     .addOption(threadsOption());
 }
 
-/** Adds the options that say how a model computes. */
+/** Reads a device's name. */
+function deviceName(text: string): DeviceChoice {
+  try {
+    return parseDevice(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`);
+  }
+}
+
+/** Adds the options that say where and how a model computes. */
 export function addComputeOptions(command: Command): Command {
   return command
+    .addOption(
+      new Option(
+        "--device <name>",
+        "auto, cpu, cuda or cuda:N; auto takes the first NVIDIA GPU that can be used, else the CPU (default: auto)",
+      )
+        .argParser(deviceName),
+    )
+    .addOption(
+      new Option("--vram <size>", "budget of a GPU's memory, such as 8GiB (default: what the GPU has free)").argParser(size),
+    )
+    .addOption(
+      new Option("--kv-location <memory>", "where the KV cache of a GPU is; ram leaves more vram to weights (default: vram)")
+        .choices(["vram", "ram"]),
+    )
     .addOption(
       new Option("--precision <name>", "exact keeps float32 activations; fast may round them inside matrix products")
         .choices(["exact", "fast"]).default("exact"),
     )
-    .addOption(new Option("--kv-cache <type>", "element type of the KV cache").choices(["f16", "f32"]).default("f16"));
+    .addOption(
+      new Option("--kv-cache-type <type>", "element type of the KV cache").choices(KV_CACHE_TYPES).default(KV_CACHE_TYPES[0]),
+    );
 }
 
 /** Adds the option for machine-readable output. */

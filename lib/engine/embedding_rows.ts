@@ -4,7 +4,8 @@
  */
 import { closeSync, openSync } from "node:fs";
 import { FormatError, UnsupportedError } from "../errors.ts";
-import type { TensorEntry, WeightFormatName } from "../shard/manifest.ts";
+import { rowSectionBytes } from "../shard/formats.ts";
+import type { TensorEntry } from "../shard/manifest.ts";
 import { readWhole, runBounded } from "./positional_reads.ts";
 
 /** Reads under way at once: random small reads gain from depth, and Deno's pool has 32 threads for everything. */
@@ -13,25 +14,17 @@ const READ_DEPTH = 8;
 const SECTION_ALIGNMENT = 64;
 
 /** Returns the bytes of one row in each section of an extent, see cuda/airkern.h. */
-function rowSectionBytes(format: WeightFormatName, cols: number): number[] {
-  const blocks = Math.ceil(cols / 32);
-  switch (format) {
-    case "f32":
-      return [cols * 4];
-    case "f16":
-    case "bf16":
-      return [cols * 2];
-    case "q8":
-      return [blocks * 2, blocks * 32];
-    default:
-      // nf4 blocks may span rows, and q4o's outliers have no fixed place.
-      throw new UnsupportedError(`Cannot gather embedding rows stored as ${format}: supported are f32, f16, bf16 and q8`);
-  }
+function sectionsOf({ name, format, cols }: Pick<TensorEntry, "name" | "format" | "cols">): number[] {
+  const sections = rowSectionBytes(format, cols);
+  if (sections !== undefined) return sections;
+  throw new UnsupportedError(
+    `Cannot gather rows of ${name} stored as ${format}: its rows share blocks or scales; quantize the model to q4o, nf4 or q8`,
+  );
 }
 
 /** Returns the bytes that one row of an embedding takes. */
-export function embeddingRowBytes(tensor: Pick<TensorEntry, "format" | "cols">): number {
-  return rowSectionBytes(tensor.format, tensor.cols).reduce((sum, bytes) => sum + bytes, 0);
+export function embeddingRowBytes(tensor: Pick<TensorEntry, "name" | "format" | "cols">): number {
+  return sectionsOf(tensor).reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /** Returns where each section begins in an extent of `rows` rows. */
@@ -57,7 +50,7 @@ export class EmbeddingRows implements Disposable {
     this.#descriptor = descriptor;
     this.#path = path;
     this.#tensor = tensor;
-    this.#sections = rowSectionBytes(tensor.format, tensor.cols);
+    this.#sections = sectionsOf(tensor);
   }
 
   /** Opens the file at `path` that holds `tensor`. */
@@ -74,6 +67,11 @@ export class EmbeddingRows implements Disposable {
   /** Bytes read since it was opened. */
   get bytesRead(): number {
     return this.#bytesRead;
+  }
+
+  /** Returns the bytes of an extent of as many rows. */
+  extentBytes(rows: number): number {
+    return sectionOffsets(this.#sections, rows).at(-1)! + rows * this.#sections.at(-1)!;
   }
 
   /**
@@ -102,7 +100,7 @@ export class EmbeddingRows implements Disposable {
       });
     }
     await runBounded(jobs, READ_DEPTH);
-    return { rows: rowOf.size, bytes: offsets.at(-1)! + rowOf.size * this.#sections.at(-1)! };
+    return { rows: rowOf.size, bytes: this.extentBytes(rowOf.size) };
   }
 
   /** Finds the extent that holds a row of the matrix, and the row's index in it. */

@@ -4,15 +4,17 @@
  */
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
-import { CancelledError } from "../errors.ts";
-import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import { CancelledError, UsageError } from "../errors.ts";
+import type { AttentionInput, Ops, Precision, RowGroups, WeightExtent } from "../ffi/ops.ts";
+import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
+import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
-import type { Workspace } from "./workspace.ts";
+import { viewKey, viewOf, type Workspace } from "./workspace.ts";
 
 /** What every pass of an engine works with. */
 export interface ForwardParts {
@@ -24,7 +26,10 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
-  rotary: RotaryTable;
+  /** The routed experts, if there are any. */
+  experts: RoutedExperts | undefined;
+  /** One for each of the config's ropes. */
+  rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
   /** Id of the embedding's weight format. */
   embeddingFormat: number;
@@ -37,11 +42,13 @@ export class ForwardPass implements Pass {
   readonly precision: Precision;
   readonly tokens: number;
   readonly activations: Activations;
-  readonly rope: { cos: bigint; sin: bigint };
+  readonly ropes: readonly { cos: bigint; sin: bigint }[];
   readonly #parts: ForwardParts;
   readonly #layout: PassLayout;
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
+  /** Device addresses of the first position that each token sees, by the view's name. */
+  readonly #firstVisible = new Map<string, bigint>();
 
   /** `sequences` are the items' caches, already extended by the pass's tokens. */
   constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
@@ -54,7 +61,8 @@ export class ForwardPass implements Pass {
     this.precision = parts.precision;
     this.tokens = layout.tokens;
     this.activations = workspace.activations;
-    this.rope = { cos: workspace.address("cos"), sin: workspace.address("sin") };
+    const rotary = workspace.fillRotary(layout.tokens);
+    this.ropes = rotary.map(({ cos, sin }) => ({ cos: cos.address, sin: sin.address }));
     this.#attention = {
       kCache: 0n,
       vCache: 0n,
@@ -67,20 +75,27 @@ export class ForwardPass implements Pass {
       heads: config.numHeads,
       kvHeads: config.numKvHeads,
       headDim: config.headDim,
+      valueDim: config.sharedValueDim ?? config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
-      scale: 1 / Math.sqrt(config.headDim),
+      scale: 0,
+      slopes: config.alibiSlopes && workspace.address("slopes"),
     };
-    this.#describe(sequences);
+    this.#describe(sequences, rotary);
+    this.#describeViews(sequences);
+    if (config.alibiSlopes) workspace.fillFloat32("slopes", config.alibiSlopes.length).set(config.alibiSlopes);
   }
 
   /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
-  #describe(sequences: readonly CachedSequence[]): void {
-    const { workspace, rotary } = this.#parts;
-    const slots = workspace.int32("slots"), table = workspace.int32("pageTable"), rows = workspace.int32("sequences");
-    const cos = workspace.float32("cos"), sin = workspace.float32("sin");
+  #describe(sequences: readonly CachedSequence[], rotary: ReturnType<Workspace["fillRotary"]>): void {
+    const { workspace } = this.#parts;
+    const ropes = rotary.map(({ cos, sin }, index) => ({ table: this.#parts.rotary[index], cos: cos.values, sin: sin.values }));
+    const { tokens: passTokens, items } = this.#layout;
+    const pages = sequences.reduce((sum, sequence) => sum + sequence.pages.length, 0);
+    const slots = workspace.fillInt32("slots", passTokens), table = workspace.fillInt32("pageTable", pages);
+    const rows = workspace.fillInt32("sequences", items.length * 4);
     let entries = 0;
-    this.#layout.items.forEach(({ item, firstToken, tokens }, index) => {
+    items.forEach(({ item, firstToken, tokens }, index) => {
       const sequence = sequences[index];
       const before = sequence.tokens - tokens;
       rows.set([firstToken, tokens, before, entries], index * 4);
@@ -88,10 +103,45 @@ export class ForwardPass implements Pass {
       entries += sequence.pages.length;
       for (let i = 0; i < tokens; i++) {
         slots[firstToken + i] = sequence.slot(before + i);
-        rotary.fill(cos, sin, firstToken + i, before + depthInPass(item, i), item.ropeSpanTokens ?? sequence.tokens);
+        const position = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
+        for (const { table, cos, sin } of ropes) table.fill(cos, sin, firstToken + i, position, spanTokens);
       }
     });
-    if (this.#layout.masked) fillMask(this.#layout, workspace.bytesOf("mask"));
+    if (this.#layout.masked) fillMask(this.#layout, workspace.fillBytes("mask", passTokens * passTokens));
+    workspace.fillInt32("logitRowIds", this.#layout.logitRows.length).set(this.#layout.logitRows);
+  }
+
+  get experts(): RoutedExperts | undefined {
+    return this.#parts.experts;
+  }
+
+  /**
+   * Writes the first position that each token sees of each view that is narrower than a sequence.
+   * @throws {UsageError} for a mask that cannot be combined with such a view or ALiBi, which count positions and not depths.
+   */
+  #describeViews(sequences: readonly CachedSequence[]): void {
+    const { items, tokens: passTokens } = this.#layout;
+    const { contextTokens } = this.#attention;
+    for (const { view, address, values } of this.#parts.workspace.fillFirstVisible(passTokens)) {
+      const { kind, tokens: viewTokens } = view;
+      if (viewTokens >= contextTokens) continue;
+      this.#checkMasks(kind === "window" ? viewTokens : 0, `its layers see a ${viewKey(view)}`);
+      this.#firstVisible.set(viewKey(view), address);
+      items.forEach(({ item, firstToken, tokens }, index) => {
+        const before = sequences[index].tokens - tokens;
+        for (let i = 0; i < tokens; i++) {
+          const position = before + depthInPass(item, i);
+          values[firstToken + i] = kind === "window" ? Math.max(0, position - viewTokens + 1) : position - position % viewTokens;
+        }
+      });
+    }
+    if (this.config.alibiSlopes) this.#checkMasks(0, "its attention counts distances of positions (ALiBi)");
+  }
+
+  /** Refuses masks of more than so many tokens. @throws {UsageError} */
+  #checkMasks(mostTokens: number, reason: string): void {
+    const masked = this.#layout.items.find(({ item, tokens }) => item.mask && tokens > mostTokens);
+    if (masked) throw new UsageError(`Cannot use a mask of ${masked.tokens} tokens with this model: ${reason}`);
   }
 
   /** Whether every sequence brings one token. */
@@ -109,28 +159,31 @@ export class ForwardPass implements Pass {
     return this.#parts.weights.linear(this.ops, y, x, this.tokens, name, bias, this.precision);
   }
 
+  linearGrouped(y: bigint, x: bigint, xStride: number, name: string, groups: Omit<RowGroups, "firstRow">): Promise<void> {
+    this.#checkSignal();
+    return this.#parts.weights.linearGrouped(this.ops, y, x, xStride, this.tokens, name, groups, this.precision);
+  }
+
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
     const { cache, workspace, config } = this.#parts;
-    const kCache = cache.keys(layer), vCache = cache.values(layer);
-    this.ops.kvAppend(
-      kCache,
-      vCache,
-      cache.nativeType,
-      key,
-      value,
-      workspace.address("slots"),
-      this.tokens,
-      config.numKvHeads,
-      config.headDim,
-      PAGE_TOKENS,
-    );
-    return { ...this.#attention, kCache, vCache };
+    const { attention } = config.layers[layer], { scale, softcap } = attention, view = viewOf(attention);
+    const input = {
+      ...this.#attention,
+      kCache: cache.keys(layer),
+      vCache: cache.values(layer),
+      firstVisible: view && this.#firstVisible.get(viewKey(view)),
+      scale,
+      softcap,
+    };
+    this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
+    return input;
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
   async run(): Promise<void> {
     const { architecture, config, weights } = this.#parts;
     weights.rewind();
+    this.experts?.beginPass(this.tokens);
     await this.#embed();
     for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
     this.#checkSignal();
@@ -142,9 +195,10 @@ export class ForwardPass implements Pass {
     const { workspace, embedding, embeddingFormat, config } = this.#parts;
     const { rows, bytes } = await embedding.gather(
       this.#layout.ids,
-      workspace.bytesOf("embeddingRows"),
-      workspace.int32("embeddingIndexes"),
+      workspace.fillBytes("embeddingRows", embedding.extentBytes(this.tokens)),
+      workspace.fillInt32("embeddingIndexes", this.tokens),
     );
+    workspace.upload(this.ops);
     const extent: WeightExtent = {
       format: embeddingFormat,
       address: workspace.address("embeddingRows"),
@@ -153,7 +207,9 @@ export class ForwardPass implements Pass {
       cols: BigInt(config.hiddenSize),
       outliers: 0n,
     };
-    this.ops.embedding(this.activations.hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    const { hidden } = this.activations, { embeddingMultiplier, hiddenSize } = config;
+    this.ops.embedding(hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    if (embeddingMultiplier !== 1) this.ops.scale(hidden, hidden, this.tokens * hiddenSize, embeddingMultiplier);
   }
 
   /** Norm and head of the rows that were asked for alone; the likeliest token of those that want no more. */
@@ -161,14 +217,27 @@ export class ForwardPass implements Pass {
     const { workspace, tensors, config, weights } = this.#parts;
     const { hidden, normed } = this.activations;
     const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
-    workspace.int32("logitRowIds").set(this.#layout.logitRows);
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
-    this.ops.rmsnorm(normed, normed, this.vector(tensors.finalNormName), rows, config.hiddenSize, config.rmsNormEps);
+    norm(this, normed, normed, "", config.finalNorm, rows);
     await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
+    const { logitsMultiplier, logitsSoftcap, vocabSize } = config;
+    if (logitsMultiplier !== 1 || logitsSoftcap !== 0) {
+      this.ops.scale(logits, logits, rows * vocabSize, logitsMultiplier, logitsSoftcap);
+    }
     for (const { item, firstRow, rows } of this.#layout.items) {
-      if (item.output !== "argmax" || rows === 0) continue;
-      const index = workspace.address("argmax") + BigInt(firstRow * 4);
-      this.ops.argmax(index, logits + BigInt(firstRow * config.vocabSize * 4), rows, config.vocabSize);
+      const rowBytes = config.vocabSize * 4;
+      if (item.output !== "argmax") {
+        workspace.download(this.ops, "logits", firstRow * rowBytes, rows * rowBytes);
+        continue;
+      }
+      if (rows === 0) continue;
+      this.ops.argmax(
+        workspace.address("argmax") + BigInt(firstRow * 4),
+        logits + BigInt(firstRow * rowBytes),
+        rows,
+        config.vocabSize,
+      );
+      workspace.download(this.ops, "argmax", firstRow * 4, rows * 4);
     }
   }
 

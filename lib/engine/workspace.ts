@@ -3,7 +3,8 @@
  * device about the pass, and the resident vectors.
  * @module
  */
-import type { Context, DeviceBuffer, HostBuffer } from "../ffi/context.ts";
+import type { Context, DeviceAllocator, DeviceSpan, HostBuffer, Stream } from "../ffi/context.ts";
+import { Ops } from "../ffi/ops.ts";
 import type { Activations } from "../layers/pass.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 
@@ -22,25 +23,66 @@ export interface WorkspaceShape {
   pageTableEntries: number;
   /** Bytes of one stored embedding row. */
   embeddingRowBytes: number;
-  /** Elements of each resident vector, by tensor name. */
+  /** 4-byte words of each resident vector and router, by tensor name. */
   vectors: ReadonlyMap<string, number>;
 }
 
-/** Floats a token of each activation. `projected` shares memory with `normed`, and the MLP's with the attention's: see {@linkcode Activations}. */
-function activationWidths(config: ModelConfig): { residual: number; attention: number[]; mlp: number[] } {
+/** Floats a token of each activation, and which of them share memory: see {@linkcode Activations}. */
+function activationWidths(config: ModelConfig): { residual: number; streams: number; attention: number[]; mlp: number[] } {
   const query = config.numHeads * config.headDim, keys = config.numKvHeads * config.headDim;
   return {
     residual: config.hiddenSize,
-    attention: [query, keys, keys, query],
+    // `hidden`, `normed`, and `projected` where it is not `normed`.
+    streams: config.layers.some(({ parallel, feedForward }) => parallel || feedForward.kind === "moe") ? 3 : 2,
+    attention: [query, keys, keys, query, ...latentWidths(config)],
     mlp: [config.intermediateSize, config.intermediateSize],
   };
 }
 
+/** Returns the widths of `down` and `unabsorbed`; none for a model that attends to no latents. */
+function latentWidths({ layers, numHeads }: ModelConfig): number[] {
+  const latents = layers.flatMap(({ attention }) => attention.latent ?? []);
+  if (latents.length === 0) return [];
+  const widest = (width: (latent: typeof latents[number]) => number): number => Math.max(...latents.map(width));
+  return [
+    widest(({ queryRank = 0, rank }) => Math.max(queryRank, rank)),
+    numHeads * widest(({ plainDim, rotaryDim, valueDim }) => Math.max(plainDim + rotaryDim, valueDim)),
+  ];
+}
+
 /** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */
 function activationBytes(config: ModelConfig, tokens: number): number {
-  const { residual, attention, mlp } = activationWidths(config);
+  const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + align(tokens * width * 4), 0);
-  return 2 * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
+  return streams * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
+}
+
+/** Returns the elements of a token's cos and sin rows of all ropes. */
+function rotaryWidth({ ropes }: ModelConfig): number {
+  return ropes.reduce((sum, { dim }) => sum + dim, 0);
+}
+
+/** What a layer sees of a sequence where it does not see all: the latest tokens, or those of the same chunk. */
+export interface View {
+  kind: "window" | "chunk";
+  tokens: number;
+}
+
+/** Returns what a layer sees, or undefined where that is all before. */
+export function viewOf({ windowTokens, chunkTokens }: ModelConfig["layers"][number]["attention"]): View | undefined {
+  if (windowTokens !== undefined) return { kind: "window", tokens: windowTokens };
+  return chunkTokens === undefined ? undefined : { kind: "chunk", tokens: chunkTokens };
+}
+
+/** Names a view, so that equal ones are known as such. */
+export function viewKey({ kind, tokens }: View): string {
+  return `${kind} of ${tokens}`;
+}
+
+/** Returns the views of all layers, each once. */
+function viewsOf({ layers }: ModelConfig): View[] {
+  const views = layers.flatMap(({ attention }) => viewOf(attention) ?? []);
+  return [...new Map(views.map((view) => [viewKey(view), view])).values()];
 }
 
 /** Returns each host array's bytes, in the order they are laid out. */
@@ -49,8 +91,9 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
   return {
     embeddingIndexes: tokens * 4,
     slots: tokens * 4,
-    cos: tokens * config.headDim * 2,
-    sin: tokens * config.headDim * 2,
+    rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
+    firstVisible: viewsOf(config).length * align(tokens * 4),
+    slopes: (config.alibiSlopes?.length ?? 0) * 4,
     logitRowIds: shape.logitRows * 4,
     argmax: shape.logitRows * 4,
     sequences: shape.maxSequences * 16,
@@ -65,8 +108,9 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
 type HostArrayName =
   | "embeddingIndexes"
   | "slots"
-  | "cos"
-  | "sin"
+  | "rotary"
+  | "firstVisible"
+  | "slopes"
   | "logitRowIds"
   | "argmax"
   | "sequences"
@@ -75,111 +119,210 @@ type HostArrayName =
   | "embeddingRows"
   | "logits";
 
-/** Returns the bytes of a workspace as the planner counts them: by token, by row of logits, and once. */
+/** Bytes as the planner counts them: by token, by row of logits, and once. */
+export interface WorkspaceBytes {
+  bytesPerToken: number;
+  bytesPerLogitRow: number;
+  fixedBytes: number;
+}
+
+/**
+ * Returns the bytes of a workspace's parts: the arrays, which a device with memory of its own has as well as the host; activations and vectors, which
+ * are where the device computes; and the widest row that a product reads.
+ */
 export function workspaceBytes(
   config: ModelConfig,
   shape: WorkspaceShape,
-): { bytesPerToken: number; bytesPerLogitRow: number; fixedBytes: number } {
-  const { residual, attention, mlp } = activationWidths(config);
+): { arrays: WorkspaceBytes; activationBytesPerToken: number; vectorBytes: number; widestInput: number } {
+  const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
-  const floats = 2 * residual + Math.max(sum(attention), sum(mlp));
   const host = hostArrayBytes(config, shape);
-  // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
-  const hostBytesPerToken = 8 + config.headDim * 4 + shape.passTokens + shape.embeddingRowBytes;
-  // A product of many tokens keeps its input packed in scratch memory of the library, in float32 at most (cpu/matmul_panels.cpp).
-  const widestInput = Math.max(residual, config.numHeads * config.headDim, config.intermediateSize);
-  const vectorBytes = [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0);
-  // Each array is aligned: at most the host arrays, 6 activations and the two sections of an embedding.
-  const slack = (Object.keys(host).length + 6 + 2) * ALIGNMENT;
+  const windows = viewsOf(config).length;
+  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 9 activations and the two sections of an embedding.
+  const aligned = Object.keys(host).length + 9 + 2 + 2 * config.ropes.length + windows;
   return {
-    bytesPerToken: (floats + widestInput) * 4 + hostBytesPerToken,
-    bytesPerLogitRow: config.vocabSize * 4 + 8,
-    fixedBytes: vectorBytes + host.sequences + host.pageTable + slack,
+    arrays: {
+      // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
+      bytesPerToken: 8 + rotaryWidth(config) * 4 + windows * 4 + shape.passTokens + shape.embeddingRowBytes,
+      bytesPerLogitRow: config.vocabSize * 4 + 8,
+      fixedBytes: host.sequences + host.pageTable + host.slopes + aligned * ALIGNMENT,
+    },
+    activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,
+    vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
+    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize, ...latentWidths(config)),
   };
 }
 
-/** Activations, logits, pass metadata and vectors. Host memory is device memory too on the devices that there are. */
+/** Part of an array of f32. */
+export interface HostFloats {
+  /** On the device. */
+  address: bigint;
+  values: Float32Array<ArrayBuffer>;
+}
+
+/**
+ * Activations, logits, pass metadata and vectors.
+ *
+ * The host writes what it tells the device of a pass into arrays (`fill...`), which `upload` then brings to the device, and reads what comes
+ * back after `download`. On a unified device both are the same memory, and nothing is copied.
+ */
 export class Workspace implements Disposable {
   readonly activations: Activations;
   readonly #host: HostBuffer;
-  readonly #device: DeviceBuffer;
+  readonly #device: DeviceSpan;
+  /** Device address of the first array. */
+  readonly #arrays: bigint;
+  readonly #isUnified: boolean;
   readonly #offsets: Record<HostArrayName, number>;
   readonly #sizes: Record<HostArrayName, number>;
-  readonly #vectorOffsets = new Map<string, number>();
+  readonly #ropes: ModelConfig["ropes"];
+  readonly #views: readonly View[];
+  readonly #vectorOffsets: ReadonlyMap<string, number>;
+  /** Where vectors are read into, at their offsets; the host's memory of them, given back once they are on the device. */
+  #vectorSource: HostBuffer | undefined;
+  readonly #vectors: bigint;
+  /** Bytes of each array that were filled since the last upload. */
+  readonly #filled = new Map<HostArrayName, number>();
 
-  constructor(context: Context, config: ModelConfig, shape: WorkspaceShape) {
-    let hostBytes = 0;
-    const place = (bytes: number): number => {
-      const offset = hostBytes;
-      hostBytes += align(bytes);
-      return offset;
-    };
-    this.#sizes = hostArrayBytes(config, shape);
-    this.#offsets = Object.fromEntries(
-      Object.entries(this.#sizes).map(([name, bytes]) => [name, place(bytes)]),
-    ) as Record<HostArrayName, number>;
-    for (const [name, count] of shape.vectors) this.#vectorOffsets.set(name, place(count * 4));
-    this.#host = context.hostBuffer(hostBytes);
-    try {
-      this.#device = context.deviceBuffer(activationBytes(config, shape.passTokens));
-    } catch (error) {
-      this.#host[Symbol.dispose]();
-      throw error;
-    }
-    this.activations = this.#placeActivations(config, shape.passTokens);
+  private constructor(config: ModelConfig, shape: WorkspaceShape, memory: WorkspaceMemory) {
+    const { host, device, vectors, layout, isUnified } = memory;
+    this.#host = host;
+    this.#device = device;
+    this.#isUnified = isUnified;
+    this.#offsets = layout.offsets;
+    this.#sizes = layout.sizes;
+    this.#vectorOffsets = layout.vectorOffsets;
+    const activations = device.address;
+    this.#arrays = isUnified ? host.address : activations + BigInt(activationBytes(config, shape.passTokens));
+    this.#vectors = this.#arrays + BigInt(layout.arrayBytes);
+    this.#vectorSource = vectors;
+    this.#ropes = config.ropes;
+    this.#views = viewsOf(config);
+    this.activations = placeActivations(config, shape.passTokens, activations);
   }
 
-  #placeActivations(config: ModelConfig, tokens: number): Activations {
-    const { residual, attention, mlp } = activationWidths(config);
-    const bytes = (width: number) => BigInt(align(tokens * width * 4));
-    const hidden = this.#device.address, normed = hidden + bytes(residual), shared = normed + bytes(residual);
-    const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
-    return {
-      hidden,
-      normed,
-      projected: normed,
-      query,
-      key,
-      value,
-      attended: value + bytes(attention[2]),
-      gate: shared,
-      up: shared + bytes(mlp[0]),
-    };
+  /**
+   * Reserves a workspace, its device part from `allocator`.
+   * @throws {NativeError} where there is not enough memory.
+   */
+  static async reserve(
+    context: Context,
+    allocator: DeviceAllocator,
+    config: ModelConfig,
+    shape: WorkspaceShape,
+  ): Promise<Workspace> {
+    const layout = layOut(config, shape), isUnified = context.description.unifiedMemory;
+    const activations = activationBytes(config, shape.passTokens);
+    using taken = new DisposableStack();
+    const mirrored = layout.arrayBytes + layout.vectorBytes;
+    const host = taken.use(await context.hostBuffer(isUnified ? mirrored : layout.arrayBytes));
+    const vectors = isUnified ? undefined : taken.use(await context.hostBuffer(layout.vectorBytes));
+    const device = taken.use(allocator.deviceBuffer(isUnified ? activations : activations + mirrored));
+    const workspace = new Workspace(config, shape, { host, device, vectors, layout, isUnified });
+    taken.move();
+    return workspace;
   }
 
-  /** Memory taken, in bytes. */
+  /** Memory taken on the host and on the device, in bytes. */
   get bytes(): number {
     return this.#host.bytes + this.#device.bytes;
   }
 
   /** Device address of an array. */
   address(name: HostArrayName): bigint {
-    return this.#host.address + BigInt(this.#offsets[name]);
+    return this.#arrays + BigInt(this.#offsets[name]);
   }
 
-  /** The bytes of an array. */
-  bytesOf(name: HostArrayName): Uint8Array<ArrayBuffer> {
-    return this.#host.view(this.#offsets[name], this.#sizes[name]);
+  /** Returns the first `bytes` of an array to be filled, all of it without a number; the next `upload` brings them to the device. */
+  fillBytes(name: HostArrayName, bytes: number = this.#sizes[name]): Uint8Array<ArrayBuffer> {
+    this.#filled.set(name, Math.max(bytes, this.#filled.get(name) ?? 0));
+    return this.#host.view(this.#offsets[name], bytes);
   }
 
-  /** An array of i32. */
+  /** As `fillBytes`, the first `count` elements of i32. */
+  fillInt32(name: HostArrayName, count: number = this.#sizes[name] / 4): Int32Array<ArrayBuffer> {
+    const { buffer, byteOffset } = this.fillBytes(name, count * 4);
+    return new Int32Array(buffer, byteOffset, count);
+  }
+
+  /** As `fillBytes`, the first `count` elements of f32. */
+  fillFloat32(name: HostArrayName, count: number = this.#sizes[name] / 4): Float32Array<ArrayBuffer> {
+    const { buffer, byteOffset } = this.fillBytes(name, count * 4);
+    return new Float32Array(buffer, byteOffset, count);
+  }
+
+  /** Returns the first visible positions of `tokens` tokens to be filled, i32 [tokens], of each of the views that layers have. */
+  fillFirstVisible(tokens: number): { view: View; address: bigint; values: Int32Array<ArrayBuffer> }[] {
+    const stride = align(tokens * 4) / 4;
+    const values = this.fillInt32("firstVisible", this.#views.length * stride), address = this.address("firstVisible");
+    return this.#views.map((view, i) => ({
+      view,
+      address: address + BigInt(i * stride * 4),
+      values: values.subarray(i * stride, i * stride + tokens),
+    }));
+  }
+
+  /** Returns the cos and sin tables of `tokens` tokens to be filled: f32 [tokens, dim / 2], of each of the config's ropes. */
+  fillRotary(tokens: number): { cos: HostFloats; sin: HostFloats }[] {
+    const floats = this.#ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2) / 4, 0);
+    const values = this.fillFloat32("rotary", floats), address = this.address("rotary");
+    let at = 0;
+    const take = (count: number): HostFloats => {
+      const taken = { address: address + BigInt(at * 4), values: values.subarray(at, at + count) };
+      at += align(count * 4) / 4;
+      return taken;
+    };
+    return this.#ropes.map(({ dim }) => ({ cos: take(tokens * dim / 2), sin: take(tokens * dim / 2) }));
+  }
+
+  /** Enqueues bringing what was filled to the device. */
+  upload(ops: Ops): void {
+    for (const [name, bytes] of this.#filled) {
+      if (!this.#isUnified && bytes > 0) ops.copyToDevice(this.address(name), this.#hostAddress(name), bytes);
+    }
+    this.#filled.clear();
+  }
+
+  /** Enqueues bringing bytes of an array back to the host; what is read before the stream has passed that is old. */
+  download(ops: Ops, name: HostArrayName, offset: number, bytes: number): void {
+    if (this.#isUnified || bytes === 0) return;
+    const at = BigInt(offset);
+    ops.copyToHost(this.#hostAddress(name) + at, this.address(name) + at, bytes);
+  }
+
+  /** What came back of an array of i32. */
   int32(name: HostArrayName): Int32Array<ArrayBuffer> {
     return new Int32Array(this.#host.buffer, this.#offsets[name], this.#sizes[name] / 4);
   }
 
-  /** An array of f32. */
+  /** What came back of an array of f32. */
   float32(name: HostArrayName): Float32Array<ArrayBuffer> {
     return new Float32Array(this.#host.buffer, this.#offsets[name], this.#sizes[name] / 4);
   }
 
-  /** Device address of a resident vector. */
-  vectorAddress(name: string): bigint {
-    return this.#host.address + BigInt(this.#vectorOffset(name));
+  #hostAddress(name: HostArrayName): bigint {
+    return this.#host.address + BigInt(this.#offsets[name]);
   }
 
-  /** The bytes of a resident vector, to be filled when the engine opens. */
+  /** Device address of a resident vector. */
+  vectorAddress(name: string): bigint {
+    return this.#vectors + BigInt(this.#vectorOffset(name));
+  }
+
+  /** The bytes of a resident vector, to be filled when the engine opens, before `uploadVectors`. */
   vectorBytes(name: string, count: number): Uint8Array<ArrayBuffer> {
-    return this.#host.view(this.#vectorOffset(name), count * 4);
+    if (this.#isUnified) return this.#host.view(Number(this.vectorAddress(name) - this.#host.address), count * 4);
+    return this.#vectorSource!.view(this.#vectorOffset(name), count * 4);
+  }
+
+  /** Brings the vectors to the device and gives the host's memory of them back; nothing on a unified device. */
+  async uploadVectors(stream: Stream): Promise<void> {
+    const source = this.#vectorSource;
+    if (!source) return;
+    new Ops(stream).copyToDevice(this.#vectors, source.address, source.bytes);
+    await stream.synchronize();
+    this.#vectorSource = undefined;
+    source[Symbol.dispose]();
   }
 
   #vectorOffset(name: string): number {
@@ -190,6 +333,66 @@ export class Workspace implements Disposable {
 
   [Symbol.dispose](): void {
     this.#device[Symbol.dispose]();
+    this.#vectorSource?.[Symbol.dispose]();
     this.#host[Symbol.dispose]();
   }
+}
+
+/** Where arrays and vectors lie. */
+interface WorkspaceLayout {
+  sizes: Record<HostArrayName, number>;
+  offsets: Record<HostArrayName, number>;
+  arrayBytes: number;
+  /** Relative to the first vector. */
+  vectorOffsets: Map<string, number>;
+  vectorBytes: number;
+}
+
+/** What a workspace is made of. */
+interface WorkspaceMemory {
+  host: HostBuffer;
+  device: DeviceSpan;
+  vectors: HostBuffer | undefined;
+  layout: WorkspaceLayout;
+  isUnified: boolean;
+}
+
+function layOut(config: ModelConfig, shape: WorkspaceShape): WorkspaceLayout {
+  const sizes = hostArrayBytes(config, shape);
+  let arrayBytes = 0, vectorBytes = 0;
+  const offsets = Object.fromEntries(
+    Object.entries(sizes).map(([name, bytes]) => {
+      const offset = arrayBytes;
+      arrayBytes += align(bytes);
+      return [name, offset];
+    }),
+  ) as Record<HostArrayName, number>;
+  const vectorOffsets = new Map<string, number>();
+  for (const [name, count] of shape.vectors) {
+    vectorOffsets.set(name, vectorBytes);
+    vectorBytes += align(count * 4);
+  }
+  return { sizes, offsets, arrayBytes, vectorOffsets, vectorBytes };
+}
+
+function placeActivations(config: ModelConfig, tokens: number, start: bigint): Activations {
+  const { residual, streams, attention, mlp } = activationWidths(config);
+  const bytes = (width: number) => BigInt(align(tokens * width * 4));
+  const hidden = start, normed = hidden + bytes(residual);
+  const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
+  const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
+  const attended = value + bytes(attention[2]), down = attended + bytes(attention[3]);
+  return {
+    hidden,
+    normed,
+    projected,
+    query,
+    key,
+    value,
+    attended,
+    down,
+    unabsorbed: down + bytes(attention[4] ?? 0),
+    gate: shared,
+    up: shared + bytes(mlp[0]),
+  };
 }

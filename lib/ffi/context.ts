@@ -5,16 +5,22 @@
 import { NativeError } from "../errors.ts";
 import { AIRK_NOT_READY, AIRK_OK } from "./abi.ts";
 import { type Library, type LibraryKind, openLibrary } from "./library.ts";
+import { importLibraryPackage } from "./library_lookup.ts";
 
 /** What airk_device_description says of a device. */
 export interface DeviceDescription {
+  /** The library that opened it. */
   kind: LibraryKind;
+  /** Name of the processor or GPU. */
   name: string;
   /** Instruction set or compute capability in use. */
   isa: string;
+  /** Threads of the CPU twin, multiprocessors of a GPU. */
   threads: number;
   /** True where a host buffer's address is a device address too, so that nothing has to be copied. */
   unifiedMemory: boolean;
+  /** CUDA version that the driver is for, such as "13.0"; undefined for the CPU twin. */
+  driver?: string;
 }
 
 /** Options of {@linkcode Context.open}. */
@@ -25,6 +31,17 @@ export interface ContextOptions {
   threads?: number;
   /** Best instruction set the CPU twin may use; for tests and comparisons. */
   isa?: "portable" | "avx2" | "avx512" | "amx";
+}
+
+/** A run of device memory. */
+export interface DeviceSpan extends Disposable {
+  readonly address: bigint;
+  readonly bytes: number;
+}
+
+/** What gives out device memory: a {@linkcode Context}, or a {@linkcode DeviceArena}. */
+export interface DeviceAllocator {
+  deviceBuffer(bytes: number): DeviceSpan;
 }
 
 const decoder = new TextDecoder();
@@ -41,7 +58,7 @@ function cString(value: string): Uint8Array<ArrayBuffer> {
 }
 
 /** One device: the funnel from native status to exception, and the maker of memory, streams and events. */
-export class Context implements Disposable {
+export class Context implements Disposable, DeviceAllocator {
   readonly library: Library;
   readonly description: DeviceDescription;
   #handle: Deno.PointerValue;
@@ -54,6 +71,15 @@ export class Context implements Disposable {
     const json = new Uint8Array(4096);
     this.check(library.symbols.airk_device_description(handle, json, BigInt(json.length)), "describe the device");
     this.description = JSON.parse(text(json));
+  }
+
+  /**
+   * Opens a device as {@linkcode Context.open} does, and imports the package of its library first where no other place has one.
+   * @throws {NativeError} where the library or the device cannot be used.
+   */
+  static async load(options: ContextOptions = {}): Promise<Context> {
+    await importLibraryPackage(options.kind ?? "cpu");
+    return Context.open(options);
   }
 
   /**
@@ -72,8 +98,15 @@ export class Context implements Disposable {
       message,
       BigInt(message.length),
     );
-    if (status !== AIRK_OK) throw new NativeError(`Cannot open the device: ${text(message)}`, status);
+    if (status !== AIRK_OK) throw new NativeError(text(message), status);
     return new Context(library, Deno.UnsafePointer.create(out[0]));
+  }
+
+  /** Returns how many devices a library has; 0 where there is no driver or no device. @throws {NativeError} where the library cannot be used. */
+  static deviceCount(kind: LibraryKind): number {
+    const count = new Int32Array(1);
+    openLibrary(kind).symbols.airk_device_count(count);
+    return count[0];
   }
 
   /** The native handle, for calls made within `lib/ffi`. */
@@ -90,7 +123,9 @@ export class Context implements Disposable {
     if (status === AIRK_OK) return;
     const message = new Uint8Array(1024);
     this.library.symbols.airk_error_message(this.#handle, message, BigInt(message.length));
-    throw new NativeError(`Cannot ${action}: ${text(message) || `native status ${status}`}`, status);
+    const reason = text(message) || `native status ${status}`;
+    // The library's own words mostly are the whole sentence.
+    throw new NativeError(reason.startsWith("Cannot ") ? reason : `Cannot ${action}: ${reason}`, status);
   }
 
   /** Returns the id of a weight format, for this library alone. */
@@ -117,13 +152,15 @@ export class Context implements Disposable {
     this.check(this.library.symbols.airk_context_cancel(this.handle, cancelled ? 1 : 0), "cancel");
   }
 
-  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. */
-  hostBuffer(bytes: number): HostBuffer {
+  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. Other work goes on while it is touched. */
+  async hostBuffer(bytes: number): Promise<HostBuffer> {
+    // Its own, since other calls may come before this one ends.
+    const out = new BigUint64Array(1);
     this.check(
-      this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), this.#out),
+      await this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), out),
       `reserve ${bytes} bytes of host memory`,
     );
-    return new HostBuffer(this, this.#out[0], bytes);
+    return new HostBuffer(this, out[0], bytes);
   }
 
   /** Reserves device memory, 4096-aligned. */
@@ -186,7 +223,7 @@ export class HostBuffer implements Disposable {
 }
 
 /** Device memory, known by its address. */
-export class DeviceBuffer implements Disposable {
+export class DeviceBuffer implements DeviceSpan {
   readonly #context: Context;
   #freed = false;
   constructor(context: Context, readonly address: bigint, readonly bytes: number) {
@@ -216,6 +253,17 @@ export class Stream implements Disposable {
   /** Waits for all work enqueued so far. */
   async synchronize(): Promise<void> {
     this.context.check(await this.context.library.symbols.airk_stream_synchronize(this.handle), "finish the stream's work");
+  }
+
+  /**
+   * Gives the stream, on which nothing was enqueued yet, memory for what operations of the CUDA library keep between their kernels: they take no
+   * other from then on.
+   */
+  setScratch({ address, bytes }: DeviceSpan): void {
+    this.context.check(
+      this.context.library.symbols.airk_stream_set_scratch(this.handle, address, BigInt(bytes)),
+      "give a stream scratch memory",
+    );
   }
 
   /** Makes later work of this stream wait for an event. */

@@ -1,30 +1,42 @@
 /**
- * Grouped-query self-attention with rotary embeddings.
+ * Grouped-query self-attention.
  * @module
  */
-import { rmsNorm } from "./norm.ts";
+import type { AttentionConfig } from "./model_config.ts";
+import { headNorm } from "./norm.ts";
 import type { Pass } from "./pass.ts";
 
-/**
- * Enqueues hidden += attention(norm(hidden)). Vaswani et al. 2017 with grouped queries (Ainslie et al. 2023, arXiv:2305.13245) and rotary
- * positions (Su et al. 2021, arXiv:2104.09864).
- *
- * `prefix` precedes `q_proj`, `k_proj`, `v_proj` and `o_proj` in the tensors' names; `bias` says whether those have biases.
- */
-export async function attention(pass: Pass, layer: number, prefix: string, normName: string, bias: boolean): Promise<void> {
-  const { ops, tokens, rope, activations } = pass;
-  const { numHeads, numKvHeads, headDim, hiddenSize } = pass.config;
-  const { hidden, normed, query, key, value, attended, projected } = activations;
-  const linear = (y: bigint, x: bigint, name: string): Promise<void> =>
-    pass.linear(y, x, `${prefix}${name}.weight`, bias ? `${prefix}${name}.bias` : undefined);
+/** Enqueues the rotation, in place, of x: [tokens, heads, headDim]. */
+function rotate(pass: Pass, x: bigint, heads: number, { index, interleaved }: NonNullable<AttentionConfig["rope"]>): void {
+  const { headDim, ropes } = pass.config;
+  const { cos, sin } = pass.ropes[index];
+  const layout = { stride: heads * headDim, heads, headDim, first: 0, rotaryDim: ropes[index].dim, interleaved };
+  pass.ops.rope(x, cos, sin, pass.tokens, layout);
+}
 
-  rmsNorm(pass, normName);
-  await linear(query, normed, "q_proj");
-  await linear(key, normed, "k_proj");
-  await linear(value, normed, "v_proj");
-  ops.rope(query, rope.cos, rope.sin, tokens, numHeads, headDim, headDim);
-  ops.rope(key, rope.cos, rope.sin, tokens, numKvHeads, headDim, headDim);
-  ops.attention(attended, query, pass.appendKeysValues(layer, key, value));
-  await linear(projected, attended, "o_proj");
-  ops.add(hidden, projected, tokens * hiddenSize);
+/**
+ * Enqueues projected = attention(x), x: [tokens, hiddenSize]. Vaswani et al. 2017 with grouped queries (Ainslie et al. 2023, arXiv:2305.13245) and
+ * rotary positions (Su et al. 2021, arXiv:2104.09864). `prefix` precedes the names of the layer's tensors.
+ */
+export async function attention(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
+  const { ops } = pass;
+  const { numHeads, numKvHeads } = pass.config;
+  const { qkvBias, outputBias, queryNorm, keyNorm, rope, queryScaling, sinks } = pass.config.layers[layer].attention;
+  const { query, key, value, attended, projected } = pass.activations;
+  const linear = (y: bigint, x: bigint, name: string, bias: boolean): Promise<void> =>
+    pass.linear(y, x, `${prefix}self_attn.${name}.weight`, bias ? `${prefix}self_attn.${name}.bias` : undefined);
+
+  await linear(query, x, "q_proj", qkvBias);
+  await linear(key, x, "k_proj", qkvBias);
+  await linear(value, x, "v_proj", qkvBias);
+  if (queryNorm) headNorm(pass, query, numHeads, prefix, queryNorm);
+  if (keyNorm) headNorm(pass, key, numKvHeads, prefix, keyNorm);
+  if (rope) {
+    rotate(pass, query, numHeads, rope);
+    rotate(pass, key, numKvHeads, rope);
+  }
+  if (queryScaling) rotate(pass, query, numHeads, { ...queryScaling, interleaved: false });
+  const input = pass.appendKeysValues(layer, key, value);
+  ops.attention(attended, query, sinks ? { ...input, sinks: pass.vector(`${prefix}self_attn.sinks`) } : input);
+  await linear(projected, attended, "o_proj", outputBias);
 }

@@ -1,26 +1,23 @@
 /**
- * The gated feed-forward layer.
+ * The feed-forward layer.
  * @module
  */
-import { rmsNorm } from "./norm.ts";
+import type { MlpConfig } from "./model_config.ts";
 import type { Pass } from "./pass.ts";
 
 /**
- * Enqueues hidden += down(silu(gate(norm(hidden))) * up(norm(hidden))): SwiGLU, Shazeer 2020, arXiv:2002.05202.
- *
- * `prefix` precedes `gate_proj`, `up_proj` and `down_proj` in the tensors' names; `bias` says whether those have biases.
+ * Enqueues y = feedForward(x), x and y: [tokens, hiddenSize]: down(act(gate(x)) * up(x)), Shazeer 2020, arXiv:2002.05202, or the plain
+ * down(act(up(x))). `prefix` precedes the names of the layer's tensors, as in `model.layers.0.mlp.`.
  */
-export async function mlp(pass: Pass, prefix: string, normName: string, bias: boolean): Promise<void> {
-  const { ops, tokens } = pass;
-  const { hiddenSize, intermediateSize } = pass.config;
-  const { hidden, normed, gate, up, projected } = pass.activations;
+export async function feedForward(pass: Pass, config: MlpConfig, prefix: string, x: bigint, y: bigint): Promise<void> {
+  const { kind, activation, bias, intermediateSize } = config;
+  const { gate, up } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string): Promise<void> =>
     pass.linear(y, x, `${prefix}${name}.weight`, bias ? `${prefix}${name}.bias` : undefined);
 
-  rmsNorm(pass, normName);
-  await linear(gate, normed, "gate_proj");
-  await linear(up, normed, "up_proj");
-  ops.swiglu(gate, gate, up, tokens * intermediateSize);
-  await linear(projected, gate, "down_proj");
-  ops.add(hidden, projected, tokens * hiddenSize);
+  if (kind === "gated") await linear(gate, x, "gate_proj");
+  await linear(up, x, "up_proj");
+  const inner = kind === "gated" ? gate : up;
+  pass.ops.gated(inner, inner, kind === "gated" ? up : 0n, pass.tokens * intermediateSize, activation);
+  await linear(y, inner, "down_proj");
 }

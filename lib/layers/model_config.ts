@@ -1,14 +1,182 @@
 /**
- * The hyperparameters that layers work from. Types only.
+ * The hyperparameters that layers work from: a model is a list of layers, each a handful of choices. Types only.
  * @module
  */
+
+/** A function of a feed-forward layer; cuda/airkern.h has each formula at airk_gated. */
+export type Activation = "silu" | "gelu" | "gelu_tanh" | "relu" | "relu2" | "sigmoid" | "tanh" | "swiglu_oai";
+
+import type { RouterConfig } from "./router.ts";
 
 /** How rotary position embeddings stretch; each field as in Hugging Face's `rope_scaling` of that type. */
 export type RopeScaling =
   | { type: "default" }
   | { type: "linear"; factor: number }
   | { type: "dynamic"; factor: number; originalContextTokens: number }
-  | { type: "llama3"; factor: number; lowFreqFactor: number; highFreqFactor: number; originalContextTokens: number };
+  | { type: "llama3"; factor: number; lowFreqFactor: number; highFreqFactor: number; originalContextTokens: number }
+  | {
+    type: "yarn";
+    factor: number;
+    originalContextTokens: number;
+    /** Multiplies cos and sin. */
+    attentionFactor: number;
+    betaFast: number;
+    betaSlow: number;
+    /** Whether the bounds of the blend are rounded to whole elements. */
+    truncate: boolean;
+  }
+  | {
+    type: "longrope";
+    /** [dim / 2], what divides each frequency in sequences of up to `originalContextTokens`, and in longer ones. */
+    shortFactors: number[];
+    longFactors: number[];
+    originalContextTokens: number;
+    /** Multiplies cos and sin. */
+    attentionFactor: number;
+  }
+  /**
+   * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + 1) / floorTokens)), so that attention stays sharp over long
+   * contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
+   */
+  | { type: "temperature"; attentionScale: number; floorTokens: number };
+
+/** One kind of rotary position embedding; layers name it by its index in {@linkcode ModelConfig.ropes}. */
+export interface RopeConfig {
+  /** Elements of a head that are rotated, from its first. */
+  dim: number;
+  /** Base of the frequencies. */
+  theta: number;
+  /** How it stretches. */
+  scaling: RopeScaling;
+}
+
+/** A normalisation with a weight. */
+export interface NormConfig {
+  /** `rms` divides by the root mean square, `layer` subtracts the mean first. */
+  kind: "rms" | "layer";
+  /** Name of its tensors, without `.weight` and `.bias`, relative to the layer; of the final norm from the root. */
+  name: string;
+  /** Added to the mean square or the variance under the root. */
+  eps: number;
+  /** Whether it has a bias. */
+  bias: boolean;
+  /** Whether it has no weight and so no tensor. */
+  weightless?: boolean;
+  /** Added to each element of the weight when it is loaded: 1 where the checkpoint stores the distance from 1. */
+  offset: number;
+}
+
+/** A normalisation of queries or keys before they are rotated. */
+export interface HeadNormConfig extends NormConfig {
+  /** What a norm spans: every head, with one weight for all (`head`) or a weight for each (`each`, of kind `layer`), or all heads together (`whole`). */
+  scope: "head" | "each" | "whole";
+}
+
+/** Grouped-query attention of one layer. Tensors: `self_attn.` and `q_proj`, `k_proj`, `v_proj`, `o_proj`. */
+export interface AttentionConfig {
+  /** Biases of q_proj, k_proj and v_proj. */
+  qkvBias: boolean;
+  /** Bias of o_proj. */
+  outputBias: boolean;
+  /** Normalisation of queries. */
+  queryNorm?: HeadNormConfig;
+  /** Normalisation of keys. */
+  keyNorm?: HeadNormConfig;
+  /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
+  rope?: { index: number; interleaved: boolean };
+  /** Multiplication of queries alone, by a rope of type `temperature`. */
+  queryScaling?: { index: number };
+  /** Multiplies queries times keys. */
+  scale: number;
+  /** 0, or c: a score becomes c * tanh(score / c). */
+  softcap: number;
+  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
+  latent?: LatentConfig;
+  /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
+  sinks?: boolean;
+  /** Tokens that a token sees, itself included; absent where it sees all before it. */
+  windowTokens?: number;
+  /** Tokens of a chunk: a token sees those before it that lie in its own chunk, counted from the start; absent where it sees all before it. */
+  chunkTokens?: number;
+}
+
+/**
+ * What makes a layer's attention one over latents, see `latent_attention.ts`. Tensors: `self_attn.` and `q_proj`, or `q_a_proj`, `q_a_layernorm` and
+ * `q_b_proj`; `kv_a_proj_with_mqa`, `kv_a_layernorm`, `k_b_proj`, `v_b_proj`, `o_proj`.
+ */
+export interface LatentConfig {
+  /** Width that queries go through; absent where they are projected at once. */
+  queryRank?: number;
+  /** Elements of a latent. */
+  rank: number;
+  /** Elements of a head's query and key that are not rotated, and those that are. */
+  plainDim: number;
+  rotaryDim: number;
+  /** Elements of a head's value. */
+  valueDim: number;
+  rope: { index: number; interleaved: boolean };
+  /** Of the norms of latents. */
+  eps: number;
+  /** Biases of q_a_proj, kv_a_proj_with_mqa and o_proj. */
+  bias: boolean;
+}
+
+/** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
+export interface MlpConfig {
+  /** Whether a gate multiplies. */
+  kind: "gated" | "plain";
+  /** Its function. */
+  activation: Activation;
+  /** Width between its products. */
+  intermediateSize: number;
+  /** Whether its products have biases. */
+  bias: boolean;
+}
+
+/**
+ * Experts, of which each token goes to a few: Shazeer et al. 2017, arXiv:1701.06538. Every expert is a gated layer. Tensors: `mlp.gate`, the router;
+ * `mlp.experts.N.` and `mlp.shared_expert.`, each with `gate_proj`, `up_proj`, `down_proj`; `mlp.shared_expert_gate`.
+ */
+export interface MoeConfig {
+  /** Tells it from {@linkcode MlpConfig}. */
+  kind: "moe";
+  /** Between the two products of an expert. */
+  activation: Activation;
+  /** Width inside one expert. */
+  intermediateSize: number;
+  /** Whether the experts' projections have biases. */
+  bias: boolean;
+  /** How experts are chosen and weighed. */
+  router: RouterConfig;
+  /** Whether the router's logits have a bias. */
+  routerBias: boolean;
+  /** Whether `mlp.gate.e_score_correction_bias` is added to the scores that experts are chosen by. */
+  correctionBias: boolean;
+  /** An expert that every token goes to; `gated`: times the sigmoid of `mlp.shared_expert_gate`. */
+  shared?: { mlp: MlpConfig; gated: boolean };
+}
+
+/** One decoder block. */
+export interface LayerConfig {
+  /** Its first sublayer. */
+  attention: AttentionConfig;
+  /** Its second sublayer. */
+  feedForward: MlpConfig | MoeConfig;
+  /** Norms of a sublayer's input and of its output before it joins the residual stream; each may be absent. */
+  norms: {
+    attentionInput?: NormConfig;
+    attentionOutput?: NormConfig;
+    feedForwardInput?: NormConfig;
+    feedForwardOutput?: NormConfig;
+  };
+  /**
+   * Whether both sublayers read the residual stream of the block's start. Then the feed-forward layer without an input norm of its own reads
+   * what the attention's input norm gave.
+   */
+  parallel: boolean;
+  /** Multiplies what a sublayer adds to the residual stream. */
+  residualMultiplier: number;
+}
 
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
 export interface ModelConfig {
@@ -16,7 +184,7 @@ export interface ModelConfig {
   modelType: string;
   /** Width of the residual stream. */
   hiddenSize: number;
-  /** Width inside the MLP. */
+  /** Width inside the feed-forward layers, the widest. */
   intermediateSize: number;
   /** Decoder blocks. */
   numLayers: number;
@@ -26,20 +194,28 @@ export interface ModelConfig {
   numKvHeads: number;
   /** Elements of a head. */
   headDim: number;
+  /** Elements of a value where keys begin with their values, and keys alone are cached; absent where values are cached beside keys. */
+  sharedValueDim?: number;
   /** Token ids, from 0. */
   vocabSize: number;
-  /** Added to the mean square under the root of RMSNorm. */
-  rmsNormEps: number;
-  /** Base of the rotary frequencies. */
-  ropeTheta: number;
-  /** How rotary embeddings stretch. */
-  ropeScaling: RopeScaling;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
-  /** Whether the projections of the attention have biases. */
-  attentionBias: boolean;
-  /** Whether the projections of the MLP have biases. */
-  mlpBias: boolean;
+  /** Whether the rows of the head are scaled to unit length, which is done when they are stored. */
+  unitHeadRows?: boolean;
+  /** The kinds of rotary embeddings that layers use. */
+  ropes: RopeConfig[];
+  /** [numHeads] of ALiBi, or absent: a score falls by slope * distance. Press et al. 2022, arXiv:2108.12409. */
+  alibiSlopes?: number[];
+  /** The decoder blocks in their order. */
+  layers: LayerConfig[];
+  /** The normalisation before the head. */
+  finalNorm: NormConfig;
+  /** Multiplies the token embeddings. */
+  embeddingMultiplier: number;
+  /** Multiplies the logits. */
+  logitsMultiplier: number;
+  /** 0, or c: a logit becomes c * tanh(logit / c), after the multiplier. */
+  logitsSoftcap: number;
 }

@@ -70,9 +70,21 @@ export function freeMemoryBytes(files: MemoryFiles = SYSTEM_FILES): number {
   return Math.min(available || Infinity, ...cgroupFreeBytes(files));
 }
 
+/** Returns the least memory limit of the control groups around this process, in bytes; undefined where none is below the machine's memory. */
+export function cgroupLimitBytes(files: MemoryFiles = SYSTEM_FILES): number | undefined {
+  const totalBytes = kilobyteField(readText(files.meminfo), "MemTotal") ?? Deno.systemMemoryInfo().total;
+  const limitBytes = Math.min(totalBytes, ...cgroupLimits(files).map(({ limitBytes }) => limitBytes));
+  return limitBytes < totalBytes ? limitBytes : undefined;
+}
+
 /** Returns what each control group around this process leaves. */
 function cgroupFreeBytes(files: MemoryFiles): number[] {
-  const free: number[] = [];
+  return cgroupLimits(files).map(({ limitBytes, takenBytes }) => Math.max(0, limitBytes - takenBytes));
+}
+
+/** Returns the limit of each control group around this process that has one, and what is taken of it without page cache. */
+function cgroupLimits(files: MemoryFiles): { limitBytes: number; takenBytes: number }[] {
+  const limits: { limitBytes: number; takenBytes: number }[] = [];
   for (const line of (readText(files.cgroup) ?? "").trim().split("\n")) {
     const [, controllers, path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     if (path === undefined || (controllers !== "" && !controllers.split(",").includes("memory"))) continue;
@@ -86,10 +98,10 @@ function cgroupFreeBytes(files: MemoryFiles): number[] {
       const used = Number(readText(`${folder}/${v2 ? "memory.current" : "memory.usage_in_bytes"}`)?.trim() || NaN);
       if (!Number.isFinite(limit) || !Number.isFinite(used)) continue; // "max" is NaN
       const cache = Number(/^(?:total_)?inactive_file (\d+)/m.exec(readText(`${folder}/memory.stat`) ?? "")?.[1] ?? 0);
-      free.push(Math.max(0, limit - Math.max(0, used - cache)));
+      limits.push({ limitBytes: limit, takenBytes: Math.max(0, used - cache) });
     }
   }
-  return free;
+  return limits;
 }
 
 /** Share of the free memory that a plan leaves to everybody else. */

@@ -2,21 +2,59 @@
  * What a model family declares: how its config is read, which tensors it has, and how one block computes.
  * @module
  */
-import type { ModelConfig, RopeScaling } from "../layers/model_config.ts";
+import type { ModelConfig } from "../layers/model_config.ts";
 import type { Pass } from "../layers/pass.ts";
 
-export type { ModelConfig, RopeScaling };
+export type { ModelConfig };
 
-/** The part a tensor plays, which decides how it is stored and when it is read. */
-export type TensorKind = "embedding" | "linear" | "head" | "vector";
+/**
+ * The part a tensor plays, which decides how it is stored and when it is read: a `linear` matrix in its turn, an `expert`'s when a token is routed to
+ * it, a `router`, which takes little and decides much, once and in the checkpoint's own precision.
+ */
+export type TensorKind = "embedding" | "linear" | "expert" | "router" | "head" | "vector";
 
-/** One tensor of a checkpoint, declared before anything is loaded. */
+/**
+ * The part of a checkpoint's tensor that a stored tensor is made from: where a checkpoint keeps several matrices in one, or stacks, turns or
+ * names them otherwise. Row r of the matrix is row `firstRow + floor(r / runRows) * rowStep + r % runRows` of the tensor. A vector counts as a
+ * column: its elements are rows.
+ */
+export interface TensorSource {
+  name: string;
+  /** Index into the first dimension of a tensor [n, rows, cols]. */
+  index?: number;
+  /** 0 without it. */
+  firstRow?: number;
+  /** Rows from the start of one run to the next; without it, all rows follow each other. */
+  rowStep?: number;
+  /** Rows of a run; 1 without it. */
+  runRows?: number;
+  /** Whether the tensor is stored as [cols, rows]. */
+  transposed?: boolean;
+  /**
+   * Rows of a block, of a matrix whose blocks lie turned one below the other: all of the above then describes a matrix with rows of this many elements, of
+   * which each `cols` are a block's columns.
+   */
+  turnedBlockRows?: number;
+  /** Columns of the tensor where it is a matrix whose rows, one after the other, are a vector. */
+  vectorCols?: number;
+}
+
+/** One tensor of a model as it is stored, declared before anything is loaded. */
 export interface TensorSpec {
+  /** The checkpoint's name for it, or where that differs between families, Llama's. */
   name: string;
   /** [rows, cols] of a matrix, [1, n] of a vector. */
   rows: number;
   cols: number;
   kind: TensorKind;
+  /** Of an expert's matrix: the expert's number in its layer. */
+  expert?: number;
+  /** Where the checkpoint has it, a vector in several places one after the other with equal shares; without it, under `name`, whole. */
+  source?: TensorSource | readonly TensorSource[];
+  /** Added to each element of a vector. */
+  offset?: number;
+  /** Whether each row is scaled to unit length. */
+  unitRows?: boolean;
 }
 
 /** All tensors of a model by the file they are stored in, matrices in their order of use. */
@@ -29,7 +67,6 @@ export interface ModelTensors {
   embeddingName: string;
   /** Name of the tensor that gives logits; the embedding's where the two are tied. */
   headName: string;
-  finalNormName: string;
   /** Prefix of layer i's tensor names, cut off in its shard file: `model.layers.3.`. */
   layerPrefix(layer: number): string;
 }

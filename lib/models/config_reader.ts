@@ -45,11 +45,25 @@ export class ConfigReader {
     return value;
   }
 
+  /** Returns an integer of at least zero. @throws {UnsupportedError} */
+  count(key: string, missing: number): number {
+    return this.raw(key) === 0 ? 0 : this.integer(key, missing);
+  }
+
   /** Returns a finite number greater than zero. @throws {UnsupportedError} */
   positive(key: string, missing?: number): number {
     if (!this.has(key) && missing !== undefined) return missing;
     const value = this.#values[key];
     if (typeof value !== "number" || !Number.isFinite(value) || value <= 0) throw this.refuse(key, "a number above 0");
+    return value;
+  }
+
+  /** Returns a list of finite numbers greater than zero. @throws {UnsupportedError} */
+  positives(key: string): number[] {
+    const value = this.#values[key];
+    if (!Array.isArray(value) || value.some((item) => typeof item !== "number" || !Number.isFinite(item) || item <= 0)) {
+      throw this.refuse(key, "a list of numbers above 0");
+    }
     return value;
   }
 

@@ -3,46 +3,107 @@
  * @module
  */
 import { UnsupportedError } from "../errors.ts";
-import type { RopeScaling } from "./architecture.ts";
+import type { RopeConfig, RopeScaling } from "../layers/model_config.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** Keys of each type beyond `rope_type`, `type`, `rope_theta` and `partial_rotary_factor`. */
-const SCALING_KEYS: Record<RopeScaling["type"], readonly string[]> = {
+const SCALING_KEYS: Record<Exclude<RopeScaling["type"], "temperature">, readonly string[]> = {
   default: [],
   linear: ["factor"],
   dynamic: ["factor", "original_max_position_embeddings"],
   llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+  yarn: [
+    ...[
+      "factor",
+      "original_max_position_embeddings",
+      "attention_factor",
+      "beta_fast",
+      "beta_slow",
+      "mscale",
+      "mscale_all_dim",
+      "truncate",
+    ],
+  ],
+  longrope: ["short_factor", "long_factor", "factor", "original_max_position_embeddings", "attention_factor"],
 };
 
-/** What a config.json says about rotary embeddings. */
-export interface RopeConfig {
+/** Former names of types. */
+const ALIASES: Readonly<Record<string, keyof typeof SCALING_KEYS>> = { su: "longrope" };
+
+/** What rotary embeddings depend on beside their own keys. */
+export interface RopeDefaults {
+  contextTokens: number;
+  headDim: number;
+  /** Base where none is given. */
   theta: number;
-  scaling: RopeScaling;
+  /** Share of a head that is rotated where none is given; without it, the family rotates heads whole and refuses another share. */
+  partialRotaryFactor?: number;
 }
 
 /** Reads the type, which v4 wrote as `type` and later as `rope_type`. */
-function ropeType(parameters: ConfigReader): RopeScaling["type"] {
+function ropeType(parameters: ConfigReader): keyof typeof SCALING_KEYS {
   const current = parameters.raw("rope_type"), former = parameters.raw("type");
   if (parameters.has("rope_type") && parameters.has("type") && current !== former) {
     throw parameters.refuse("type", `the same as rope_type (${JSON.stringify(current)})`);
   }
-  const type = current ?? former ?? "default";
+  const written = current ?? former ?? "default";
+  const type = typeof written === "string" && Object.hasOwn(ALIASES, written) ? ALIASES[written] : written;
   if (typeof type !== "string" || !Object.hasOwn(SCALING_KEYS, type)) {
     throw new UnsupportedError(
       `Cannot use rope type ${JSON.stringify(type)}: known types are ${Object.keys(SCALING_KEYS).join(", ")}`,
     );
   }
-  return type as RopeScaling["type"];
+  return type as keyof typeof SCALING_KEYS;
+}
+
+/** Returns the factor of cos and sin that YaRN takes for a stretch. */
+function yarnAttentionFactor(factor: number, multiplier = 1): number {
+  return factor <= 1 ? 1 : 0.1 * multiplier * Math.log(factor) + 1;
+}
+
+function yarnScaling(parameters: ConfigReader, contextTokens: number): RopeScaling {
+  const originalContextTokens = parameters.integer("original_max_position_embeddings", contextTokens);
+  const factor = parameters.positive("factor", contextTokens / originalContextTokens);
+  const scaled = parameters.has("mscale") && parameters.has("mscale_all_dim")
+    ? yarnAttentionFactor(factor, parameters.positive("mscale")) /
+      yarnAttentionFactor(factor, parameters.positive("mscale_all_dim"))
+    : yarnAttentionFactor(factor);
+  return {
+    type: "yarn",
+    factor,
+    originalContextTokens,
+    attentionFactor: parameters.positive("attention_factor", scaled),
+    betaFast: parameters.positive("beta_fast", 32),
+    betaSlow: parameters.positive("beta_slow", 1),
+    truncate: parameters.boolean("truncate", true),
+  };
+}
+
+function longropeScaling(parameters: ConfigReader, config: ConfigReader, contextTokens: number): RopeScaling {
+  // Phi-3 keeps the original length beside the rope parameters, and that one counts.
+  const place = config.has("original_max_position_embeddings") ? config : parameters;
+  const originalContextTokens = place.integer("original_max_position_embeddings", contextTokens);
+  const factor = parameters.positive("factor", contextTokens / originalContextTokens);
+  const attentionFactor = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalContextTokens));
+  return {
+    type: "longrope",
+    shortFactors: parameters.positives("short_factor"),
+    longFactors: parameters.positives("long_factor"),
+    originalContextTokens,
+    attentionFactor: parameters.positive("attention_factor", attentionFactor),
+  };
 }
 
 /** Reads one scaling's parameters. A key that the type does not have would change the result unseen, so it is refused. */
-function ropeScaling(parameters: ConfigReader, contextTokens: number): RopeScaling {
+function ropeScaling(parameters: ConfigReader, config: ConfigReader, contextTokens: number): RopeScaling {
   const type = ropeType(parameters);
   const known = new Set(["rope_type", "type", "rope_theta", "partial_rotary_factor", ...SCALING_KEYS[type]]);
   for (const key of parameters.keys()) {
     if (!known.has(key)) throw parameters.refuse(key, `only ${[...known].join(", ")} for rope type ${type}`);
   }
   if (type === "default") return { type };
+  if (type === "yarn") return yarnScaling(parameters, contextTokens);
+  if (type === "longrope") return longropeScaling(parameters, config, contextTokens);
   const factor = parameters.positive("factor");
   if (factor < 1) throw parameters.refuse("factor", "at least 1");
   if (type === "linear") return { type, factor };
@@ -56,29 +117,64 @@ function ropeScaling(parameters: ConfigReader, contextTokens: number): RopeScali
   }
   const lowFreqFactor = parameters.positive("low_freq_factor");
   const highFreqFactor = parameters.positive("high_freq_factor");
-  if (highFreqFactor <= lowFreqFactor) throw parameters.refuse("high_freq_factor", `above low_freq_factor (${lowFreqFactor})`);
+  // Where both are equal nothing is blended.
+  if (highFreqFactor < lowFreqFactor) throw parameters.refuse("high_freq_factor", `at least low_freq_factor (${lowFreqFactor})`);
   return { type, factor, lowFreqFactor, highFreqFactor, originalContextTokens };
 }
 
 /**
- * Returns base and scaling of the rotary embeddings.
- * @throws {UnsupportedError} for an unknown type or key, contradicting spellings, or heads that are rotated in part.
+ * Returns how the heads of a model are rotated.
+ * @throws {UnsupportedError} for an unknown type or key, contradicting spellings, or heads that cannot be rotated as asked.
  */
-export function parseRope(config: ConfigReader, contextTokens: number, defaultTheta: number): RopeConfig {
+export function parseRope(config: ConfigReader, defaults: RopeDefaults): RopeConfig {
   const written = [config.object("rope_parameters"), config.object("rope_scaling")].filter((found) => found !== undefined);
-  const scalings = written.map((parameters) => ropeScaling(parameters, contextTokens));
+  return ropeOf(written, config, [...written, config], defaults);
+}
+
+/**
+ * Returns how heads are rotated as some objects of a config say alike.
+ * @param written The objects that give the scaling.
+ * @param readers All objects that may give base and share.
+ * @throws {UnsupportedError} as {@linkcode parseRope}.
+ */
+export function ropeOf(
+  written: readonly ConfigReader[],
+  config: ConfigReader,
+  readers: readonly ConfigReader[],
+  defaults: RopeDefaults,
+): RopeConfig {
+  const { contextTokens, headDim } = defaults;
+  const scalings = written.map((parameters) => ropeScaling(parameters, config, contextTokens));
   if (scalings.length === 2 && JSON.stringify(scalings[0]) !== JSON.stringify(scalings[1])) {
     throw config.refuse("rope_scaling", "the same scaling as rope_parameters");
   }
-  const thetas: number[] = [];
-  for (const reader of [...written, config]) {
-    if (reader.has("rope_theta")) thetas.push(reader.positive("rope_theta"));
-    if (reader.has("partial_rotary_factor") && reader.raw("partial_rotary_factor") !== 1) {
-      throw reader.refuse("partial_rotary_factor", "1");
+  const scaling = scalings[0] ?? { type: "default" };
+  const theta = agreeing(readers, "rope_theta") ?? defaults.theta;
+  const share = agreeing(readers, "partial_rotary_factor") ?? defaults.partialRotaryFactor ?? 1;
+  if (share > 1 || (share !== 1 && defaults.partialRotaryFactor === undefined)) {
+    const reader = readers.find((reader) => reader.has("partial_rotary_factor"))!;
+    throw reader.refuse("partial_rotary_factor", defaults.partialRotaryFactor === undefined ? "1" : "1 at most");
+  }
+  const dim = Math.trunc(headDim * share);
+  if (dim % 2 !== 0 || dim === 0) {
+    throw share === 1
+      ? config.refuse("head_dim", "even, since rotary embeddings pair its halves")
+      : new UnsupportedError(`Cannot rotate ${dim} of ${headDim} elements of a head: required an even number above 0`);
+  }
+  if (scaling.type === "dynamic" && dim < 4) throw config.refuse("head_dim", "above 2 for dynamic rope");
+  if (scaling.type === "longrope") {
+    for (const key of ["short_factor", "long_factor"]) {
+      if (written[0].positives(key).length !== dim / 2) throw written[0].refuse(key, `${dim / 2} numbers`);
     }
   }
-  if (thetas.some((theta) => theta !== thetas[0])) {
-    throw config.refuse("rope_theta", `the same value as in the rope parameters (${thetas[0]})`);
-  }
-  return { theta: thetas[0] ?? defaultTheta, scaling: scalings[0] ?? { type: "default" } };
+  return { dim, theta, scaling };
+}
+
+/** Returns the one value that all objects which have a key give it. */
+function agreeing(readers: readonly ConfigReader[], key: string): number | undefined {
+  const having = readers.filter((reader) => reader.has(key));
+  const values = having.map((reader) => reader.positive(key));
+  const other = values.findIndex((value) => value !== values[0]);
+  if (other > 0) throw having[other].refuse(key, `the same value as in the rope parameters (${values[0]})`);
+  return values[0];
 }

@@ -8,6 +8,7 @@
  * (`self_attn.q_proj.weight#0`), so that files of equal layers can be hard links of one.
  * @module
  */
+import type { PackedFormatName } from "./packed_formats.ts";
 
 /** Name of the manifest in a shard directory. */
 export const MANIFEST_FILE = "airkern.json";
@@ -29,8 +30,11 @@ export function paddedBytes(bytes: number): number {
   return Math.ceil(bytes / EXTENT_ALIGNMENT) * EXTENT_ALIGNMENT;
 }
 
+/** Formats that tensors are converted to. */
+export type PlainFormatName = "f32" | "f16" | "bf16" | "q8" | "nf4" | "q4o";
+
 /** How a stored tensor's weights are encoded; cuda/airkern.h has each layout. */
-export type WeightFormatName = "f32" | "f16" | "bf16" | "q8" | "nf4" | "q4o";
+export type WeightFormatName = PlainFormatName | PackedFormatName;
 
 /** What `quantize --format` takes: the format of the linear layers, or `none` to keep the source's types. */
 export type Compression = "q4o" | "nf4" | "q8" | "none";

@@ -4,7 +4,7 @@
  */
 import { isJsonObject, isPlainFileName, type JsonObject } from "../checkpoint/json_file.ts";
 import { FormatError } from "../errors.ts";
-import { extentBytes, rowGranularity, WEIGHT_FORMATS } from "./formats.ts";
+import { columnUnit, extentBytes, isWeightFormat, PLAIN_FORMATS, rowGranularity } from "./formats.ts";
 import {
   EXTENT_ALIGNMENT,
   type ExtentEntry,
@@ -115,9 +115,13 @@ function parseExtent(fields: Fields, format: WeightFormatName, cols: number): Ex
 function parseTensor(fields: Fields, fileCount: number): TensorEntry {
   const name = fields.text("name");
   const file = fields.integer("file", 0, fileCount - 1);
-  const format = fields.oneOf("format", WEIGHT_FORMATS);
+  const format = fields.text("format");
+  if (!isWeightFormat(format)) {
+    throw fields.refuse("format", `${PLAIN_FORMATS.map((known) => JSON.stringify(known)).join(" or ")} or a packed format`);
+  }
   const rows = fields.integer("rows", 1, MAX_DIMENSION);
   const cols = fields.integer("cols", 1, format === "q4o" ? MAX_Q4O_COLS : MAX_DIMENSION);
+  if (cols % columnUnit(format) !== 0) throw fields.refuse("cols", `a multiple of ${columnUnit(format)} for ${format}`);
   const snrDb = fields.raw("snrDb");
   if (snrDb !== null && typeof snrDb !== "number") throw fields.refuse("snrDb", "a number or null");
   const extents = fields.list("extents").map((extent) => parseExtent(extent, format, cols));

@@ -4,11 +4,16 @@
  */
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
+import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
+import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
+import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
+import { EncodedRows } from "./encoded_rows.ts";
 import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
+import { isEncoded, placeTensors, type TensorPlace } from "./tensor_places.ts";
 
 /** Most bytes of the source that one extent is made from: what bounds the quantizer's memory, whatever a tensor's size. */
 export const MAX_SOURCE_CHUNK_BYTES = 32 * 1024 * 1024;
@@ -28,8 +33,13 @@ export interface TensorJob {
   rows: number;
   cols: number;
   format: WeightFormatName;
-  source: CheckpointTensor;
-  /** Native id of the source's element type, and bytes of one row of it. */
+  /** Encoded rows are kept as they are where they have `format`, else dequantized to float32. */
+  source: RowReader | EncodedRows;
+  /** Added to each element once it is stored; 0 but for vectors. */
+  offset: number;
+  /** Whether rows are scaled to unit length, in float32, before they are stored. */
+  unitRows: boolean;
+  /** Native id of the source's element type, and bytes of one row of it; of encoded rows, of what is quantized. */
   sourceType: number;
   sourceRowBytes: number;
   /** Rows of each extent. */
@@ -54,17 +64,28 @@ export interface QuantizePlan {
   ignoredTensors: { name: string; reason: string }[];
 }
 
+/** Returns whether a tensor's encoded rows are stored as they are. */
+export function isKept({ source, format }: TensorJob): boolean {
+  return source instanceof EncodedRows && source.format === format;
+}
+
+/** Returns the bytes that so many rows of a tensor's source take when they are read. */
+export function sourceBytes(tensor: TensorJob, rows: number): number {
+  const { source, sourceRowBytes } = tensor;
+  return source instanceof EncodedRows && isKept(tensor) ? source.bytes(rows) : rows * sourceRowBytes;
+}
+
 /** Returns the largest number of bytes that an extent may need. */
 export type ExtentBound = (format: WeightFormatName, rows: number, cols: number) => number;
 
 /**
  * Returns the format a tensor is stored in. Embedding and LM head stay at 8 bits where linear layers go to 4: they are few bytes of a large
- * model and cost the most of its quality.
+ * model and cost the most of its quality. Routers stay as they are: a near tie decided otherwise is another expert.
  */
 function storedFormat(kind: TensorKind, compression: Compression, sourceFormat: WeightFormatName): WeightFormatName {
   if (kind === "vector") return "f32";
-  if (compression === "none") return sourceFormat;
-  return kind === "linear" ? compression : "q8";
+  if (compression === "none" || kind === "router") return sourceFormat;
+  return kind === "linear" || kind === "expert" ? compression : "q8";
 }
 
 /**
@@ -87,7 +108,7 @@ export function cutIntoExtents(
     if (most + step < rows && fits(most + step)) most += step;
   }
   // q4o counts outliers by 64 rows, kernels work on several rows at once: whole 64s where rows are short enough.
-  const unit = most >= 64 ? 64 : granularity;
+  const unit = most >= 64 ? Math.max(64, granularity) : granularity;
   most -= most % unit;
   if (most === 0) {
     throw new UnsupportedError(
@@ -102,33 +123,73 @@ export function cutIntoExtents(
   return cut;
 }
 
+/** Returns the element type of plain tensors. */
+function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor[]): NonNullable<(typeof SOURCE_TYPES)[Dtype]> {
+  const [{ dtype }] = sources;
+  const type = SOURCE_TYPES[dtype];
+  const wrong = type === undefined ? sources[0] : sources.find((source) => source.dtype !== dtype);
+  if (type !== undefined && wrong === undefined) return type;
+  const { name, dtype: found } = wrong!;
+  const required = type === undefined
+    ? `supported: ${Object.keys(SOURCE_TYPES).join(", ")}`
+    : `required: ${dtype}, as its neighbours`;
+  throw new UnsupportedError(
+    `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${found}, ${required}`,
+  );
+}
+
+/** Returns what reads a tensor, and what it gives. */
+function readerOf(
+  checkpoint: Checkpoint,
+  { name, rows, cols, kind, source: origin }: TensorSpec,
+  places: readonly TensorPlace[],
+): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
+  const [{ source: first, placement }] = places;
+  const blockRows = origin && "turnedBlockRows" in origin ? origin.turnedBlockRows : undefined;
+  // Only vectors are joined from several places, and those are never encoded.
+  if (isEncoded(first)) {
+    if (blockRows !== undefined) {
+      throw new UnsupportedError(
+        `Cannot use model ${checkpoint.path}: tensor ${
+          JSON.stringify(name)
+        } is made of turned blocks, which is not supported for tensors ` +
+          `encoded as ${first.encoding}`,
+      );
+    }
+    const source = new EncodedRows(first, rows, cols, placement);
+    return { source, sourceFormat: source.format, sourceType: AIRK_F32, sourceRowBytes: cols * 4 };
+  }
+  const type = sourceTypeOf(checkpoint, places.map(({ source }) => source as CheckpointTensor));
+  const readers = places.map(({ source, placement }): RowReader => {
+    const shape = kind === "vector"
+      ? { cols: 1, rowsTogether: cols / places.length }
+      : { cols: blockRows ?? cols, rowsTogether: 1 };
+    const stored = new TensorRows(checkpoint, source as CheckpointTensor, { ...shape, elementBytes: type.bytes }, placement);
+    return blockRows === undefined ? stored : new TurnedBlocks(stored, { blockRows, cols, elementBytes: type.bytes });
+  });
+  return {
+    source: readers.length === 1 ? readers[0] : new JoinedVector(readers),
+    sourceFormat: type.format,
+    sourceType: type.id,
+    sourceRowBytes: cols * type.bytes,
+  };
+}
+
 function planTensor(
   checkpoint: Checkpoint,
   spec: TensorSpec,
+  places: readonly TensorPlace[],
   prefix: string,
   compression: Compression,
   bound: ExtentBound,
 ): TensorJob {
-  const { name, rows, cols, kind } = spec;
-  const required = kind === "vector" ? [cols] : [rows, cols];
-  const refuse = (reason: string) =>
-    new FormatError(`Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} ${reason}`);
-  const source = checkpoint.tensors.get(name);
-  if (source === undefined) throw refuse(`is missing; required with shape [${required.join(", ")}]`);
-  if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
-    throw refuse(`has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
-  }
-  const type = SOURCE_TYPES[source.dtype];
-  if (type === undefined) {
-    throw new UnsupportedError(
-      `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${source.dtype}, supported: ${
-        Object.keys(SOURCE_TYPES).join(", ")
-      }`,
-    );
-  }
-  const format = storedFormat(kind, compression, type.format);
-  const sourceRowBytes = cols * type.bytes;
-  const extentRows = cutIntoExtents(name, format, rows, cols, sourceRowBytes, bound);
+  const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
+  const { source, sourceFormat, sourceType, sourceRowBytes } = readerOf(checkpoint, spec, places);
+  const format = storedFormat(kind, compression, unitRows ? "f32" : sourceFormat);
+  // What is kept is read in the extent's own size.
+  const isKept = source instanceof EncodedRows && format === sourceFormat;
+  const rowBytes = isKept ? 0 : unitRows ? cols * 4 : sourceRowBytes;
+  const extentRows = cutIntoExtents(name, format, rows, cols, rowBytes, bound);
   return {
     name,
     relativeName: name.startsWith(prefix) ? name.slice(prefix.length) : name,
@@ -136,7 +197,9 @@ function planTensor(
     cols,
     format,
     source,
-    sourceType: type.id,
+    offset,
+    unitRows,
+    sourceType,
     sourceRowBytes,
     extentRows,
     maxExtentBytes: bound(format, Math.max(...extentRows), cols),
@@ -145,7 +208,8 @@ function planTensor(
 
 /**
  * Plans the quantization of a checkpoint.
- * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used nor known to be needless.
+ * @param encoded Its tensors whose values are encoded, by the names of the plain ones.
+ * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used whole nor known to be needless.
  * @throws {UnsupportedError} for a tensor of a type that cannot be quantized.
  */
 export function planQuantization(
@@ -153,17 +217,27 @@ export function planQuantization(
   architecture: Architecture,
   compression: Compression,
   bound: ExtentBound,
+  encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
 ): QuantizePlan {
   const config = architecture.parseConfig(checkpoint.config);
   const declared = architecture.tensors(config);
+  const places = placeTensors(checkpoint, [...declared.embedding, ...declared.layers.flat(), ...declared.head], encoded);
   const group = (file: string, specs: TensorSpec[], prefix: string): GroupJob => {
     const ordered = [...specs.filter((spec) => spec.kind === "vector"), ...specs.filter((spec) => spec.kind !== "vector")];
-    const tensors = ordered.map((spec) => planTensor(checkpoint, spec, prefix, compression, bound));
+    const tensors = ordered.map((spec) => planTensor(checkpoint, spec, places.get(spec)!, prefix, compression, bound));
     let maxBytes = paddedBytes(1024 + 256 * tensors.reduce((sum, tensor) => sum + tensor.extentRows.length, 0));
     for (const { format, cols, extentRows } of tensors) {
       for (const rows of extentRows) maxBytes += paddedBytes(bound(format, rows, cols));
     }
-    return { file, tensors, sourceBytes: tensors.reduce((sum, tensor) => sum + tensor.source.bytes, 0), maxBytes };
+    return {
+      file,
+      tensors,
+      sourceBytes: tensors.reduce(
+        (sum, tensor) => sum + tensor.extentRows.reduce((bytes, rows) => bytes + sourceBytes(tensor, rows), 0),
+        0,
+      ),
+      maxBytes,
+    };
   };
   const groups = [
     group("embedding.safetensors", declared.embedding, ""),
@@ -172,7 +246,9 @@ export function planQuantization(
     ),
     group("head.safetensors", declared.head, ""),
   ];
-  const used = new Set(groups.flatMap(({ tensors }) => tensors.map(({ name }) => name)));
+  const used = new Set(
+    [...places.values()].flat().flatMap(({ source }) => isEncoded(source) ? source.parts.map(({ name }) => name) : [source.name]),
+  );
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;

@@ -2,8 +2,6 @@
  * Cuts what is to be read into reads.
  * @module
  */
-import type { SlotMemory } from "./slot_memory.ts";
-
 /** One read. */
 export interface Piece {
   /** Index of the file. */
@@ -19,10 +17,9 @@ export interface Run {
   /** Index of the file. */
   file: number;
   position: number;
-  memory: SlotMemory;
-  /** Where in the memory it goes. */
-  offset: number;
   bytes: number;
+  /** Returns where a part of it goes. */
+  target(start: number, bytes: number): Uint8Array<ArrayBuffer>;
   /** Called for every piece once its bytes are there. */
   done(bytes: number): void;
 }
@@ -53,7 +50,7 @@ export class PieceCutter {
     return {
       file: run.file,
       position: run.position + start,
-      target: run.memory.target(run.offset + start, bytes),
+      target: run.target(start, bytes),
       done: () => run.done(bytes),
     };
   }

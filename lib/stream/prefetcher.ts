@@ -1,23 +1,24 @@
 /**
  * Brings the weights of every pass into memory ahead of their use.
  *
- * A pass is a tape of extents in their order of use. Resident ones are read once, at open; the others go through slots, each
- * read from disk while earlier ones are computed on. Weights do not depend on the input, so the reader runs on across the end of a pass
- * into the beginning of the next, and the disk waits only when all slots are full.
+ * A pass is a tape of extents in their order of use. Resident ones are brought to the device once, at open; the others go through slots while
+ * earlier ones are computed on: read from disk, or copied from host memory, as the plan says. Weights do not depend on the input, so this
+ * runs on across the end of a pass into the beginning of the next, and the disk waits only when all slots are full.
  * @module
  */
 import { join } from "node:path";
-import { CancelledError, NativeError } from "../errors.ts";
-import { AIRK_CANCELLED } from "../ffi/abi.ts";
-import type { Context, Event, Stream } from "../ffi/context.ts";
+import { CancelledError } from "../errors.ts";
+import type { DeviceSpan, HostBuffer } from "../ffi/context.ts";
 import type { Plan, TapeExtent } from "../memory/plan.ts";
 import type { Manifest } from "../shard/manifest.ts";
 import { DirectFiles, type FileIo } from "./direct_file.ts";
-import { PieceCutter } from "./piece.ts";
-import type { Piece, Run } from "./piece.ts";
-import { READ_DEPTH, READ_PIECE_BYTES, ReadPump } from "./read_pump.ts";
-import { SlotAllocator } from "./slot_allocator.ts";
+import { HostSlots, type HostSlotsOwner } from "./host_slots.ts";
+import { loadResident } from "./load_resident.ts";
+import { ReadAhead } from "./read_ahead.ts";
+import { READ_DEPTH, READ_PIECE_BYTES } from "./read_pump.ts";
 import { SlotMemory } from "./slot_memory.ts";
+import type { Transfer } from "./transfer.ts";
+import { CopyingFeed, UnifiedFeed, type WeightFeed } from "./weight_feed.ts";
 
 /** What {@linkcode Prefetcher.open} takes. */
 export interface PrefetcherOptions {
@@ -25,17 +26,16 @@ export interface PrefetcherOptions {
   path: string;
   manifest: Pick<Manifest, "files" | "tensors">;
   tape: readonly TapeExtent[];
-  plan: Pick<Plan, "resident" | "residentBytes" | "slotBytes">;
-  context: Context;
-  /** Stream whose operations read the extents. */
-  stream: Stream;
+  plan: Pick<Plan, "resident" | "residentBytes" | "pinned" | "pinnedBytes" | "slotBytes" | "deviceSlotBytes">;
+  /** The way to the device, whose computing stream's operations read the extents. It stays the caller's. */
+  transfer: Transfer;
   /** Reads in flight. */
   depth?: number;
   /** Bytes of one read, a multiple of the extent alignment. */
   pieceBytes?: number;
-  /** Stops loading the resident extents. */
+  /** Stops loading the extents that stay. */
   signal?: AbortSignal;
-  /** Told as resident extents arrive, with their bytes so far. */
+  /** Told as the extents that stay arrive, with their bytes so far. */
   onLoad?: (doneBytes: number) => void;
   io?: FileIo;
 }
@@ -55,13 +55,6 @@ function aborted(): CancelledError {
   return new CancelledError("Cannot finish the pass: it was aborted");
 }
 
-/** An extent's place in memory, from the first read to its release. */
-interface Slot {
-  position: number;
-  offset: number;
-  unreadBytes: number;
-}
-
 /**
  * The prefetch loop over one tape.
  *
@@ -72,25 +65,15 @@ interface Slot {
 export class Prefetcher implements AsyncDisposable {
   readonly #options: PrefetcherOptions;
   readonly #files: DirectFiles;
-  readonly #residentMemory: SlotMemory;
-  readonly #slotMemory: SlotMemory;
-  readonly #allocator: SlotAllocator;
-  readonly #pump: ReadPump;
-  readonly #cutter: PieceCutter;
-  /** Device address of each resident extent, undefined of those that stream. */
+  /** Memory to free at the end. */
+  readonly #memory = new DisposableStack();
+  #slots!: HostSlots;
+  #reads!: ReadAhead;
+  #feed!: WeightFeed;
+  /** Device address of each resident extent, undefined of the others. */
   readonly #addresses: (bigint | undefined)[];
-  /** Positions that stream, in order; they are read again and again. */
-  readonly #streamed: number[];
-  /** Extents begun to be read since the tape was last rewound. */
-  #begunExtents = 0;
   #begunPasses = 0;
   #expectAnother = false;
-  /** Extents in slots that are not released, in tape order. */
-  #slots: Slot[] = [];
-  /** Events behind the last use of the released extents, oldest first; the oldest slots in the same order. */
-  #released: Event[] = [];
-  readonly #spareEvents: Event[] = [];
-  #releaseWait: Promise<void> | undefined;
   #inPass = false;
   #nextPosition = 0;
   #held = false;
@@ -104,38 +87,24 @@ export class Prefetcher implements AsyncDisposable {
 
   /** Use {@linkcode Prefetcher.open}. */
   protected constructor(options: PrefetcherOptions) {
-    const { tape, plan, context } = options;
+    const { tape, plan, transfer } = options;
     this.#options = options;
-    this.#streamed = [...tape.keys()].filter((position) => !plan.resident[position]);
-    for (const position of this.#streamed) {
-      if (tape[position].paddedBytes > plan.slotBytes) {
-        throw new Error(
-          `Cannot stream extent ${position}: it has ${tape[position].paddedBytes} bytes, the slots have ${plan.slotBytes}`,
-        );
+    for (const [position, { paddedBytes }] of tape.entries()) {
+      const bounds = [
+        { name: "slots", bytes: plan.slotBytes, used: !plan.resident[position] && !plan.pinned[position] },
+        { name: "device slots", bytes: plan.deviceSlotBytes, used: !plan.resident[position] && !transfer.isUnified },
+      ];
+      for (const { name, bytes, used } of bounds) {
+        if (!used || paddedBytes <= bytes) continue;
+        throw new Error(`Cannot stream extent ${position}: it has ${paddedBytes} bytes, the ${name} have ${bytes}`);
       }
     }
-    const pieceBytes = options.pieceBytes ?? READ_PIECE_BYTES;
+    this.#addresses = tape.map(() => undefined);
     this.#files = new DirectFiles(options.manifest.files.map(({ name }) => join(options.path, name)), { io: options.io });
-    this.#allocator = new SlotAllocator(plan.slotBytes);
-    this.#cutter = new PieceCutter(() => this.#nextRun(), pieceBytes);
-    this.#pump = new ReadPump(this.#files, options.depth ?? READ_DEPTH, () => this.#nextPiece(), (error) => this.#fail(error));
-    this.#residentMemory = new SlotMemory(context, plan.residentBytes);
-    try {
-      this.#slotMemory = new SlotMemory(context, this.#streamed.length > 0 ? plan.slotBytes : 0);
-    } catch (error) {
-      this.#residentMemory[Symbol.dispose]();
-      throw error;
-    }
-    let offset = 0;
-    this.#addresses = tape.map(({ paddedBytes }, position) => {
-      if (!plan.resident[position]) return undefined;
-      offset += paddedBytes;
-      return this.#residentMemory.deviceAddress(offset - paddedBytes);
-    });
   }
 
   /**
-   * Reserves the memory of a plan and reads its resident extents.
+   * Reserves the memory of a plan and reads the extents that stay.
    *
    * @throws {FormatError} where a file ends too early, {AirkernError} where it cannot be read, {NativeError} where there is not enough memory,
    * {CancelledError} where the signal says so.
@@ -143,7 +112,7 @@ export class Prefetcher implements AsyncDisposable {
   static async open(options: PrefetcherOptions): Promise<Prefetcher> {
     const prefetcher = new this(options);
     try {
-      await prefetcher.#loadResident();
+      await prefetcher.#open();
     } catch (error) {
       await prefetcher[Symbol.asyncDispose]();
       throw error;
@@ -151,28 +120,53 @@ export class Prefetcher implements AsyncDisposable {
     return prefetcher;
   }
 
-  async #loadResident(): Promise<void> {
-    const { tape, plan, signal, onLoad, depth = READ_DEPTH, pieceBytes = READ_PIECE_BYTES } = this.#options;
-    let position = 0, offset = 0, doneBytes = 0;
-    const done = (readBytes: number): void => onLoad?.(doneBytes += readBytes);
-    let failure: { error: unknown } | undefined;
-    const nextRun = (): Run | undefined => {
-      while (position < tape.length && !plan.resident[position]) position++;
-      if (position === tape.length) return undefined;
-      const bytes = tape[position].paddedBytes;
-      offset += bytes;
-      return { ...this.#extentOnDisk(position++), memory: this.#residentMemory, offset: offset - bytes, bytes, done };
-    };
-    const cutter = new PieceCutter(nextRun, pieceBytes);
-    const next = () => failure || signal?.aborted ? undefined : cutter.next();
-    const pump = new ReadPump(this.#files, depth, next, (error) => failure ??= { error });
-    pump.start();
-    await pump.idle();
-    if (failure) throw failure.error;
-    if (signal?.aborted) throw new CancelledError("Cannot load the resident weights: it was cancelled", { cause: signal.reason });
+  async #open(): Promise<void> {
+    const { tape, plan, transfer, signal, onLoad, depth = READ_DEPTH, pieceBytes = READ_PIECE_BYTES } = this.#options;
+    const onFailure = (error: unknown): void => this.#fail(error);
+    const owner: HostSlotsOwner = { onRoom: () => this.#advance(), onFailure };
+    this.#slots = this.#memory.use(await HostSlots.reserve(transfer, plan.slotBytes, owner));
+    const resident = this.#memory.use(await SlotMemory.reserve(transfer, plan.residentBytes, this.#slots));
+    let pinned: HostBuffer | undefined, deviceSlots: DeviceSpan | undefined;
+    if (plan.pinnedBytes > 0) pinned = this.#memory.use(await transfer.context.hostBuffer(plan.pinnedBytes));
+    if (plan.deviceSlotBytes > 0) deviceSlots = this.#memory.use(transfer.memory.deviceBuffer(plan.deviceSlotBytes));
+
+    const moving = [...tape.keys()].filter((position) => !plan.resident[position]);
+    const pinnedAddresses = new Map<number, bigint>();
+    let residentBytes = 0, pinnedBytes = 0;
+    for (const [position, { paddedBytes }] of tape.entries()) {
+      if (plan.resident[position]) {
+        this.#addresses[position] = resident.deviceAddress(residentBytes);
+        residentBytes += paddedBytes;
+      } else if (plan.pinned[position]) {
+        pinnedAddresses.set(position, pinned!.address + BigInt(pinnedBytes));
+        pinnedBytes += paddedBytes;
+      }
+    }
+    this.#reads = new ReadAhead({
+      tape,
+      streamed: moving.filter((position) => !pinnedAddresses.has(position)),
+      locate: (position) => this.#locate(position),
+      slots: this.#slots,
+      files: this.#files,
+      depth,
+      pieceBytes,
+      onArrival: () => this.#arrived(),
+      onFailure,
+    });
+    this.#feed = deviceSlots
+      ? new CopyingFeed({
+        ...{ transfer, tape, copied: moving, pinned: pinnedAddresses, slots: this.#slots, reads: this.#reads, deviceSlots },
+      })
+      : new UnifiedFeed(transfer, this.#slots, this.#reads);
+    await loadResident({
+      ...{ tape, plan, files: this.#files, slots: this.#slots, resident, pinned, depth, pieceBytes, signal, onLoad },
+      locate: (position) => this.#locate(position),
+    });
+    await transfer.finishCopies();
+    this.#slots.lend(owner);
   }
 
-  #extentOnDisk(position: number): { file: number; position: number } {
+  #locate(position: number): { file: number; position: number } {
     const { tensor, extent } = this.#options.tape[position];
     const entry = this.#options.manifest.tensors[tensor];
     return { file: entry.file, position: entry.extents[extent].offset };
@@ -183,16 +177,16 @@ export class Prefetcher implements AsyncDisposable {
     return this.#files.paths.every((_, file) => this.#files.isDirect(file));
   }
 
-  /** Most bytes of slots that were in use at a time. */
+  /** Most bytes of host slots that were in use at a time. */
   get slotPeakBytes(): number {
-    return this.#allocator.peakBytes;
+    return this.#slots.peakBytes;
   }
 
   /** What streaming has cost since open. */
   get statistics(): StreamStatistics {
     return {
-      bytesRead: this.#pump.bytesRead,
-      readBusyMs: this.#pump.busyMs,
+      bytesRead: this.#reads.bytesRead,
+      readBusyMs: this.#reads.busyMs,
       stallMs: this.#stallMs,
       stalls: this.#stalls,
     };
@@ -211,12 +205,12 @@ export class Prefetcher implements AsyncDisposable {
   /** Says whether another pass follows (or, before the first, comes soon), at any time. What was read ahead is kept for whenever it comes. */
   expectPass(expectAnother: boolean): void {
     this.#expectAnother = expectAnother;
-    this.#pump.start();
+    this.#advance();
   }
 
   /**
-   * Returns the device address of the extent at `position`, the next one of the tape: at once where it is resident or read, else as soon as it is.
-   * It stays valid until it is released; one extent is held at a time.
+   * Returns the device address of the extent at `position`, the next one of the tape: at once where it is resident or on its way there, else as
+   * soon as it is. Operations enqueued from then on see it. It stays valid until it is released; one extent is held at a time.
    *
    * @throws what the read threw; {CancelledError} where the pass is aborted meanwhile.
    */
@@ -224,15 +218,14 @@ export class Prefetcher implements AsyncDisposable {
     if (this.#failure) throw this.#failure.error;
     if (this.#stopping) throw aborted();
     this.#check(`acquire extent ${position}`, this.#inPass && !this.#held && !this.#waiter && position === this.#nextPosition);
-    const address = this.#addresses[position];
-    const slot = this.#slots.at(0);
-    if (address !== undefined || (slot && slot.unreadBytes === 0)) {
+    const address = this.#addresses[position] ?? this.#feed.take(position);
+    if (address !== undefined) {
       this.#held = true;
-      return address ?? this.#slotMemory.deviceAddress(slot!.offset);
+      return address;
     }
     const started = performance.now();
     const { promise } = this.#waiter = Promise.withResolvers<bigint>();
-    this.#pump.start();
+    this.#advance();
     const finish = () => {
       this.#stalls++;
       this.#stallMs += performance.now() - started;
@@ -245,15 +238,10 @@ export class Prefetcher implements AsyncDisposable {
   release(position: number): void {
     if (this.#stopping) throw this.#failure?.error ?? aborted();
     this.#check(`release extent ${position}`, this.#held && position === this.#nextPosition);
-    if (this.#addresses[position] === undefined) {
-      const event = this.#spareEvents.pop() ?? this.#options.context.event();
-      event.record(this.#options.stream);
-      this.#slots.shift();
-      this.#released.push(event);
-    }
+    if (this.#addresses[position] === undefined) this.#feed.giveBack();
     this.#held = false;
     this.#nextPosition++;
-    this.#pump.start();
+    this.#advance();
   }
 
   /** Ends a pass whose extents were all released, and returns what it cost. */
@@ -272,7 +260,7 @@ export class Prefetcher implements AsyncDisposable {
 
   /**
    * Gives up the pass under way: a waiting `acquire` throws {@linkcode CancelledError}, as does every call of that pass from then on; the slots are
-   * emptied once reads in flight and operations on the stream are done, and no pass is expected. An extent that is held must not be
+   * emptied once reads in flight and operations on the streams are done, and no pass is expected. An extent that is held must not be
    * given to operations any more. Without a pass under way nothing happens.
    */
   async abortPass(): Promise<void> {
@@ -284,42 +272,27 @@ export class Prefetcher implements AsyncDisposable {
     this.#expectAnother = false;
     this.#waiter?.reject(aborted());
     this.#waiter = undefined;
+    this.#reads.halt();
     // Whoever got an extent just now runs on to its next call, so that its operations are among those waited for.
     await new Promise((resolve) => setTimeout(resolve, 0));
-    await this.#pump.idle();
-    await this.#releaseWait;
-    await this.#finishOperations();
-    this.#cutter.reset();
-    this.#allocator.reset();
-    this.#slots = [];
-    this.#spareEvents.push(...this.#released.splice(0));
-    this.#begunExtents = this.#begunPasses = 0;
+    await this.#reads.idle();
+    await this.#options.transfer.settle();
+    this.#feed.rewind();
+    this.#begunPasses = 0;
     this.#held = this.#inPass = false;
   }
 
-  /** Waits until the stream has passed all operations that may read the extents. */
-  async #finishOperations(): Promise<void> {
-    try {
-      using event = this.#options.context.event();
-      event.record(this.#options.stream);
-      await event.synchronize();
-    } catch {
-      // Cancelled, or the device failed: in either case the stream has passed them, and whoever enqueued them gets the error.
-    }
-  }
-
-  /** Waits for reads in flight and operations on the stream, then frees the memory and closes the files. */
+  /** Waits for reads in flight and operations on the streams, then frees the memory and closes the files. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#failure ??= { error: new CancelledError("Cannot use the weights: the model is closed") };
     this.#waiter?.reject(this.#failure.error);
     this.#waiter = undefined;
-    await (this.#stopping ??= this.#stop());
-    for (const event of this.#spareEvents.splice(0)) event[Symbol.dispose]();
+    if (this.#feed) await (this.#stopping ??= this.#stop());
+    else await this.#options.transfer.settle();
     this.#files[Symbol.dispose]();
-    this.#slotMemory[Symbol.dispose]();
-    this.#residentMemory[Symbol.dispose]();
+    this.#memory[Symbol.dispose]();
   }
 
   #check(action: string, allowed: boolean): void {
@@ -330,77 +303,33 @@ export class Prefetcher implements AsyncDisposable {
 
   #fail(error: unknown): void {
     this.#failure ??= { error };
+    this.#reads?.halt();
     this.#waiter?.reject(this.#failure.error);
     this.#waiter = undefined;
   }
 
-  #nextPiece(): Piece | undefined {
-    return this.#failure || this.#stopping ? undefined : this.#cutter.next();
+  /** Prepares what is next, as far as a pass is expected and there is room. */
+  #advance(): void {
+    if (this.#failure || this.#stopping || this.#disposed) return;
+    this.#feed.expect(this.#begunPasses + (this.#expectAnother ? 1 : 0));
+    this.#handOut();
   }
 
-  /** Returns the next extent to read, with its slot; undefined while there is no room or no pass to read for. */
-  #nextRun(): Run | undefined {
-    const { length } = this.#streamed;
-    // Of a small model the slots may hold several passes: no more than the next is expected.
-    const expectedPasses = this.#begunPasses + (this.#expectAnother ? 1 : 0);
-    if (this.#begunExtents >= expectedPasses * length) return undefined;
-    const position = this.#streamed[this.#begunExtents % length];
-    const bytes = this.#options.tape[position].paddedBytes;
-    const offset = this.#allocate(bytes);
-    if (offset === undefined) return undefined;
-    this.#begunExtents++;
-    const slot: Slot = { position, offset, unreadBytes: bytes };
-    this.#slots.push(slot);
-    const done = (readBytes: number) => {
-      slot.unreadBytes -= readBytes;
-      if (slot.unreadBytes === 0) this.#arrived(slot);
-    };
-    return { ...this.#extentOnDisk(position), memory: this.#slotMemory, offset, bytes, done };
+  /** Goes on with what has been read. */
+  #arrived(): void {
+    if (this.#failure || this.#stopping) return;
+    this.#feed.advance();
+    this.#handOut();
   }
 
-  #arrived(slot: Slot): void {
-    if (!this.#waiter || slot !== this.#slots[0]) return;
+  /** Gives the next extent to whoever waits for it. */
+  #handOut(): void {
+    if (!this.#waiter) return;
+    const address = this.#feed.take(this.#nextPosition);
+    if (address === undefined) return;
     const { resolve } = this.#waiter;
     this.#waiter = undefined;
     this.#held = true;
-    resolve(this.#slotMemory.deviceAddress(slot.offset));
-  }
-
-  /** Returns a free slot, taking back what is released and no longer read; else undefined, and sees to it that reading goes on. */
-  #allocate(bytes: number): number | undefined {
-    // While the oldest event is waited for it must not be recorded anew.
-    while (!this.#releaseWait && this.#released.length > 0 && this.isReached(this.#released[0])) {
-      this.#spareEvents.push(this.#released.shift()!);
-      this.#allocator.freeOldest();
-    }
-    const offset = this.#allocator.allocate(bytes);
-    if (offset === undefined && !this.#releaseWait && this.#released.length > 0) this.#waitForRelease(this.#released[0]);
-    return offset;
-  }
-
-  /** Whether the operations before an event are done. Protected so that a test can prove that it is heeded. */
-  protected isReached(event: Event): boolean {
-    try {
-      return event.query();
-    } catch (error) {
-      return this.#isReachedAfterAll(error);
-    }
-  }
-
-  /** Waits for one event at a time, so that at most one thread of Deno's pool is held. */
-  #waitForRelease(event: Event): void {
-    this.#releaseWait = event.synchronize().catch((error) => {
-      if (!this.#isReachedAfterAll(error)) this.#fail(error);
-    }).then(() => {
-      this.#releaseWait = undefined;
-      this.#pump.start();
-    });
-  }
-
-  /** A cancelled operation no longer reads; whoever cancelled it aborts the pass. A device that failed ends streaming. */
-  #isReachedAfterAll(error: unknown): boolean {
-    if (error instanceof NativeError && error.status === AIRK_CANCELLED) return true;
-    this.#fail(error);
-    return false;
+    resolve(address);
   }
 }

@@ -26,7 +26,8 @@ export class ReadPump {
   #busySinceMs = 0;
   #idle: PromiseWithResolvers<void> | undefined;
 
-  /** `next` returns undefined while there is nothing to read; `failed` hears of every read that failed. Nothing is read before {@linkcode start}. */
+  /** `next` returns undefined while there is nothing to read; `failed` hears of every read that failed, and of what
+   * `done` throws. Nothing is read before {@linkcode start}. */
   constructor(files: DirectFiles, depth: number, next: () => Piece | undefined, failed: (error: unknown) => void) {
     this.#files = files;
     this.#depth = depth;
@@ -61,7 +62,7 @@ export class ReadPump {
           this.#settle();
           this.#failed(error);
         },
-      );
+      ).catch(this.#failed);
     }
   }
 

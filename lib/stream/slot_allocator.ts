@@ -12,13 +12,11 @@ interface Slot {
 /**
  * Hands out offsets into `capacityBytes` of memory, always the lowest that has room.
  *
- * Not a ring, though slots are freed in the order they were allocated: as long as computing keeps up with the disk, the same few MiB are
+ * Not a ring, though slots are mostly freed in the order they were allocated: as long as computing keeps up with the disk, the same few MiB are
  * used again and again and stay in the processor's cache. On the machine of BENCHMARKS.md direct reads into 8 MiB used over and over run at
  * 3.5 GB/s, into a ring of 32 MiB or more at 2.4 GB/s.
  */
 export class SlotAllocator {
-  /** In the order of allocation. */
-  readonly #byAge: Slot[] = [];
   readonly #byOffset: Slot[] = [];
   #usedBytes = 0;
   #peakBytes = 0;
@@ -45,24 +43,22 @@ export class SlotAllocator {
     }
     if (offset + bytes > this.capacityBytes) return undefined;
     const slot = { offset, bytes };
-    this.#byAge.push(slot);
     this.#byOffset.splice(index, 0, slot);
     this.#usedBytes += bytes;
     this.#peakBytes = Math.max(this.#peakBytes, this.#usedBytes);
     return offset;
   }
 
-  /** Frees the oldest slot. */
-  freeOldest(): void {
-    const slot = this.#byAge.shift();
-    if (!slot) return;
-    this.#byOffset.splice(this.#byOffset.indexOf(slot), 1);
-    this.#usedBytes -= slot.bytes;
+  /** Frees the slot at an offset. */
+  free(offset: number): void {
+    const index = this.#byOffset.findIndex((slot) => slot.offset === offset);
+    if (index < 0) throw new Error(`Cannot free the slot at ${offset}: none begins there`);
+    this.#usedBytes -= this.#byOffset.splice(index, 1)[0].bytes;
   }
 
   /** Frees all slots. */
   reset(): void {
-    this.#byAge.length = this.#byOffset.length = 0;
+    this.#byOffset.length = 0;
     this.#usedBytes = 0;
   }
 }

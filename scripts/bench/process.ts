@@ -5,6 +5,7 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { AirkernError } from "../../lib/errors.ts";
+import { formatBytes } from "../../lib/memory/bytes.ts";
 
 /** One row of a table of figures. */
 export interface Row {
@@ -39,6 +40,12 @@ export async function script(path: string, args: string[]): Promise<Json> {
 
 /** Runs the command line with --json among its arguments and returns the object it prints. */
 export const airkern = (args: string[]): Promise<Json> => script("mod.ts", args);
+
+/** Returns a share as people read it: `85.2%`. */
+export const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
+
+/** Returns bytes a second as people read them: `3.16 GiB/s`. */
+export const rate = (bytesPerSecond: number): string => `${formatBytes(bytesPerSecond)}/s`;
 
 /** Prints rows as a Markdown table. */
 export function printRows(rows: Row[]): void {

@@ -22,6 +22,7 @@ import { EXTENT_ALIGNMENT, type Manifest } from "../../lib/shard/manifest.ts";
 import { openShards } from "../../lib/shard/reader.ts";
 import { measureDiskReadBytesPerSecond } from "../../lib/stream/disk.ts";
 import { Prefetcher } from "../../lib/stream/prefetcher.ts";
+import { Transfer } from "../../lib/stream/transfer.ts";
 
 /** What is streamed: files, and the extents in them. */
 interface Shards {
@@ -129,15 +130,15 @@ async function bench(shards: Shards, extent: string): Promise<void> {
   const files = shards.manifest.files.map(({ name, bytes }) => ({ path: join(shards.path, name), bytes }));
   using context = Context.open();
   using stream = context.stream();
+  using transfer = new Transfer(context, stream);
   for (const slotBytes of sizes(options.slots)) {
     for (const depth of numbers("depth", options.depth, 1, 32)) {
       for (const pieceBytes of sizes(options.piece)) {
         await using prefetcher = await Prefetcher.open({
           ...shards,
           tape,
-          plan: { ...placement, slotBytes },
-          context,
-          stream,
+          plan: { ...placement, pinned: tape.map(() => false), pinnedBytes: 0, slotBytes, deviceSlotBytes: 0 },
+          transfer,
           depth,
           pieceBytes,
         });

@@ -1,12 +1,12 @@
 import { Arena, assertClose, eachIsa, random } from "./reference.ts";
 
-function reference(x: Float32Array, weight: Float32Array, rows: number, cols: number, eps: number): Float64Array {
+function reference(x: Float32Array, weight: Float32Array | undefined, rows: number, cols: number, eps: number): Float64Array {
   const y = new Float64Array(rows * cols);
   for (let r = 0; r < rows; r++) {
     let squares = 0;
     for (let c = 0; c < cols; c++) squares += x[r * cols + c] ** 2;
     const scale = 1 / Math.sqrt(squares / cols + Math.fround(eps));
-    for (let c = 0; c < cols; c++) y[r * cols + c] = x[r * cols + c] * scale * weight[c];
+    for (let c = 0; c < cols; c++) y[r * cols + c] = x[r * cols + c] * scale * (weight?.[c] ?? 1);
   }
   return y;
 }
@@ -21,6 +21,8 @@ for (const [rows, cols] of [[1, 1], [3, 3], [2, 17], [5, 64], [1, 255], [7, 896]
     const expected = reference(x.data, weight.data, rows, cols, 1e-6);
     await arena.run((ops) => ops.rmsnorm(y.address, x.address, weight.address, rows, cols, 1e-6));
     assertClose(y.data, expected, 1e-12);
+    await arena.run((ops) => ops.rmsnorm(y.address, x.address, 0n, rows, cols, 1e-6));
+    assertClose(y.data, reference(x.data, undefined, rows, cols, 1e-6), 1e-12, "without weight");
     await arena.run((ops) => ops.rmsnorm(x.address, x.address, weight.address, rows, cols, 1e-6));
     assertClose(x.data, expected, 1e-12, "in place");
   });

@@ -49,9 +49,8 @@ Deno.test("architectureFor() finds llama and names an unknown or missing model_t
 Deno.test("parseConfig() reads Llama 2 with transformers' defaults for what is missing", () => {
   const config = parse();
   assert.equal(config.headDim, 128);
-  assert.equal(config.ropeTheta, 10000);
-  assert.deepEqual(config.ropeScaling, { type: "default" });
-  assert.equal(config.attentionBias, false);
+  assert.deepEqual(config.ropes, [{ dim: 128, theta: 10000, scaling: { type: "default" } }]);
+  assert.equal(config.layers[31].attention.qkvBias, false);
   const minimal = LLAMA.parseConfig({
     model_type: "llama",
     hidden_size: 64,
@@ -62,7 +61,7 @@ Deno.test("parseConfig() reads Llama 2 with transformers' defaults for what is m
   });
   assert.equal(minimal.numKvHeads, 4);
   assert.equal(minimal.contextTokens, 2048);
-  assert.equal(minimal.rmsNormEps, 1e-6);
+  assert.equal(minimal.finalNorm.eps, 1e-6);
   assert.equal(minimal.tieWordEmbeddings, false);
 });
 
@@ -92,16 +91,16 @@ Deno.test("parseConfig() reads every rope type in both spellings alike", () => {
     const v4 = parse({ rope_scaling: scaling, rope_theta: 500000 });
     const { rope_scaling: _, ...rest } = LLAMA_2_7B;
     const v5 = LLAMA.parseConfig({ ...rest, rope_parameters: { ...scaling, rope_theta: 500000 } });
-    assert.deepEqual(v4.ropeScaling, expected);
+    assert.deepEqual(v4.ropes[0].scaling, expected);
     assert.deepEqual(v5, v4);
-    assert.equal(v4.ropeTheta, 500000);
+    assert.equal(v4.ropes[0].theta, 500000);
   }
 });
 
 Deno.test("parseConfig() refuses an unknown rope type by name and lists the known", () => {
-  const pattern = /rope type "yarn".*default, linear, dynamic, llama3/;
-  assert.throws(() => parse({ rope_scaling: { rope_type: "yarn", factor: 2 } }), refusal(pattern));
-  assert.throws(() => parse({ rope_parameters: { rope_type: "yarn", factor: 2, rope_theta: 1e4 } }), refusal(pattern));
+  const pattern = /rope type "twisted".*default, linear, dynamic, llama3/;
+  assert.throws(() => parse({ rope_scaling: { rope_type: "twisted", factor: 2 } }), refusal(pattern));
+  assert.throws(() => parse({ rope_parameters: { rope_type: "twisted", factor: 2, rope_theta: 1e4 } }), refusal(pattern));
   // Names that objects have anyway must not count as known.
   assert.throws(() => parse({ rope_scaling: { type: "constructor" } }), refusal(/rope type "constructor"/));
 });
@@ -127,7 +126,7 @@ Deno.test("parseConfig() refuses rope parameters that contradict each other or w
 
 Deno.test("parseConfig() refuses values it cannot compute with and names key, value and what is required", () => {
   const refused: [Record<string, unknown>, RegExp][] = [
-    [{ hidden_act: "gelu" }, /hidden_act is "gelu", required "silu"/],
+    [{ hidden_act: "mish" }, /hidden_act is "mish", required "silu"/],
     [{ hidden_size: undefined }, /hidden_size is missing, required a positive integer/],
     [{ hidden_size: 4096.5 }, /hidden_size is 4096.5/],
     [{ vocab_size: -1 }, /vocab_size is -1/],
@@ -138,7 +137,6 @@ Deno.test("parseConfig() refuses values it cannot compute with and names key, va
     [{ rms_norm_eps: 0 }, /rms_norm_eps is 0/],
     [{ tie_word_embeddings: "yes" }, /tie_word_embeddings is "yes"/],
     [{ pretraining_tp: 0 }, /pretraining_tp is 0/],
-    [{ quantization_config: { quant_method: "gptq" } }, /quantization_config/],
     [{ sliding_window: 4096 }, /sliding_window is 4096, required not set/],
     [{ num_local_experts: 8 }, /num_local_experts is 8, required not set or 0/],
     [{ qkv_bias: true }, /qkv_bias is true/],

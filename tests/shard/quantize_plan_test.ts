@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { UnsupportedError } from "../../lib/errors.ts";
 import { Context } from "../../lib/ffi/context.ts";
 import { quantizedBytesBound } from "../../lib/ffi/quantize.ts";
-import { rowGranularity, WEIGHT_FORMATS } from "../../lib/shard/formats.ts";
+import { PLAIN_FORMATS, rowGranularity } from "../../lib/shard/formats.ts";
 import { MAX_EXTENT_BYTES, type WeightFormatName } from "../../lib/shard/manifest.ts";
 import { cutIntoExtents, MAX_SOURCE_CHUNK_BYTES } from "../../lib/shard/quantize_plan.ts";
 import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
@@ -21,7 +21,7 @@ Deno.test("cutIntoExtents() keeps both limits and the format's granularity, in n
     16_384,
     53_248,
   ]];
-  for (const format of WEIGHT_FORMATS) {
+  for (const format of PLAIN_FORMATS) {
     for (const [rows, cols] of shapes) {
       for (const elementBytes of [2, 4]) {
         const cut = cutIntoExtents("x", format, rows, cols, cols * elementBytes, bound);

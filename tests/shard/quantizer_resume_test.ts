@@ -217,7 +217,7 @@ Deno.test({
         fs.writeFileSync(filler, new Uint8Array(4 * 2 ** 20));
         await assert.rejects(quantizeCheckpoint({ source, out, compression: "none" }), (error: Error) => {
           assert(error instanceof BudgetError, error.stack);
-          assert.match(error.message, /5.0 MiB are free on its disk, required \d+\.\d MiB/);
+          assert.match(error.message, /5.00 MiB are free on its disk, required \d+\.\d+ MiB/);
           return true;
         });
         assert(!fs.existsSync(out));

@@ -8,21 +8,21 @@ Deno.test("SlotAllocator hands out the lowest offset that has room", () => {
   assert.equal(slots.allocate(2), 4);
   assert.equal(slots.allocate(3), 6);
   assert.equal(slots.allocate(2), undefined, "1 is left");
-  slots.freeOldest();
+  slots.free(0);
   assert.equal(slots.allocate(5), undefined, "4 are left at the beginning");
   assert.equal(slots.allocate(3), 0);
   assert.equal(slots.allocate(1), 3);
   assert.equal(slots.allocate(1), 9);
   assert.equal(slots.usedBytes, 10);
-  slots.freeOldest();
-  assert.equal(slots.allocate(2), 4, "the place of the slot that was the oldest");
+  slots.free(4);
+  assert.equal(slots.allocate(2), 4, "the place of the slot that was freed");
+  assert.throws(() => slots.free(5), /Cannot free the slot at 5/);
 });
 
 Deno.test("SlotAllocator that is empty gives its whole capacity and no more", () => {
   const slots = new SlotAllocator(10);
   slots.allocate(7);
-  slots.freeOldest();
-  slots.freeOldest();
+  slots.free(0);
   assert.equal(slots.allocate(11), undefined);
   assert.equal(slots.allocate(10), 0);
   assert.equal(slots.allocate(1), undefined);
@@ -32,7 +32,7 @@ Deno.test("SlotAllocator that is empty gives its whole capacity and no more", ()
   assert.equal(slots.peakBytes, 10);
 });
 
-Deno.test("SlotAllocator never hands out bytes that are in use, over random sizes", () => {
+Deno.test("SlotAllocator never hands out bytes that are in use, over random sizes freed in any order", () => {
   const next = random(4);
   for (let round = 0; round < 50; round++) {
     const capacity = 50 + Math.floor(next() * 100);
@@ -43,8 +43,7 @@ Deno.test("SlotAllocator never hands out bytes that are in use, over random size
       const offset = slots.allocate(bytes);
       if (offset === undefined) {
         assert.ok(live.length > 0, "an empty buffer has room");
-        slots.freeOldest();
-        live.shift();
+        slots.free(live.splice(Math.floor(next() * live.length), 1)[0][0]);
         continue;
       }
       allocated++;

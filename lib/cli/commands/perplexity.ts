@@ -4,13 +4,23 @@
  */
 import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
-import { loadModelTokenizer, openModelShards, type ShardOptions } from "../../auto_model.ts";
+import { loadModelTokenizer, openModelShards } from "../../auto_model.ts";
 import { Engine, type EngineOptions } from "../../engine/engine.ts";
 import { FormatError, UsageError } from "../../errors.ts";
 import { comparePerplexity, perplexity, type PerplexityComparison } from "../../generate/perplexity.ts";
 import { architectureFor } from "../../models/registry.ts";
+import { engineOptions } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
+import {
+  addComputeOptions,
+  addJsonOption,
+  addShardOptions,
+  MODEL_ARGUMENT,
+  type OpenOptions,
+  ramOption,
+  shardOptions,
+  wholeNumber,
+} from "../options.ts";
 import { printJson, printLine, table } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 
@@ -28,7 +38,7 @@ interface PerplexityCommandOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addPerplexityCommand(root: Command): void {
-  const command = root.command("perplexity").argument("<model>", "directory of a checkpoint or of shards")
+  const command = root.command("perplexity").argument("<model>", MODEL_ARGUMENT)
     .argument("<file>", "text file, UTF-8")
     .summary("measure how well a model predicts a text")
     .description(
@@ -50,7 +60,7 @@ export function addPerplexityCommand(root: Command): void {
     .addHelpText(
       "after",
       `
---ram holds for each model; with --against there are two of them.
+--ram and --vram hold for each model; with --against there are two of them.
 
 Example:
   deno run -A mod.ts perplexity /tmp/kjv-q4o models/kjv-5m/heldout.txt --against /tmp/kjv-none`,
@@ -71,8 +81,7 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
   const { threads } = options;
-  const shardOptions: ShardOptions = { layerShardsPath: options.shards, threads, onProgress, signal };
-  const shards = await openModelShards(path, { ...shardOptions, compression: options.format });
+  const shards = await openModelShards(path, shardOptions(options, progress, signal));
   const tokenizer = await loadModelTokenizer(shards);
   const tokenIds = tokenizer.encode(text, { addSpecialTokens: false });
   const { bosTokenId } = tokenizer;
@@ -81,19 +90,16 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   const { contextTokens, vocabSize } = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
   const windowTokens = options.window ?? Math.min(contextTokens, DEFAULT_WINDOW_TOKENS);
   const logitRows = Math.min(windowTokens, Math.max(1, Math.floor(LOGITS_BYTES / (4 * vocabSize))));
-  const engineOptions: EngineOptions = {
-    ramBytes: options.ram,
+  const scoringOptions: EngineOptions = {
+    ...engineOptions(options),
     contextTokens: windowTokens,
     maxSequences: 1,
     passTokens: logitRows,
     logitRows,
-    threads,
-    precision: options.precision,
-    kvCacheType: options.kvCache,
     onProgress,
     signal,
   };
-  await using engine = await Engine.open(shards, engineOptions);
+  await using engine = await Engine.open(shards, scoringOptions);
   const scoring = {
     tokenIds,
     bosTokenId,
@@ -110,12 +116,15 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
     else printLine(`perplexity ${result.perplexity.toFixed(4)} over ${result.predictedTokens} tokens, window ${windowTokens}`);
     return;
   }
-  const referenceShards = await openModelShards(options.against, shardOptions);
+  // Its format is its own, and so is its revision; what was asked to be removed is the model's.
+  const referenceShards = await openModelShards(options.against, {
+    ...shardOptions({ shards: options.shards, threads, ram: options.ram }, progress, signal),
+  });
   const referenceIds = (await loadModelTokenizer(referenceShards)).encode(text, { addSpecialTokens: false });
   if (referenceIds.length !== tokenIds.length || referenceIds.some((id, i) => id !== tokenIds[i])) {
     throw new UsageError(`Cannot compare ${path} with ${options.against}: their tokenizers split the text differently`);
   }
-  await using reference = await Engine.open(referenceShards, engineOptions);
+  await using reference = await Engine.open(referenceShards, { ...scoringOptions, onNotice: undefined });
   const comparison = await comparePerplexity(engine, reference, scoring);
   progress.stop();
   if (options.json) printJson({ model: path, against: options.against, ...comparison });

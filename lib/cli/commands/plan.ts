@@ -3,17 +3,28 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { loadModelTokenizer, openModelShards } from "../../auto_model.ts";
+import { loadModelTokenizer, predictModelShards } from "../../auto_model.ts";
+import { deviceMemory, openEngineDevice } from "../../engine/device_memory.ts";
 import { planModel } from "../../engine/model_plan.ts";
-import { Context } from "../../ffi/context.ts";
+import { measurePeakFlops } from "../../ffi/measure.ts";
 import { formatBytes } from "../../memory/bytes.ts";
-import { predictSecondsPerToken } from "../../memory/planner.ts";
-import { diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { predictSecondsPerToken, type Speeds } from "../../memory/planner.ts";
+import { busCeiling, diskCeiling, diskCeilingOf, memoryCeiling } from "../ceilings.ts";
+import { engineOptions } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
+import {
+  addComputeOptions,
+  addJsonOption,
+  addShardOptions,
+  MODEL_ARGUMENT,
+  type OpenOptions,
+  ramOption,
+  shardOptions,
+  wholeNumber,
+} from "../options.ts";
 import { formatSeconds, printJson, printLine } from "../output.ts";
+import { planLines } from "../plan_lines.ts";
 import { ProgressDisplay } from "../progress.ts";
-import { planLines } from "./run.ts";
 
 interface PlanCommandOptions extends OpenOptions {
   context?: number;
@@ -22,11 +33,12 @@ interface PlanCommandOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addPlanCommand(root: Command): void {
-  const command = root.command("plan").argument("<model>", "directory of a checkpoint or of shards")
+  const command = root.command("plan").argument("<model>", MODEL_ARGUMENT)
     .summary("say what a memory budget gives")
     .description(
       "Says what of a model stays in memory within a budget and what streams from disk, and predicts seconds a token from a measurement of this " +
-        "disk and memory. No weights are loaded.",
+        "disk and memory, and of the bus to a GPU. No weights are loaded; of a model that was not quantized yet, on the hub or here, the headers of " +
+        "its files are enough.",
     )
     .addOption(ramOption())
     .addOption(
@@ -37,7 +49,14 @@ export function addPlanCommand(root: Command): void {
         .argParser(wholeNumber(1)),
     );
   addJsonOption(addComputeOptions(addShardOptions(command)))
-    .addHelpText("after", "\nExample:\n  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048
+  deno run -A mod.ts plan /data/405b --vram 8GiB --ram 16GiB
+  deno run -A mod.ts plan meta-llama/Llama-3.1-405B-Instruct --vram 8GiB --ram 64GiB`,
+    )
     .action(showPlan);
 }
 
@@ -45,28 +64,33 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
-  const { threads, format: compression, shards: layerShardsPath } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress: progress.showBytes, signal });
+  const { shards, filesExist, directory } = await predictModelShards(path, shardOptions(options, progress, signal));
   progress.stop();
   // As when it runs: what these two take is part of the plan.
   await loadModelTokenizer(shards);
-  using context = Context.open({ threads });
-  const { plan } = planModel(shards, {
-    ramBytes: options.ram,
-    contextTokens: options.context,
-    threads,
-    precision: options.precision,
-    kvCacheType: options.kvCache,
-  });
-  const diskBytesPerSecond = await diskCeiling(context, shards, signal);
-  const memoryBytesPerSecond = await memoryCeiling(context);
-  const predictedSecondsPerToken = predictSecondsPerToken(plan, { diskBytesPerSecond, memoryBytesPerSecond });
+  const engine = { ...engineOptions(options), contextTokens: options.context };
+  using context = await openEngineDevice(engine);
+  const { plan, flopsPerToken } = planModel(shards, engine, deviceMemory(context));
+  const speeds: Speeds = {
+    diskBytesPerSecond: filesExist ? await diskCeiling(context, shards, signal) : await diskCeilingOf(context, directory, signal),
+    ...(plan.device ? { busBytesPerSecond: await busCeiling(context) } : {}),
+    memoryBytesPerSecond: await memoryCeiling(context),
+    flopsPerSecond: await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32"),
+  };
+  const predictedSecondsPerToken = predictSecondsPerToken(plan, speeds, flopsPerToken);
   if (options.json) {
-    const { resident: _, ...figures } = plan;
-    printJson({ model: path, ...figures, diskBytesPerSecond, memoryBytesPerSecond, predictedSecondsPerToken });
+    const { resident: _resident, pinned: _pinned, ...figures } = plan;
+    const { fileBytes } = shards;
+    printJson({
+      ...{ model: path, quantized: filesExist, fileBytes, ...figures },
+      ...{ ...speeds, flopsPerToken, predictedSecondsPerToken },
+    });
     return;
   }
+  if (!filesExist) printLine(`not quantized yet; will take about ${formatBytes(shards.fileBytes)} in ${directory}`);
   for (const line of planLines(plan)) printLine(line);
-  printLine(`disk reads ${formatBytes(diskBytesPerSecond)}/s, memory reads ${formatBytes(memoryBytesPerSecond)}/s`);
+  const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
+  const bus = speeds.busBytesPerSecond === undefined ? "" : `copies to the device ${rate(speeds.busBytesPerSecond)}, `;
+  printLine(`disk reads ${rate(speeds.diskBytesPerSecond)}, ${bus}memory reads ${rate(speeds.memoryBytesPerSecond)}`);
   printLine(`predicted ${formatSeconds(predictedSecondsPerToken)} a token`);
 }

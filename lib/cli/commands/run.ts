@@ -11,22 +11,29 @@ import { DEFAULT_MAX_NEW_TOKENS, type Model } from "../../generate/model.ts";
 import { DEFAULT_PASS_TOKENS, longestContextTokens } from "../../engine/model_plan.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
-import type { Plan } from "../../memory/plan.ts";
 import { architectureFor } from "../../models/registry.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
+import { engineOptions } from "../engine_options.ts";
+import { expertRunFigures, expertStatisticsRows } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import {
   addComputeOptions,
   addJsonOption,
   addShardOptions,
+  MODEL_ARGUMENT,
   numberIn,
   type OpenOptions,
   ramOption,
+  shardOptions,
   wholeNumber,
 } from "../options.ts";
 import { formatSeconds, printError, printJson, printLine, table, writeOut } from "../output.ts";
+import { planFigures, planLines } from "../plan_lines.ts";
 import { ProgressDisplay } from "../progress.ts";
 
 interface RunOptions extends OpenOptions {
+  chat?: boolean;
+  system?: string;
   maxTokens: number;
   context?: number;
   temperature?: number;
@@ -42,12 +49,16 @@ interface RunOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addRunCommand(root: Command): void {
-  const command = root.command("run").argument("<model>", "directory of a checkpoint or of shards").argument(
+  const command = root.command("run").argument("<model>", MODEL_ARGUMENT).argument(
     "<prompt>",
     "text to continue",
   )
     .summary("continue a text")
-    .description("Continues a text. The new text, without the prompt, streams to stdout as it is generated.")
+    .description(
+      "Continues a text, or with --chat answers it. The new text, without the prompt, streams to stdout as it is generated.",
+    )
+    .option("--chat", "take the prompt for a user's message, in the model's own chat template")
+    .option("--system <text>", "with --chat: what the system says before")
     .addOption(
       new Option("--max-tokens <n>", "most tokens to generate").argParser(wholeNumber(1)).default(DEFAULT_MAX_NEW_TOKENS),
     )
@@ -85,13 +96,15 @@ export function addRunCommand(root: Command): void {
     .addHelpText(
       "after",
       `
-Special tokens written in the prompt, such as <|eot_id|>, are ordinary text. Ctrl-C stops; the text so far stays.
+Special tokens written in the prompt, such as <|eot_id|>, are ordinary text, also with --chat. Ctrl-C stops; the text so far stays.
 --json prints text, promptTokens, generatedTokens, finishReason (stop, length, context, cancelled), passes, ttftSeconds,
-secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan.
+secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan; of a model with routed
+experts also their plan, and how many were used, found in memory and foreseen.
 
 Examples:
   deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40
   deno run -A mod.ts run /data/405b "Hello" --ram 8GiB --max-tokens 2 --stats
+  deno run -A mod.ts run Qwen/Qwen2.5-0.5B-Instruct "What is the capital of France?" --chat
   deno run -A mod.ts run models/kjv-5m "And" --temperature 0.7 --top-p 0.9 --seed 7 --stop "." --json`,
     )
     .action(run);
@@ -102,28 +115,32 @@ function finishReason(generation: Generation): string {
   return generation.finishReason ?? "cancelled";
 }
 
+/** Returns the tokens of a conversation that waits for its first answer. */
+async function chatPrompt(tokenizer: Tokenizer, prompt: string, system: string | undefined): Promise<number[]> {
+  const messages = [...system === undefined ? [] : [{ role: "system", content: system }], { role: "user", content: prompt }];
+  return (await tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })).inputIds;
+}
+
 async function run(path: string, prompt: string, options: RunOptions): Promise<void> {
   if (prompt === "") throw new UsageError("Cannot continue an empty prompt: required at least one character");
+  if (options.system !== undefined && !options.chat) throw new UsageError("Cannot use --system: it needs --chat beside it");
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
-  const { format: compression, shards: layerShardsPath, threads, maxTokens: maxNewTokens } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress, signal });
+  const { maxTokens: maxNewTokens } = options;
+  const shards = await openModelShards(path, shardOptions(options, progress, signal));
   const tokenizer = await loadModelTokenizer(shards);
-  const promptIds = tokenizer.encode(prompt);
+  const promptIds = options.chat ? await chatPrompt(tokenizer, prompt, options.system) : tokenizer.encode(prompt);
   // No more than the model was made for: there the text ends for want of context.
   const config = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
   const contextTokens = options.context ?? Math.min(promptIds.length + maxNewTokens, longestContextTokens(config));
   await using model = await openModel(shards, tokenizer, {
-    ramBytes: options.ram,
+    ...engineOptions(options),
     contextTokens,
     maxSequences: 1,
     // A short prompt needs no room for a long one.
     passTokens: Math.min(promptIds.length, DEFAULT_PASS_TOKENS),
-    threads,
-    precision: options.precision,
-    kvCacheType: options.kvCache,
     onProgress,
     signal,
   });
@@ -148,7 +165,6 @@ function readBytesPerSecond({ decodeBytesRead, decodeSeconds }: GenerationStatis
 
 function results(generation: Generation, model: Model): Record<string, unknown> {
   const { statistics } = generation;
-  const { residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes } = model.plan;
   return {
     text: generation.text,
     promptTokens: statistics.promptTokens,
@@ -160,29 +176,10 @@ function results(generation: Generation, model: Model): Record<string, unknown> 
     bytesRead: model.statistics.bytesRead,
     readBytesPerSecond: readBytesPerSecond(statistics),
     peakRssBytes: residentSet().peakBytes,
-    peakVramBytes: 0,
-    plan: { residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes },
+    peakVramBytes: model.statistics.peakVramBytes,
+    plan: planFigures(model.plan),
+    ...expertRunFigures(model.plan, model.statistics),
   };
-}
-
-/** Returns the plan as lines of text. */
-export function planLines(plan: Plan): string[] {
-  const { residentBytes, streamedBytesPerPass } = plan;
-  const weightBytes = residentBytes + streamedBytesPerPass;
-  const share = (bytes: number) => `${weightBytes > 0 ? (100 * bytes / weightBytes).toFixed(1) : "0.0"}%`;
-  return [
-    "plan",
-    ...table([
-      ["weights resident", formatBytes(residentBytes), share(residentBytes)],
-      ["weights streamed a pass", formatBytes(streamedBytesPerPass), share(streamedBytesPerPass)],
-      ["ring of slots", formatBytes(plan.slotBytes), ""],
-      ["KV cache", formatBytes(plan.kvCacheBytes), `${plan.contextTokens} tokens a sequence`],
-      ["activations and logits", formatBytes(plan.activationBytes), `${plan.passTokens} tokens a pass`],
-      ["norms and biases", formatBytes(plan.vectorBytes), ""],
-      ["runtime", formatBytes(plan.baselineBytes), ""],
-      ["all memory", formatBytes(plan.totalBytes), ""],
-    ], "lrl"),
-  ];
 }
 
 function printStatistics(generation: Generation, model: Model): void {
@@ -201,7 +198,9 @@ function printStatistics(generation: Generation, model: Model): void {
       ["time a token", seconds(secondsPerToken), rate],
       ["read in all", formatBytes(model.statistics.bytesRead), ""],
       ["read while decoding", formatBytes(decodeBytesRead), `${formatBytes(readBytesPerSecond(statistics))}/s`],
+      ...expertStatisticsRows(model.statistics),
       ["peak resident set", formatBytes(residentSet().peakBytes), ""],
+      ...(model.plan.device ? [["peak device memory", formatBytes(model.statistics.peakVramBytes), model.device.name]] : []),
     ], "lrl"),
   ];
   for (const line of lines) printError(line);

@@ -1,0 +1,43 @@
+/**
+ * One decoder block: attention and feed-forward layer, each added to the residual stream, arranged as the layer's configuration says.
+ * @module
+ */
+import { attention } from "./attention.ts";
+import { latentAttention } from "./latent_attention.ts";
+import { feedForward } from "./mlp.ts";
+import { moe } from "./moe.ts";
+import { norm } from "./norm.ts";
+import { layerPrefix, type Pass } from "./pass.ts";
+
+/**
+ * Enqueues decoder block `layer` on the hidden state.
+ *
+ * In sequence: hidden += attention(norm(hidden)), then hidden += feedForward(norm(hidden)). In parallel (Wang and Komatsuzaki 2021, GPT-J) both
+ * read the hidden state of the block's start. Input norms, norms of what is added (Liu et al. 2022, Swin v2; Gemma 2), or both.
+ */
+export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
+  const { attention: { latent }, norms, parallel, feedForward: config } = pass.config.layers[layer];
+  const { hidden, normed, projected } = pass.activations;
+  const prefix = layerPrefix(layer);
+
+  const attentionInput = norms.attentionInput ? normed : hidden;
+  if (norms.attentionInput) norm(pass, normed, hidden, prefix, norms.attentionInput);
+  if (latent) await latentAttention(pass, layer, latent, prefix, attentionInput);
+  else await attention(pass, layer, prefix, attentionInput);
+  if (norms.attentionOutput) norm(pass, projected, projected, prefix, norms.attentionOutput);
+
+  let feedForwardInput = parallel ? attentionInput : hidden;
+  if (parallel && norms.feedForwardInput) norm(pass, normed, hidden, prefix, norms.feedForwardInput);
+  addToResidual(pass, layer);
+  if (!parallel && norms.feedForwardInput) norm(pass, normed, hidden, prefix, norms.feedForwardInput);
+  if (norms.feedForwardInput) feedForwardInput = normed;
+  if (config.kind === "moe") await moe(pass, layer, config, prefix, feedForwardInput);
+  else await feedForward(pass, config, `${prefix}mlp.`, feedForwardInput, projected);
+  if (norms.feedForwardOutput) norm(pass, projected, projected, prefix, norms.feedForwardOutput);
+  addToResidual(pass, layer);
+}
+
+function addToResidual(pass: Pass, layer: number): void {
+  const { hidden, projected } = pass.activations;
+  pass.ops.add(hidden, projected, pass.tokens * pass.config.hiddenSize, pass.config.layers[layer].residualMultiplier);
+}

@@ -1,0 +1,162 @@
+/**
+ * The architectures whose block is data: the tensors of a decoder as its configuration declares them, and where a family keeps each.
+ * @module
+ */
+import { decoderBlock } from "../layers/decoder_block.ts";
+import { layerPrefix } from "../layers/pass.ts";
+import type { AttentionConfig, LatentConfig, MlpConfig, MoeConfig, NormConfig } from "../layers/model_config.ts";
+import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
+
+const EMBEDDING_NAME = "model.embed_tokens.weight";
+const HEAD_NAME = "lm_head.weight";
+
+/** What tells one decoder family from another beside its configuration. */
+export interface DecoderFamily {
+  /** Values of `model_type` it serves. */
+  modelTypes: string[];
+  /** As {@linkcode Architecture.parseConfig}. */
+  parseConfig(config: Record<string, unknown>): ModelConfig;
+  /** The checkpoint's prefix of a layer's tensors; the stored one without it. */
+  layerPrefix?(layer: number): string;
+  /**
+   * Returns where a layer's tensor lies in the checkpoint, both names relative to the layer; undefined where it is there under its own name.
+   */
+  layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | TensorSource[] | undefined;
+  /** The checkpoint's names of tensors outside of layers, by the stored ones. */
+  rootNames?: Readonly<Record<string, string>>;
+  /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
+  ignoredTensorReason?(name: string, config: ModelConfig): string | undefined;
+}
+
+function normTensors(norm: NormConfig | undefined, cols: number): TensorSpec[] {
+  if (norm === undefined || norm.weightless) return [];
+  const weight: TensorSpec = { name: `${norm.name}.weight`, rows: 1, cols, kind: "vector" };
+  if (norm.offset !== 0) weight.offset = norm.offset;
+  return norm.bias ? [weight, { name: `${norm.name}.bias`, rows: 1, cols, kind: "vector" }] : [weight];
+}
+
+function vectorTensor(name: string, cols: number): TensorSpec {
+  return { name, rows: 1, cols, kind: "vector" };
+}
+
+function linearTensors(name: string, rows: number, cols: number, bias: boolean): TensorSpec[] {
+  const weight: TensorSpec = { name: `${name}.weight`, rows, cols, kind: "linear" };
+  return bias ? [{ name: `${name}.bias`, rows: 1, cols: rows, kind: "vector" }, weight] : [weight];
+}
+
+/** Returns the tensors of a gated or plain layer; `prefix` precedes their names. */
+function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+  return [
+    ...(kind === "gated" ? linearTensors(`${prefix}gate_proj`, intermediateSize, hiddenSize, bias) : []),
+    ...linearTensors(`${prefix}up_proj`, intermediateSize, hiddenSize, bias),
+    ...linearTensors(`${prefix}down_proj`, hiddenSize, intermediateSize, bias),
+  ];
+}
+
+/** Returns the tensors of a layer with experts; the experts' matrices come last, those of each together. */
+function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
+  const { shared, router: { numExperts } } = config;
+  const expertMlp: MlpConfig = { ...config, kind: "gated" };
+  return [
+    { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
+    ...(config.routerBias ? [vectorTensor("mlp.gate.bias", numExperts)] : []),
+    ...(config.correctionBias ? [vectorTensor("mlp.gate.e_score_correction_bias", numExperts)] : []),
+    ...(shared ? mlpTensors("mlp.shared_expert.", shared.mlp, hiddenSize) : []),
+    ...(shared?.gated ? linearTensors("mlp.shared_expert_gate", 1, hiddenSize, false) : []),
+    ...Array.from({ length: numExperts }, (_, expert) =>
+      mlpTensors(`mlp.experts.${expert}.`, expertMlp, hiddenSize)
+        .map((spec): TensorSpec => spec.kind === "linear" ? { ...spec, kind: "expert", expert } : spec)).flat(),
+  ];
+}
+
+/** Returns the tensors of grouped-query attention. */
+function attentionTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
+  const { hiddenSize, numHeads, numKvHeads, headDim } = config;
+  const queryRows = numHeads * headDim, kvRows = numKvHeads * headDim;
+  const { queryNorm, keyNorm, qkvBias, outputBias, sinks } = attention;
+  return [
+    ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
+    ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
+    ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
+    ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
+    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
+    ...(sinks ? [vectorTensor("self_attn.sinks", numHeads)] : []),
+    ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
+  ];
+}
+
+/** Returns the tensors of attention to latents. */
+function latentTensors({ hiddenSize, numHeads }: ModelConfig, latent: LatentConfig): TensorSpec[] {
+  const { queryRank, rank, plainDim, rotaryDim, valueDim, bias } = latent;
+  const queryRows = numHeads * (plainDim + rotaryDim);
+  return [
+    ...(queryRank === undefined ? linearTensors("self_attn.q_proj", queryRows, hiddenSize, false) : [
+      ...linearTensors("self_attn.q_a_proj", queryRank, hiddenSize, bias),
+      vectorTensor("self_attn.q_a_layernorm.weight", queryRank),
+      ...linearTensors("self_attn.q_b_proj", queryRows, queryRank, false),
+    ]),
+    ...linearTensors("self_attn.k_b_proj", numHeads * rank, plainDim, false),
+    ...linearTensors("self_attn.kv_a_proj_with_mqa", rank + rotaryDim, hiddenSize, bias),
+    vectorTensor("self_attn.kv_a_layernorm.weight", rank),
+    ...linearTensors("self_attn.v_b_proj", numHeads * valueDim, rank, false),
+    ...linearTensors("self_attn.o_proj", hiddenSize, numHeads * valueDim, bias),
+  ];
+}
+
+/** Returns a layer's tensors, named relative to it, matrices in their order of use. */
+function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
+  const { hiddenSize } = config;
+  const { attention, feedForward, norms } = config.layers[layer];
+  return [
+    ...normTensors(norms.attentionInput, hiddenSize),
+    ...(attention.latent ? latentTensors(config, attention.latent) : attentionTensors(config, attention)),
+    ...normTensors(norms.attentionOutput, hiddenSize),
+    ...normTensors(norms.feedForwardInput, hiddenSize),
+    ...normTensors(norms.feedForwardOutput, hiddenSize),
+    ...(feedForward.kind === "moe" ? moeTensors(feedForward, hiddenSize) : mlpTensors("mlp.", feedForward, hiddenSize)),
+  ];
+}
+
+function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
+  const { vocabSize: rows, hiddenSize: cols } = config;
+  const prefixOf = family.layerPrefix ?? layerPrefix;
+  const placeInLayer = (spec: TensorSpec, layer: number): TensorSpec => {
+    const name = layerPrefix(layer) + spec.name;
+    const source = family.layerSource?.(spec.name, config, layer) ?? { name: spec.name };
+    const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
+    return { ...spec, name, source: Array.isArray(source) ? source.map(place) : place(source) };
+  };
+  const placeAtRoot = (spec: TensorSpec): TensorSpec => {
+    const name = family.rootNames?.[spec.name];
+    return name === undefined ? spec : { ...spec, source: { name } };
+  };
+  const head: TensorSpec[] = normTensors(config.finalNorm, cols);
+  if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
+  return {
+    embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
+    layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),
+    head: head.map(placeAtRoot),
+    embeddingName: EMBEDDING_NAME,
+    headName: config.tieWordEmbeddings ? EMBEDDING_NAME : HEAD_NAME,
+    layerPrefix,
+  };
+}
+
+function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelConfig): string | undefined {
+  if (name.endsWith(".rotary_emb.inv_freq")) return "rotary frequencies are recomputed from the config";
+  if (name === (family.rootNames?.[HEAD_NAME] ?? HEAD_NAME) && config.tieWordEmbeddings) {
+    return "tied to the embedding (tie_word_embeddings)";
+  }
+  return family.ignoredTensorReason?.(name, config);
+}
+
+/** Returns the architecture of a family whose blocks are described by its configuration. */
+export function decoderArchitecture(family: DecoderFamily): Architecture {
+  return {
+    modelTypes: family.modelTypes,
+    parseConfig: family.parseConfig,
+    tensors: (config) => tensors(family, config),
+    ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
+    block: decoderBlock,
+  };
+}
