@@ -39,8 +39,8 @@ isa_flags = $(if $(filter %_avx2.cpp,$(1)),$(AVX2),$(if $(filter %_avx512.cpp,$(
 all: $(BUILD)/libairkern_cpu.so
 
 # -Bsymbolic and a temporary name: a library that looks whole is whole.
-$(BUILD)/libairkern_cpu.so: $(OBJECT_FILES)
-	$(CXX) -shared -pthread -Wl,-Bsymbolic -Wl,--no-undefined $(LDFLAGS) -o $@.partial $^
+$(BUILD)/libairkern_cpu.so: $(OBJECT_FILES) cuda/exports.map
+	$(CXX) -shared -pthread -Wl,--version-script=cuda/exports.map -Wl,-Bsymbolic -Wl,--no-undefined $(LDFLAGS) -o $@.partial $(OBJECT_FILES)
 	mv $@.partial $@
 
 $(OBJECTS)/%.o: cpu/%.cpp $(HEADERS) Makefile
@@ -81,8 +81,9 @@ cuda:
 else
 cuda: $(BUILD)/libairkern.so
 
-$(BUILD)/libairkern.so: $(CUDA_OBJECTS) $(SHARED_OBJECTS)
-	$(NVCC) -shared -cudart static -Xcompiler -pthread,-static-libstdc++ -Xlinker -Bsymbolic,--no-undefined,--exclude-libs,ALL -o $@.partial $^
+$(BUILD)/libairkern.so: $(CUDA_OBJECTS) $(SHARED_OBJECTS) cuda/exports.map
+	$(NVCC) -shared -cudart static -Xcompiler -pthread,-static-libstdc++ \
+	  -Xlinker -Bsymbolic,--no-undefined,--exclude-libs,ALL,--version-script=cuda/exports.map -o $@.partial $(CUDA_OBJECTS) $(SHARED_OBJECTS)
 	mv $@.partial $@
 
 # ptxas only warns where registers spill to memory; here that is an error. It fails by itself where shared memory does not suffice.

@@ -48,12 +48,11 @@ export type {
   RopeScaling,
 } from "./lib/layers/model_config.ts";
 export type { RouterConfig } from "./lib/layers/router.ts";
-export type { ExpertTotals } from "./lib/engine/statistics.ts";
 export type { DevicePlan, ExpertPlan, Plan } from "./lib/memory/plan.ts";
 export type { DeviceDescription } from "./lib/ffi/context.ts";
 export type { DeviceChoice } from "./lib/ffi/device.ts";
 export type { LibraryKind } from "./lib/ffi/library_lookup.ts";
-export type { EngineStatistics, PassTotals } from "./lib/engine/statistics.ts";
+export type { EngineStatistics, ExpertTotals, PassTotals } from "./lib/engine/statistics.ts";
 export {
   AirkernError,
   BudgetError,

@@ -36,8 +36,12 @@ airk_status ContextCore::fail(airk_status status, const char *format, va_list ar
 void ContextCore::make_sticky(airk_status status) {
   std::lock_guard<std::mutex> lock(error_mutex_);
   if (sticky_.load(std::memory_order_relaxed) != AIRK_OK) return;
-  // Moved, which needs no memory; synchronizing calls bring the text back.
-  sticky_error_.swap(error_);
+  try {
+    sticky_error_ = error_;
+  } catch (...) {
+    // Moving needs no memory; synchronizing calls bring the text back.
+    sticky_error_.swap(error_);
+  }
   sticky_.store(status, std::memory_order_release);
 }
 

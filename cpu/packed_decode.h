@@ -125,6 +125,9 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
   const int32_t type = p.packing.type, shift = p.packing.group_shift;
   const auto group_at = [&](uint64_t r, uint64_t b) { return group_of(p, r, b * block_cols); };
   float *const begin = out;
+  // Columns of one block have scales of their own.
+  if (p.packing.order && p.packing.family == Family::int4) return decode_elements<Family::int4>(w, row, block_begin, block_end, out);
+  if (p.packing.order) return decode_elements<Family::int8>(w, row, block_begin, block_end, out);
   switch (p.packing.family) {
     case Family::bnb4:
       if (w.cols % block_cols == 0 && shift >= 5) return decode_bnb4(w, row, block_begin, block_end, out);

@@ -98,9 +98,11 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
  *         absmax        u8   [blocks] with N, else f32
  *         code          u8   [ceil(rows * cols / 2)], the HIGH nibble is the even element
  *
- *  int4-G-T, int4-G-T-zero   w = scale * (code - zero), zero 8 where it is not stored: GPTQ, AWQ, compressed-tensors, Q4_0
+ *  int4-G-T, int4-G-T-zero   w = scale * (code - zero), zero 8 where it is not stored: GPTQ, AWQ, compressed-tensors, Q4_0. With "-order" at
+ *         the name's end, which of the groups a column belongs to is stored: GPTQ's act-order.
  *         scale         T    [rows][groups]
- *         zero          u8   [rows][groups]
+ *         zero          u8   [rows][groups]                                 with zero
+ *         order         u16  [cols], below groups                           with order
  *         code          u8   [rows][blocks * 16]
  *
  *  int8-G-T, int8-G-T-zero, int8-G-scb   the same with i8 codes, zero i16 and 0 where it is not stored; scb: w = scale * code * (1 / 127), scale f32
@@ -164,8 +166,8 @@ AIRK_API airk_status airk_context_cancel(airk_context *context, int32_t cancelle
 AIRK_API airk_status airk_device_alloc(airk_context *context, uint64_t bytes, airk_ptr *address);
 AIRK_API airk_status airk_device_free(airk_context *context, airk_ptr address);
 
-/* Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled and
-   touched. On a unifiedMemory device its address is a device address too. */
+/* [waits] Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled
+   and touched, which takes a second for some GiB. On a unifiedMemory device its address is a device address too. */
 AIRK_API airk_status airk_host_alloc(airk_context *context, uint64_t bytes, void **address);
 AIRK_API airk_status airk_host_free(airk_context *context, void *address);
 

@@ -14,14 +14,12 @@ import { Model } from "./generate/model.ts";
 import { type LocatedModel, locateModel } from "./hub/locate.ts";
 import type { HubOptions } from "./hub/settings.ts";
 import { parseBytes } from "./memory/bytes.ts";
+import { defaultCompression } from "./shard/default_compression.ts";
 import type { Compression } from "./shard/manifest.ts";
 import { predictShards } from "./shard/predicted_shards.ts";
 import { quantizeCheckpoint } from "./shard/quantizer.ts";
 import { isShardDirectory, openShards, readManifest, type ShardDirectory } from "./shard/reader.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
-
-/** The format that a checkpoint is quantized to where none is named. */
-export const DEFAULT_COMPRESSION: Compression = "q4o";
 
 /** Prompts that share a pass where a caller names no number; more of them wait. */
 const DEFAULT_MAX_SEQUENCES = 4;
@@ -40,7 +38,10 @@ export interface ModelProgress {
 export interface ShardOptions extends HubOptions {
   /** Branch, tag or commit of a model on the hub. Default: `main`. */
   revision?: string;
-  /** Format that a checkpoint is quantized to on first use. Default: `q4o`. A shard directory has its own. */
+  /**
+   * Format that a checkpoint is quantized to on first use. Default: `q4o`, or where it is quantized already, what it has (`none`). A
+   * shard directory has its own.
+   */
   compression?: Compression;
   /**
    * Directory for the shards of checkpoints, each in a folder named by the model's name, revision and compression. Default: the folder
@@ -167,7 +168,7 @@ export async function openModelShards(model: string, options: ShardOptions = {})
   const { compression, layerShardsPath, threads, ramBytes, deleteOriginal, onProgress, signal } = options;
   const located = await locateModel(model, options);
   if (isShardDirectory(located.path)) return await openOwnShards(located.path, compression);
-  const wanted = compression ?? DEFAULT_COMPRESSION;
+  const wanted = compression ?? defaultCompression(located.path);
   const { path, snapshot, out } = await shardPlace(located, wanted, layerShardsPath);
   const supply = snapshot?.weights;
   const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeights(path);
@@ -195,7 +196,7 @@ export async function predictModelShards(
   if (isShardDirectory(located.path)) {
     return { shards: await openOwnShards(located.path, compression), filesExist: true, directory: located.path };
   }
-  const wanted = compression ?? DEFAULT_COMPRESSION;
+  const wanted = compression ?? defaultCompression(located.path);
   const { path, snapshot, out } = await shardPlace(located, wanted, options.layerShardsPath);
   if (isShardDirectory(out)) return { shards: await openShards(out), filesExist: true, directory: out };
   return { shards: await predictShards(path, wanted, snapshot?.weights), filesExist: false, directory: out };

@@ -123,7 +123,9 @@ export class Context implements Disposable, DeviceAllocator {
     if (status === AIRK_OK) return;
     const message = new Uint8Array(1024);
     this.library.symbols.airk_error_message(this.#handle, message, BigInt(message.length));
-    throw new NativeError(`Cannot ${action}: ${text(message) || `native status ${status}`}`, status);
+    const reason = text(message) || `native status ${status}`;
+    // The library's own words mostly are the whole sentence.
+    throw new NativeError(reason.startsWith("Cannot ") ? reason : `Cannot ${action}: ${reason}`, status);
   }
 
   /** Returns the id of a weight format, for this library alone. */
@@ -150,13 +152,15 @@ export class Context implements Disposable, DeviceAllocator {
     this.check(this.library.symbols.airk_context_cancel(this.handle, cancelled ? 1 : 0), "cancel");
   }
 
-  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. */
-  hostBuffer(bytes: number): HostBuffer {
+  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. Other work goes on while it is touched. */
+  async hostBuffer(bytes: number): Promise<HostBuffer> {
+    // Its own, since other calls may come before this one ends.
+    const out = new BigUint64Array(1);
     this.check(
-      this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), this.#out),
+      await this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), out),
       `reserve ${bytes} bytes of host memory`,
     );
-    return new HostBuffer(this, this.#out[0], bytes);
+    return new HostBuffer(this, out[0], bytes);
   }
 
   /** Reserves device memory, 4096-aligned. */

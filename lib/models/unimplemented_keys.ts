@@ -11,7 +11,6 @@ import type { ConfigReader } from "./config_reader.ts";
  * its tensors, since each tensor must be used or named as ignored.
  */
 const OFF_VALUES: Readonly<Record<string, readonly unknown[]>> = {
-  quantization_config: [],
   sliding_window: [],
   use_sliding_window: [false],
   sliding_window_pattern: [],

@@ -8,9 +8,10 @@ import { CancelledError, FormatError, NativeError } from "../errors.ts";
 import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import type { Context } from "../ffi/context.ts";
 import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quantize.ts";
+import { Dequantizer, dequantizerBytes, EncodedRows } from "./encoded_rows.ts";
 import type { FinishedGroup } from "./journal.ts";
 import { type ExtentEntry, paddedBytes } from "./manifest.ts";
-import { type GroupJob, MAX_SOURCE_CHUNK_BYTES, type TensorJob } from "./quantize_plan.ts";
+import { type GroupJob, isKept, MAX_SOURCE_CHUNK_BYTES, sourceBytes, type TensorJob } from "./quantize_plan.ts";
 import type { GroupUnderWay } from "./source_removal.ts";
 import { ShardFileWriter } from "./writer.ts";
 
@@ -64,6 +65,12 @@ function unitRows(
   return new Uint8Array(values.buffer);
 }
 
+/** Takes an extent that was read as it is: nothing is lost. */
+function keep(source: Uint8Array, extent: Uint8Array): QuantizedExtent {
+  extent.set(source);
+  return { bytes: source.length, outliers: 0, squaredWeights: 0, squaredErrors: 0 };
+}
+
 /** Marks a promise's failure as handled: whoever awaits it later still gets it. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
@@ -80,12 +87,21 @@ interface BufferBytes {
   source: number;
   extent: number;
   sample: number;
+  /** Of encoded rows on their way to float32: both sides. */
+  packed: number;
+  plain: number;
 }
 
 function bufferBytes(groups: readonly GroupJob[]): BufferBytes {
-  const bytes: BufferBytes = { source: 0, extent: 0, sample: 0 };
+  const bytes: BufferBytes = { source: 0, extent: 0, sample: 0, packed: 0, plain: 0 };
   for (const tensor of groups.flatMap(({ tensors }) => tensors)) {
-    bytes.source = Math.max(bytes.source, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
+    if (tensor.source instanceof EncodedRows) {
+      const { packed, plain } = dequantizerBytes(tensor.source), kept = isKept(tensor);
+      // Putting rows in the extent's order takes them once more beside it.
+      bytes.packed = Math.max(bytes.packed, 2 * (kept ? tensor.source.bytes(Math.max(...tensor.extentRows)) : packed));
+      bytes.plain = Math.max(bytes.plain, kept ? 0 : plain);
+    }
+    bytes.source = Math.max(bytes.source, sourceBytes(tensor, Math.max(...tensor.extentRows)));
     bytes.extent = Math.max(bytes.extent, paddedBytes(tensor.maxExtentBytes));
     bytes.sample = Math.max(bytes.sample, sampleRows(tensor) * tensor.sourceRowBytes);
   }
@@ -104,9 +120,9 @@ function scratchBytes(tensor: TensorJob): number {
 
 /** Returns the bytes that quantizing these files takes beside what the process has already. */
 export function quantizingBytes(groups: readonly GroupJob[]): number {
-  const { source, extent, sample } = bufferBytes(groups);
+  const { source, extent, sample, packed, plain } = bufferBytes(groups);
   const scratch = groups.flatMap(({ tensors }) => tensors).reduce((most, tensor) => Math.max(most, scratchBytes(tensor)), 0);
-  return 2 * source + 2 * extent + sample + scratch;
+  return 2 * source + 2 * extent + sample + packed + plain + scratch;
 }
 
 /** Returns things in the order in which the source files that they need follow each other, so that each file is needed for a while only. */
@@ -125,6 +141,7 @@ export class GroupQuantizer implements Disposable {
   readonly #sources: Uint8Array<ArrayBuffer>[];
   readonly #extents: Uint8Array<ArrayBuffer>[];
   readonly #sample: Uint8Array<ArrayBuffer>;
+  readonly #dequantizer: Dequantizer;
 
   /**
    * @param groups All files to come; their largest extent decides the buffers.
@@ -148,10 +165,12 @@ export class GroupQuantizer implements Disposable {
     this.#sources = [new Uint8Array(source), new Uint8Array(source)];
     this.#extents = [new Uint8Array(extent), new Uint8Array(extent)];
     this.#sample = new Uint8Array(sample);
+    this.#dequantizer = new Dequantizer(context);
   }
 
   /** Gives the buffers back at once, not when they are collected: whoever loads the model next counts what the process takes. */
   [Symbol.dispose](): void {
+    this.#dequantizer[Symbol.dispose]();
     for (const { buffer } of [...this.#sources, ...this.#extents, this.#sample]) buffer.transfer(0);
   }
 
@@ -203,12 +222,12 @@ export class GroupQuantizer implements Disposable {
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
         if (i + 1 < chunks.length && !endsSource(i)) reading = read(i + 1);
-        const stored = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        const stored = this.#sources[i % 2].subarray(0, sourceBytes(tensor, rows)), extent = this.#extents[i % 2];
         const source = tensor.unitRows ? unitRows(stored, tensor.sourceType, rows, tensor.cols) : stored;
         const sourceType = tensor.unitRows ? AIRK_F32 : tensor.sourceType;
         // Gaps between sections are not the quantizer's to write; equal weights shall give equal files.
         extent.fill(0, 0, paddedBytes(tensor.maxExtentBytes));
-        const quantized = await this.#run(
+        const quantized = isKept(tensor) ? keep(source, extent) : await this.#run(
           chunk,
           (format) => quantizeRows(this.#context, format, source, sourceType, rows, tensor.cols, parameters, extent),
         );
@@ -240,8 +259,16 @@ export class GroupQuantizer implements Disposable {
     return { file, tensors: entries(group.tensors) };
   }
 
-  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array): Promise<void> {
-    await tensor.source.read(firstRow, rows, into.subarray(0, rows * tensor.sourceRowBytes));
+  /** Reads what the chunk is made from: an extent to keep, or values to quantize. */
+  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array<ArrayBuffer>): Promise<void> {
+    into = into.subarray(0, sourceBytes(tensor, rows));
+    if (tensor.source instanceof EncodedRows && isKept(tensor)) await tensor.source.read(firstRow, rows, into);
+    else await this.#readValues(tensor, firstRow, rows, into);
+  }
+
+  async #readValues({ source }: TensorJob, firstRow: number, rows: number, into: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (source instanceof EncodedRows) await this.#dequantizer.read(source, firstRow, rows, into);
+    else await source.read(firstRow, rows, into);
   }
 
   /** Trains what the tensor's extents share on rows at even distances. */
@@ -250,11 +277,18 @@ export class GroupQuantizer implements Disposable {
     if (wanted === 0) return new Uint8Array(0);
     const { rows, cols, sourceRowBytes } = tensor;
     // Runs of rows that are worth a read, each in the middle of its share of the tensor.
-    const run = Math.min(wanted, tensor.source.readRows), runs = Math.floor(wanted / run);
+    const { source } = tensor;
+    const run = Math.min(wanted, source instanceof EncodedRows ? source.granularity : source.readRows),
+      runs = Math.floor(wanted / run);
     const count = wanted === rows ? rows : runs * run;
     const sample = this.#sample.subarray(0, count * sourceRowBytes);
     const read = (sampleRow: number, row: number, rowCount: number) =>
-      tensor.source.read(row, rowCount, sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes));
+      this.#readValues(
+        tensor,
+        row,
+        rowCount,
+        sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes),
+      );
     if (count === rows) await read(0, 0, rows);
     else {
       for (let first = 0; first < runs; first += SAMPLE_READS) {

@@ -4,6 +4,7 @@
  */
 import { openCheckpoint } from "../checkpoint/checkpoint.ts";
 import type { WeightSupply } from "../checkpoint/weight_supply.ts";
+import { encodedTensors } from "../encodings/registry.ts";
 import { Context } from "../ffi/context.ts";
 import { extentBytes, quantizedBytesBound } from "../ffi/quantize.ts";
 import { architectureFor } from "../models/registry.ts";
@@ -29,6 +30,7 @@ export async function predictShards(source: string, compression: Compression, su
     architecture,
     compression,
     (format, rows, cols) => quantizedBytesBound(context, context.formatId(format), rows, cols),
+    await encodedTensors(checkpoint),
   );
   const files = plan.groups.map(({ file }) => ({ name: file, bytes: 0, headerBytes: 0, headerSha256: "" }));
   const tensors = plan.groups.flatMap(({ tensors }, file) =>

@@ -11,6 +11,7 @@ import { dirname, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint, removeCheckpointFile } from "../checkpoint/checkpoint.ts";
 import { TOKENIZER_FILES } from "../checkpoint/model_files.ts";
 import type { WeightSupply } from "../checkpoint/weight_supply.ts";
+import { encodedTensors } from "../encodings/registry.ts";
 import { AirkernError, BudgetError, FormatError, UsageError } from "../errors.ts";
 import { Context } from "../ffi/context.ts";
 import { quantizedBytesBound } from "../ffi/quantize.ts";
@@ -179,7 +180,7 @@ async function writeShards(
   using context = await Context.load({ kind: "cpu", threads });
   const bound = (format: string, rows: number, cols: number) =>
     quantizedBytesBound(context, context.formatId(format), rows, cols);
-  const plan = planQuantization(checkpoint, architecture, compression, bound);
+  const plan = planQuantization(checkpoint, architecture, compression, bound, await encodedTensors(checkpoint));
   checkMemory(checkpoint.path, plan, options.ramBytes);
   const journal = new Journal(out, checkpoint, compression);
   await journal.open();

@@ -5,8 +5,7 @@
  * plant faults or count memory are skipped.
  */
 import assert from "node:assert/strict";
-import { dirname } from "node:path";
-import { existsSync } from "node:fs";
+import { basename, dirname } from "node:path";
 import { libraryPath } from "../../lib/ffi/library.ts";
 import { ROOT } from "../shipped_model.ts";
 
@@ -87,10 +86,12 @@ class Emulator {
 }
 
 // A library that is not there is an error of its own: a test must not pass for want of it.
-const runtimePath = `${dirname(libraryPath("cuda"))}/libcudart_emu.so`;
+const path = libraryPath("cuda");
 
-/** The emulator; undefined on a GPU. */
-export const emulator: Emulator | undefined = existsSync(runtimePath) ? new Emulator(runtimePath) : undefined;
+/** The emulator, whose builds are named libairkern_emu.so and libairkern_ptx.so; undefined on a GPU. */
+export const emulator: Emulator | undefined = basename(path) === "libairkern.so"
+  ? undefined
+  : new Emulator(`${dirname(path)}/libcudart_emu.so`);
 
 /** Registers a test that needs the emulator, and on a GPU says why it is skipped. */
 export function emulatedTest(name: string, run: (emulated: Emulator) => Promise<void> | void): void {

@@ -3,8 +3,8 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { DEFAULT_COMPRESSION } from "../../auto_model.ts";
 import { formatBytes } from "../../memory/bytes.ts";
+import { defaultCompression } from "../../shard/default_compression.ts";
 import type { Compression } from "../../shard/manifest.ts";
 import { quantizeCheckpoint } from "../../shard/quantizer.ts";
 import type { QuantizeFigures, QuantizeReport } from "../../shard/report.ts";
@@ -17,7 +17,7 @@ import { ProgressDisplay } from "../progress.ts";
 
 interface QuantizeCommandOptions {
   out: string;
-  format: Compression;
+  format?: Compression;
   revision?: string;
   deleteOriginal?: boolean;
   threads?: number;
@@ -41,9 +41,10 @@ export function addQuantizeCommand(root: Command): void {
     .addOption(
       new Option(
         "--format <name>",
-        "weights of the linear layers: q4o 4.3 bits, nf4 4.5, q8 8.5, none keeps those of the checkpoint",
+        "weights of the linear layers: q4o 4.3 bits, nf4 4.5, q8 8.5, none keeps those of the checkpoint (default: q4o, or none where they are " +
+          "quantized already)",
       )
-        .choices(["q4o", "nf4", "q8", "none"]).default(DEFAULT_COMPRESSION),
+        .choices(["q4o", "nf4", "q8", "none"]),
     )
     .addOption(revisionOption())
     .option("--delete-original", "remove each safetensors file once all its tensors are verified in the output")
@@ -72,7 +73,7 @@ async function quantize(model: string, options: QuantizeCommandOptions): Promise
     source,
     supply: snapshot?.weights,
     out: options.out,
-    compression: options.format,
+    compression: options.format ?? defaultCompression(source),
     threads: options.threads,
     ramBytes: options.ram,
     deleteOriginal: options.deleteOriginal,
