@@ -176,7 +176,7 @@ export function convertSentencePiece(file: Uint8Array, tokenizerConfig: Record<s
       normalizers: [
         ...(removeExtraWhitespaces
           ? [
-            { type: "Replace", pattern: { Regex: "\\A +| +\\z" }, content: "" },
+            { type: "Replace", pattern: { Regex: "(?<![\\s\\S]) +| +(?![\\s\\S])" }, content: "" },
             { type: "Replace", pattern: { Regex: " {2,}" }, content: " " },
           ]
           : []),
