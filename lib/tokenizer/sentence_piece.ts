@@ -176,7 +176,7 @@ export function convertSentencePiece(file: Uint8Array, tokenizerConfig: Record<s
       normalizers: [
         ...(removeExtraWhitespaces
           ? [
-            { type: "Replace", pattern: { Regex: "(?<![\\s\\S]) +| +(?![\\s\\S])" }, content: "" },
+            { type: "Replace", pattern: { Regex: "(?<![\\s\\S]) +|[ ▁]+(?![\\s\\S])" }, content: "" },
             { type: "Replace", pattern: { Regex: " {2,}" }, content: " " },
           ]
           : []),
@@ -199,7 +199,10 @@ export function convertSentencePiece(file: Uint8Array, tokenizerConfig: Record<s
         { type: "Replace", pattern: { String: "▁" }, content: " " },
         { type: "ByteFallback" },
         { type: "Fuse" },
-        ...(addDummyPrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []),
+        // What removes spaces before it encodes removes them after it decodes.
+        ...(removeExtraWhitespaces || addDummyPrefix
+          ? [{ type: "Strip", content: " ", start: removeExtraWhitespaces ? 2 ** 31 : 1, stop: 0 }]
+          : []),
       ],
     },
     model: {
