@@ -37,12 +37,17 @@ export type {
   LayerConfig,
   MlpConfig,
   ModelConfig,
+  MoeConfig,
   NormConfig,
   RopeConfig,
   RopeScaling,
 } from "./lib/layers/model_config.ts";
-export type { Plan } from "./lib/memory/plan.ts";
-export type { EngineStatistics, PassTotals } from "./lib/engine/statistics.ts";
+export type { RouterConfig } from "./lib/layers/router.ts";
+export type { DevicePlan, ExpertPlan, Plan } from "./lib/memory/plan.ts";
+export type { DeviceDescription } from "./lib/ffi/context.ts";
+export type { DeviceChoice } from "./lib/ffi/device.ts";
+export type { LibraryKind } from "./lib/ffi/library_lookup.ts";
+export type { EngineStatistics, ExpertTotals, PassTotals } from "./lib/engine/statistics.ts";
 export {
   AirkernError,
   BudgetError,

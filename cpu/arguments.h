@@ -12,6 +12,10 @@ namespace airk {
 
 constexpr uint64_t kMostTopK = 1024;
 constexpr uint64_t kMostPositions = 1ull << 31;
+constexpr uint64_t kMostHeadDim = 1 << 16;
+// What the kernels of both libraries have room for.
+constexpr uint64_t kMostConvKernel = 16, kMostDeltaKey = 256;
+constexpr uint64_t kMostAttentionKey = 576, kMostAttentionValue = 512;
 
 inline airk_status check_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps)
                                  {
@@ -25,14 +29,16 @@ inline airk_status check_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, ai
       .status();
 }
 
-inline airk_status check_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows,
-                                   uint64_t cols, float eps) {
+inline airk_status check_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias,
+                                   uint64_t weight_rows, uint64_t rows, uint64_t cols, float eps) {
   return Check(stream, "layernorm")
       .tensor("y", y)
       .tensor("x", x)
       .optional("weight", weight)
       .optional("bias", bias)
       .at_least("cols", cols, 1)
+      .at_least("weight_rows", weight_rows, 1)
+      .shape("weight", {weight_rows, cols})
       .shape("x", {rows, cols})
       .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps))
       .status();
@@ -58,52 +64,157 @@ inline airk_status check_rope(airk_stream *stream, airk_ptr x, uint64_t x_stride
       .status();
 }
 
+inline bool is_cache_type(int32_t type) { return type == AIRK_F32 || type == AIRK_F16 || type == AIRK_Q8; }
+
 inline airk_status check_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v,
-                                   airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens) {
-  const uint64_t element_bytes = cache_type == AIRK_F16 ? 2 : 4;
+                                   airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim,
+                                   uint64_t page_tokens) {
+  const uint64_t element_bytes = cache_type == AIRK_F32 ? 4 : 2;
   return Check(stream, "kv_append")
-      .require(cache_type == AIRK_F16 || cache_type == AIRK_F32,
-               "cache_type is %d, required is 1 (f16) or 0 (f32)", cache_type)
+      .require(is_cache_type(cache_type), "cache_type is %d, required is 0 (f32), 1 (f16) or 3 (q8)", cache_type)
       .tensor("k_cache", k_cache, element_bytes)
-      .tensor("v_cache", v_cache, element_bytes)
+      .optional("v_cache", v_cache, element_bytes)
       .tensor("k", k)
-      .tensor("v", v)
+      .optional("v", v)
+      .require((v_cache == 0) == (v == 0), "`%s` is null and `%s` is not, required are both or neither", v == 0 ? "v" : "v_cache",
+               v == 0 ? "v_cache" : "v")
       .tensor("slots", slots)
       .at_least("kv_heads", kv_heads, 1)
       .at_least("head_dim", head_dim, 1)
+      .at_least("value_dim", value_dim, v == 0 ? 0 : 1)
+      .at_most("head_dim", head_dim, kMostHeadDim)
+      .at_most("value_dim", value_dim, kMostHeadDim)
       .at_least("page_tokens", page_tokens, 1)
       .shape("k", {tokens, kv_heads, head_dim})
-      .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim})
+      .shape("v", {tokens, kv_heads, value_dim})
+      .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim + 32})
+      .shape("a page of `v_cache`", {kv_heads, page_tokens, value_dim + 32})
       .status();
 }
 
 inline airk_status check_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type,
-                                   airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, uint64_t tokens, uint64_t heads,
-                                   uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens, uint64_t context_tokens, float scale) {
-  const uint64_t element_bytes = cache_type == AIRK_F16 ? 2 : 4;
+                                   airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr first_visible,
+                                   airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads,
+                                   uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale,
+                                   float softcap) {
+  const uint64_t element_bytes = cache_type == AIRK_F32 ? 4 : 2;
   return Check(stream, "attention")
-      .require(cache_type == AIRK_F16 || cache_type == AIRK_F32, "cache_type is %d, required is 1 (f16) or 0 (f32)", cache_type)
+      .require(is_cache_type(cache_type), "cache_type is %d, required is 0 (f32), 1 (f16) or 3 (q8)", cache_type)
       .tensor("y", y)
       .tensor("q", q)
       .tensor("k_cache", k_cache, element_bytes)
-      .tensor("v_cache", v_cache, element_bytes)
+      .optional("v_cache", v_cache, element_bytes)
       .tensor("sequences", sequences)
       .tensor("page_table", page_table)
+      .optional("first_visible", first_visible)
+      .optional("sinks", sinks)
+      .optional("slopes", slopes)
       .at_least("heads", heads, 1)
       .at_least("kv_heads", kv_heads, 1)
       .at_least("head_dim", head_dim, 1)
+      .at_least("value_dim", value_dim, 1)
       .at_least("page_tokens", page_tokens, 1)
       .at_least("context_tokens", context_tokens, 1)
       .at_most("context_tokens", context_tokens, kMostPositions)
       .at_most("tokens", tokens, kMostPositions)
-      .at_most("head_dim", head_dim, 1 << 16)
+      .at_most("head_dim", head_dim, kMostAttentionKey)
+      .at_most("value_dim", value_dim, v_cache == 0 ? std::min(head_dim, kMostAttentionValue) : kMostAttentionValue)
       .shape("sequences", {sequence_count, 4})
       .shape("q", {tokens, heads, head_dim})
-      .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim})
+      .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim + 32})
+      .shape("a page of `v_cache`", {kv_heads, page_tokens, value_dim + 32})
       .require(std::isfinite(scale), "scale is %g, required is a finite number", static_cast<double>(scale))
+      .require(softcap >= 0 && std::isfinite(softcap), "softcap is %g, required is a finite number of at least 0",
+               static_cast<double>(softcap))
       .require(kv_heads == 0 || heads % kv_heads == 0, "heads is %llu, required is a multiple of kv_heads, %llu",
                static_cast<unsigned long long>(heads),
                static_cast<unsigned long long>(kv_heads))
+      .status();
+}
+
+inline airk_status check_l2norm(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t rows, uint64_t cols, float eps) {
+  return Check(stream, "l2norm")
+      .tensor("y", y)
+      .tensor("x", x)
+      .at_least("cols", cols, 1)
+      .shape("x", {rows, cols})
+      .require(eps >= 0, "eps is %g, required is at least 0", static_cast<double>(eps))
+      .status();
+}
+
+inline airk_status check_log_decay(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr a_log, airk_ptr bias, uint64_t rows,
+                                   uint64_t cols) {
+  return Check(stream, "log_decay")
+      .tensor("y", y)
+      .tensor("x", x)
+      .tensor("a_log", a_log)
+      .tensor("bias", bias)
+      .at_least("cols", cols, 1)
+      .shape("x", {rows, cols})
+      .status();
+}
+
+inline airk_status check_causal_conv1d(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, airk_ptr state,
+                                       airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens,
+                                       uint64_t cols, uint64_t kernel, int32_t activation) {
+  Check check(stream, "causal_conv1d");
+  check.tensor("y", y)
+      .tensor("x", x)
+      .tensor("weight", weight)
+      .optional("bias", bias)
+      .tensor("state", state)
+      .tensor("state_slots", state_slots)
+      .tensor("sequences", sequences)
+      .at_least("slots", slots, 1)
+      .at_least("cols", cols, 1)
+      .at_least("kernel", kernel, 2)
+      .at_most("kernel", kernel, kMostConvKernel)
+      .at_most("tokens", tokens, kMostPositions)
+      .shape("sequences", {sequence_count, 4})
+      .shape("x", {tokens, cols})
+      .shape("weight", {cols, kernel})
+      .shape("state", {slots, kernel, cols})
+      .require(activation >= -1 && activation < AIRK_SWIGLU_OAI, "activation is %d, required is -1 to %d", activation, AIRK_SWIGLU_OAI - 1);
+  if (check.failed()) return check.status();
+  const uint64_t bytes = tokens * cols * sizeof(float);
+  return check.require(x + bytes <= y || y + bytes <= x, "`y` overlaps `x`").status();
+}
+
+inline airk_status check_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride,
+                                          airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
+                                          airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
+                                          uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim,
+                                          float scale) {
+  return Check(stream, "gated_delta_rule")
+      .tensor("y", y)
+      .tensor("q", q)
+      .tensor("k", k)
+      .tensor("v", v)
+      .tensor("log_decay", log_decay)
+      .tensor("beta", beta)
+      .tensor("state", state)
+      .tensor("state_slots", state_slots)
+      .tensor("sequences", sequences)
+      .at_least("slots", slots, 1)
+      .at_least("key_heads", key_heads, 1)
+      .at_least("value_heads", value_heads, 1)
+      .at_least("key_dim", key_dim, 1)
+      .at_most("key_dim", key_dim, kMostDeltaKey)
+      .at_least("value_dim", value_dim, 1)
+      .at_most("tokens", tokens, kMostPositions)
+      .shape("sequences", {sequence_count, 4})
+      .shape("state", {slots, value_heads, key_dim, value_dim})
+      .shape("a token of `q`", {key_heads, key_dim})
+      .shape("y", {tokens, value_heads, value_dim})
+      .shape("q", {tokens, q_stride})
+      .shape("k", {tokens, k_stride})
+      .shape("v", {tokens, v_stride})
+      .at_least("q_stride", q_stride, tokens > 1 ? key_heads * key_dim : 0)
+      .at_least("k_stride", k_stride, tokens > 1 ? key_heads * key_dim : 0)
+      .at_least("v_stride", v_stride, tokens > 1 ? value_heads * value_dim : 0)
+      .require(key_heads == 0 || value_heads % key_heads == 0, "value_heads is %llu, required is a multiple of key_heads, %llu",
+               static_cast<unsigned long long>(value_heads), static_cast<unsigned long long>(key_heads))
+      .require(std::isfinite(scale), "scale is %g, required is a finite number", static_cast<double>(scale))
       .status();
 }
 
@@ -223,6 +334,20 @@ inline airk_status check_matmul(airk_context *context, airk_ptr y, uint64_t y_st
   }
   if (x < y + (y_elements + rows) * 4 && y < x + (x_elements + cols) * 4) return fail(context, AIRK_INVALID, "Cannot matmul: y overlaps x");
   return AIRK_OK;
+}
+
+// The same of a product by groups of rows.
+inline airk_status check_matmul_grouped(airk_context *context, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride,
+                                        uint64_t x_group_stride, uint64_t tokens, uint64_t rows, uint64_t cols, airk_ptr bias,
+                                        uint64_t first_row, uint64_t group_rows, int32_t precision) {
+  uint64_t end_row, x_cols = 0;
+  const bool counts = group_rows != 0 && !__builtin_add_overflow(first_row, rows, &end_row) &&
+                      !multiply_overflows((end_row - 1) / group_rows, x_group_stride, &x_cols) && !__builtin_add_overflow(x_cols, cols, &x_cols);
+  if (!counts) {
+    return fail(context, AIRK_INVALID, "Cannot matmul: group_rows is %llu, required is at least 1 and groups of x whose sizes do not overflow",
+                static_cast<unsigned long long>(group_rows));
+  }
+  return check_matmul(context, y, y_stride, x, x_stride, tokens, rows, x_cols, bias, 0, precision);
 }
 
 // y: f32 [rows, cols], dequantized.

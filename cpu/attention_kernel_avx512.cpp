@@ -2,5 +2,4 @@
 
 #include "attention_kernel_impl.h"
 
-const airk::AttentionKernel airk::kAttentionAvx512F16 = airk::kKernel<uint16_t>;
-const airk::AttentionKernel airk::kAttentionAvx512F32 = airk::kKernel<float>;
+const airk::AttentionKernels airk::kAttentionAvx512 = airk::kKernels;

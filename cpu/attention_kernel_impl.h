@@ -6,7 +6,7 @@
 #pragma once
 
 #include "attention_kernel.h"
-#include "simd_exp.h"
+#include "simd_activations.h"
 
 namespace airk {
 namespace {
@@ -78,12 +78,38 @@ inline float exponential_of(float x) {
   return lanes[0];
 }
 
+// A row of keys or values of each cache type. load: elements d .. d + width - 1 of `dim`, zeros beyond; d is a multiple of the width.
+template <class Element>
+struct PlainRow {
+  const Element *elements;
+  static PlainRow of(const void *cache, const CacheShape &shape, uint64_t page, uint64_t head, uint64_t offset) {
+    return {static_cast<const Element *>(cache) + shape.element_of(page, head, offset)};
+  }
+  static PlainRow zero(const float *zeros) { return {reinterpret_cast<const Element *>(zeros)}; }
+  S::Reg load(uint64_t d, uint64_t dim) const {
+    return dim - d >= S::kWidth ? S::load(elements + d) : S::load_part(elements + d, static_cast<int>(dim - d));
+  }
+};
+
+struct Q8Row {
+  const int8_t *code;
+  const uint16_t *scale;
+  static Q8Row of(const void *cache, const CacheShape &shape, uint64_t page, uint64_t head, uint64_t offset) {
+    const char *bytes = static_cast<const char *>(cache);
+    return {reinterpret_cast<const int8_t *>(bytes + shape.code_of(page, head, offset)),
+            reinterpret_cast<const uint16_t *>(bytes + shape.scale_of(page, head, offset))};
+  }
+  static Q8Row zero(const float *zeros) { return {reinterpret_cast<const int8_t *>(zeros), reinterpret_cast<const uint16_t *>(zeros)}; }
+  // A row is stored in whole blocks, and a vector lies within one.
+  S::Reg load(uint64_t d, uint64_t) const { return S::mul(S::load(code + d), S::set(S::to_float(scale[d / kQ8Block]))); }
+};
+
 // The softmaxes of a block of rows: joining them and writing them out.
 class SoftmaxRows {
  public:
   SoftmaxRows(const AttentionCall &call, const AttentionRows &rows)
-      : call_(call), rows_(rows), count_(rows.end - rows.begin), group_(call.heads / call.kv_heads), head_dim_(call.head_dim),
-        padded_(padded_head_dim(call.head_dim)) {}
+      : call_(call), rows_(rows), count_(rows.end - rows.begin), group_(call.heads / call.kv_heads), key_dim_(call.head_dim),
+        value_dim_(call.value_dim), key_padded_(padded_dim(call.head_dim)), padded_(padded_dim(call.value_dim)) {}
 
   // total = total merged with part. A row that sees nothing of the part is left as it is, to the bit.
   void merge(const AttentionPartial &total, const AttentionPartial &part) const {
@@ -102,15 +128,16 @@ class SoftmaxRows {
     }
   }
 
-  // y = values / sum.
+  // y = values / sum. Consumes `total`.
   void write(const AttentionPartial &total) const {
     for (uint64_t r = 0; r < count_; r++) {
-      float *y = call_.y + offset_of(r);
+      if (call_.sinks) add_sink(total, r);
+      float *y = call_.y + head_of(r) * value_dim_;
       const float *values = total.values + r * padded_;
       const S::Reg sum = S::set(total.sum[r]);
       uint64_t d = 0;
-      for (; d + S::kWidth <= head_dim_; d += S::kWidth) S::store(y + d, S::div(S::load(values + d), sum));
-      for (; d < head_dim_; d++) y[d] = values[d] / total.sum[r];
+      for (; d + S::kWidth <= value_dim_; d += S::kWidth) S::store(y + d, S::div(S::load(values + d), sum));
+      for (; d < value_dim_; d++) y[d] = values[d] / total.sum[r];
     }
   }
 
@@ -121,49 +148,58 @@ class SoftmaxRows {
     for (uint64_t d = 0; d < padded_; d += S::kWidth) S::store(values + d, S::mul(S::load(values + d), S::set(factor)));
   }
 
-  // Where a row begins in y and q.
-  uint64_t offset_of(uint64_t r) const {
+  // One more score, without a value.
+  void add_sink(const AttentionPartial &total, uint64_t r) const {
+    const float sink = call_.sinks[head_of(r) % call_.heads];
+    if (sink > total.largest[r]) {
+      rescale(total, r, exponential_of(total.largest[r] - sink));
+      total.sum[r] += 1.0f;
+    } else {
+      total.sum[r] += exponential_of(sink - total.largest[r]);
+    }
+  }
+
+  // Index of a row's token and head in q and y: [tokens, heads].
+  uint64_t head_of(uint64_t r) const {
     const uint64_t row = rows_.begin + r, token = rows_.sequence.first_token + row / group_;
-    return (token * call_.heads + rows_.kv_head * group_ + row % group_) * head_dim_;
+    return token * call_.heads + rows_.kv_head * group_ + row % group_;
   }
 
   const AttentionCall &call_;
   const AttentionRows &rows_;
-  const uint64_t count_, group_, head_dim_, padded_;
+  const uint64_t count_, group_, key_dim_, value_dim_, key_padded_, padded_;
 };
 
 // The work of one thread on one block of rows.
-template <class Cached>
+template <class Row>
 class RowBlock : public SoftmaxRows {
  public:
   RowBlock(const AttentionCall &call, const AttentionRows &rows, float *scratch)
-      : SoftmaxRows(call, rows) {
+      : SoftmaxRows(call, rows), begin_(first_position(call, rows)), end_(end_position(call, rows)) {
     const auto take = [&scratch](uint64_t floats) {
       float *taken = scratch;
       scratch += floats;
       return taken;
     };
-    queries_ = take(kRowBlock * padded_);
+    queries_ = take(kRowBlock * key_padded_);
     own_.values = take(kRowBlock * padded_);
     total_.values = take(kRowBlock * padded_);
-    keys_ = take(kKeyBlock * padded_);
+    keys_ = take(kKeyBlock * key_padded_);
     values_ = take(kKeyBlock * padded_);
-    zeros_ = reinterpret_cast<Cached *>(take(padded_));
+    const uint64_t longer = key_padded_ > padded_ ? key_padded_ : padded_;
+    zeros_ = take(longer);
     scores_ = take(kRowBlock * kKeyBlock);
     own_.largest = take(kRowBlock);
     own_.sum = take(kRowBlock);
     total_.largest = take(kRowBlock);
     total_.sum = take(kRowBlock);
-    for (uint64_t i = 0; i < padded_; i++) zeros_[i] = Cached();
+    for (uint64_t i = 0; i < longer; i++) zeros_[i] = 0;
     load_queries();
   }
 
-  // Positions that any row sees: [0, limit()).
-  uint64_t limit() const {
-    const AttentionSequence &sequence = rows_.sequence;
-    if (call_.mask) return sequence.cached + sequence.tokens;
-    return sequence.cached + (rows_.end - 1) / group_ + 1;
-  }
+  // Chunks that any row sees something of: [first_chunk(), end_chunk()).
+  uint64_t first_chunk() const { return begin_ / kChunkKeys; }
+  uint64_t end_chunk() const { return (end_ + kChunkKeys - 1) / kChunkKeys; }
 
   const AttentionPartial &own() const { return own_; }
   const AttentionPartial &total() const { return total_; }
@@ -175,9 +211,10 @@ class RowBlock : public SoftmaxRows {
       out.sum[r] = 0;
     }
     for (uint64_t i = 0; i < count_ * padded_; i += S::kWidth) S::store(out.values + i, S::set(0));
-    const uint64_t begin = chunk * kChunkKeys, most = begin + kChunkKeys, end = limit() < most ? limit() : most;
+    const uint64_t begin = chunk * kChunkKeys, most = begin + kChunkKeys, end = end_ < most ? end_ : most;
     for (uint64_t position = begin; position < end; position += kKeyBlock) {
-      run_keys(position, end - position < kKeyBlock ? end - position : kKeyBlock, out);
+      // Blocks of keys lie at fixed positions too, whatever is visible of them.
+      if (position + kKeyBlock > begin_) run_keys(position, end - position < kKeyBlock ? end - position : kKeyBlock, out);
     }
   }
 
@@ -186,53 +223,65 @@ class RowBlock : public SoftmaxRows {
   void load_queries() {
     const S::Reg scale = S::set(call_.scale);
     for (uint64_t r = 0; r < count_; r++) {
-      const float *q = call_.q + offset_of(r);
+      const float *q = call_.q + head_of(r) * key_dim_;
+      float *to = queries_ + r * key_padded_;
       uint64_t d = 0;
-      for (; d + S::kWidth <= head_dim_; d += S::kWidth) S::store(queries_ + r * padded_ + d, S::mul(S::load(q + d), scale));
-      for (; d < head_dim_; d++) queries_[r * padded_ + d] = q[d] * call_.scale;
+      for (; d + S::kWidth <= key_dim_; d += S::kWidth) S::store(to + d, S::mul(S::load(q + d), scale));
+      for (; d < key_dim_; d++) to[d] = q[d] * call_.scale;
     }
-  }
-
-  static S::Reg load_some(const Cached *p, uint64_t n) {
-    return n >= S::kWidth ? S::load(p) : S::load_part(p, static_cast<int>(n));
   }
 
   // Whole vectors of keys.
   static uint64_t key_columns(uint64_t count) { return (count + S::kWidth - 1) / S::kWidth * S::kWidth; }
 
-  // Brings keys in transposed, [head_dim][kKeyBlock], and values as they are, [kKeyBlock][padded head_dim]. Keys beyond `count`
-  // are zero up to a whole vector, since the cache may hold anything there.
+  // Brings keys in transposed, [head_dim][kKeyBlock], and values as they are, [kKeyBlock][padded value_dim]. Keys beyond `count`
+  // are zero up to a whole vector, since the cache may hold anything there; so are those in pages that no row sees.
   void load_block(uint64_t position, uint64_t count) {
-    const Cached *key[kKeyBlock], *value[kKeyBlock];
+    const CacheShape key_shape = call_.keys(), value_shape = call_.values();
+    Row key[kKeyBlock], value[kKeyBlock];
     for (uint64_t i = 0; i < kKeyBlock; i++) {
-      key[i] = value[i] = zeros_;
-      if (i >= count) continue;
-      const uint64_t p = position + i;
-      const uint64_t page = static_cast<uint64_t>(call_.page_table[rows_.sequence.first_page_entry + p / call_.page_tokens]);
-      const uint64_t at = ((page * call_.kv_heads + rows_.kv_head) * call_.page_tokens + p % call_.page_tokens) * head_dim_;
-      key[i] = static_cast<const Cached *>(call_.k_cache) + at;
-      value[i] = static_cast<const Cached *>(call_.v_cache) + at;
+      key[i] = value[i] = Row::zero(zeros_);
+      const uint64_t entry = (position + i) / call_.page_tokens, offset = (position + i) % call_.page_tokens;
+      if (i >= count || entry < begin_ / call_.page_tokens) continue;
+      const uint64_t page = static_cast<uint64_t>(call_.page_table[rows_.sequence.first_page_entry + entry]);
+      key[i] = Row::of(call_.k_cache, key_shape, page, rows_.kv_head, offset);
+      value[i] = call_.v_cache ? Row::of(call_.v_cache, value_shape, page, rows_.kv_head, offset) : key[i];
     }
     for (uint64_t first = 0; first < count; first += S::kWidth) {
-      for (uint64_t d = 0; d < head_dim_; d += S::kWidth) {
+      for (uint64_t d = 0; d < key_dim_; d += S::kWidth) {
         S::Reg tile[S::kWidth];
-        for (int i = 0; i < S::kWidth; i++) tile[i] = load_some(key[first + i] + d, head_dim_ - d);
+        for (int i = 0; i < S::kWidth; i++) tile[i] = key[first + i].load(d, key_dim_);
         S::transpose(tile);
-        const uint64_t lines = head_dim_ - d < S::kWidth ? head_dim_ - d : S::kWidth;
+        const uint64_t lines = key_dim_ - d < S::kWidth ? key_dim_ - d : S::kWidth;
         for (uint64_t i = 0; i < lines; i++) S::store(keys_ + (d + i) * kKeyBlock + first, tile[i]);
       }
     }
     for (uint64_t i = 0; i < count; i++) {
       uint64_t d = 0;
-      for (; d < head_dim_; d += S::kWidth) S::store(values_ + i * padded_ + d, load_some(value[i] + d, head_dim_ - d));
+      for (; d < value_dim_; d += S::kWidth) S::store(values_ + i * padded_ + d, value[i].load(d, value_dim_));
       for (; d < padded_; d += S::kWidth) S::store(values_ + i * padded_ + d, S::set(0));
+    }
+  }
+
+  // The soft cap and ALiBi's slope of a row's scores.
+  void adjust(uint64_t r, uint64_t position) {
+    float *scores = scores_ + r * kKeyBlock;
+    if (call_.softcap != 0) {
+      const S::Reg most = S::set(call_.softcap);
+      for (int i = 0; i < kKeyBlock; i += S::kWidth) S::store(scores + i, soft_capped(S::load(scores + i), most));
+    }
+    if (call_.slopes) {
+      const float slope = call_.slopes[head_of(r) % call_.heads];
+      const uint64_t own = rows_.sequence.cached + (rows_.begin + r) / group_;
+      const float distance = static_cast<float>(static_cast<int64_t>(position) - static_cast<int64_t>(own));
+      for (int i = 0; i < kKeyBlock; i++) scores[i] += slope * (distance + static_cast<float>(i));
     }
   }
 
   // Hides from a row what it may not see of the block's keys, and those beyond `count`.
   void hide(uint64_t r, uint64_t position, uint64_t count) {
     float *scores = scores_ + r * kKeyBlock;
-    const AttentionSequence &sequence = rows_.sequence;
+    const PassSequence &sequence = rows_.sequence;
     const uint64_t token = (rows_.begin + r) / group_;
     uint64_t seen = count;
     if (call_.mask) {
@@ -245,14 +294,19 @@ class RowBlock : public SoftmaxRows {
       if (limit < position + count) seen = limit > position ? limit - position : 0;
     }
     for (uint64_t i = seen; i < kKeyBlock; i++) scores[i] = kMinusInfinity;
+    if (!call_.first_visible) return;
+    const uint64_t first = static_cast<uint64_t>(call_.first_visible[sequence.first_token + token]);
+    for (uint64_t i = 0; i < kKeyBlock && position + i < first; i++) scores[i] = kMinusInfinity;
   }
 
   // Adds one block of keys to the softmax of every row.
   void run_keys(uint64_t position, uint64_t count, const AttentionPartial &out) {
     load_block(position, count);
-    multiply<false>(count_, key_columns(count), scores_, kKeyBlock, queries_, padded_, keys_, kKeyBlock, head_dim_);
+    multiply<false>(count_, key_columns(count), scores_, kKeyBlock, queries_, key_padded_, keys_, kKeyBlock, key_dim_);
+    const bool adjusts = call_.softcap != 0 || call_.slopes;
     for (uint64_t r = 0; r < count_; r++) {
       float *scores = scores_ + r * kKeyBlock;
+      if (adjusts) adjust(r, position);
       hide(r, position, count);
       S::Reg most = S::load(scores);
       for (int i = S::kWidth; i < kKeyBlock; i += S::kWidth) most = S::max(most, S::load(scores + i));
@@ -282,26 +336,26 @@ class RowBlock : public SoftmaxRows {
     multiply<true>(count_, padded_, out.values, padded_, scores_, kKeyBlock, values_, padded_, count);
   }
 
-  float *queries_, *keys_, *values_, *scores_;
-  Cached *zeros_;
+  // Positions that any row sees.
+  const uint64_t begin_, end_;
+  float *queries_, *keys_, *values_, *scores_, *zeros_;
   AttentionPartial own_, total_;
 };
 
-template <class Cached>
+template <class Row>
 void run_rows(const AttentionCall &call, const AttentionRows &rows, float *scratch) {
-  RowBlock<Cached> block(call, rows, scratch);
-  const uint64_t chunks = (block.limit() + kChunkKeys - 1) / kChunkKeys;
-  block.run_chunk(0, block.total());
-  for (uint64_t chunk = 1; chunk < chunks; chunk++) {
+  RowBlock<Row> block(call, rows, scratch);
+  block.run_chunk(block.first_chunk(), block.total());
+  for (uint64_t chunk = block.first_chunk() + 1; chunk < block.end_chunk(); chunk++) {
     block.run_chunk(chunk, block.own());
     block.merge(block.total(), block.own());
   }
   block.write(block.total());
 }
 
-template <class Cached>
+template <class Row>
 void run_one_chunk(const AttentionCall &call, const AttentionRows &rows, uint64_t chunk, const AttentionPartial &out, float *scratch) {
-  RowBlock<Cached>(call, rows, scratch).run_chunk(chunk, out);
+  RowBlock<Row>(call, rows, scratch).run_chunk(chunk, out);
 }
 
 void merge_chunks(const AttentionCall &call, const AttentionRows &rows, const AttentionPartial *parts, uint64_t chunks) {
@@ -310,8 +364,10 @@ void merge_chunks(const AttentionCall &call, const AttentionRows &rows, const At
   output.write(parts[0]);
 }
 
-template <class Cached>
-constexpr AttentionKernel kKernel = {run_rows<Cached>, run_one_chunk<Cached>, merge_chunks};
+template <class Row>
+constexpr AttentionKernel kKernel = {run_rows<Row>, run_one_chunk<Row>, merge_chunks};
+
+constexpr AttentionKernels kKernels = {kKernel<PlainRow<float>>, kKernel<PlainRow<uint16_t>>, kKernel<Q8Row>};
 
 }  // namespace
 }  // namespace airk

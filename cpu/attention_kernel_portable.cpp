@@ -2,5 +2,4 @@
 
 #include "attention_kernel_impl.h"
 
-const airk::AttentionKernel airk::kAttentionPortableF16 = airk::kKernel<uint16_t>;
-const airk::AttentionKernel airk::kAttentionPortableF32 = airk::kKernel<float>;
+const airk::AttentionKernels airk::kAttentionPortable = airk::kKernels;

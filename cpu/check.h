@@ -23,7 +23,9 @@ class Check {
   }
 
   // A tensor that may be absent, which 0 says.
-  Check &optional(const char *name, airk_ptr address) { return address == 0 ? *this : tensor(name, address); }
+  Check &optional(const char *name, airk_ptr address, uint64_t element_bytes = 4) {
+    return address == 0 ? *this : tensor(name, address, element_bytes);
+  }
 
   Check &at_least(const char *name, uint64_t value, uint64_t least) {
     return value >= least ? *this

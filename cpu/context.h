@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "context_core.h"
 #include "runtime.h"
 #include "thread_pool.h"
 
@@ -70,7 +71,7 @@ void release_blocks(airk_context *context);
 
 }  // namespace airk
 
-struct airk_context {
+struct airk_context : airk::ContextCore {
   airk_context(int threads, airk::Isa isa);
   ~airk_context();
 
@@ -83,13 +84,6 @@ struct airk_context {
   std::size_t scratch_bytes = 0;
   bool scratch_labelled = false;
   airk::ScratchLabel scratch_label = {};
-
-  std::atomic<bool> cancel{false};
-
-  std::mutex error_mutex;
-  std::string error;
-  std::atomic<airk_status> sticky{AIRK_OK};
-  std::string sticky_error;
 
   std::mutex objects_mutex;
   std::set<airk_stream *> streams;

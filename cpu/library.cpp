@@ -1,9 +1,6 @@
 // The library, its contexts and their errors.
-#include <algorithm>
 #include <cstdarg>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 
 #include "context.h"
@@ -12,16 +9,6 @@
 namespace airk {
 
 namespace {
-
-constexpr int32_t kMaxThreads = 1024;
-
-// NUL-terminated, cut to capacity.
-void copy_text(const std::string &text, char *out, uint64_t capacity) {
-  if (!out || capacity == 0) return;
-  const std::size_t length = text.size() < capacity ? text.size() : static_cast<std::size_t>(capacity - 1);
-  std::memcpy(out, text.data(), length);
-  out[length] = 0;
-}
 
 // Reads "key=value,key=value". Returns the complaint, empty where there is none.
 std::string parse_options(const std::string &options, Isa *isa) {
@@ -38,15 +25,6 @@ std::string parse_options(const std::string &options, Isa *isa) {
     if (wanted < *isa) *isa = wanted;
   }
   return "";
-}
-
-std::string json_string(const std::string &text) {
-  std::string out = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) >= 0x20) out += c;
-  }
-  return out + '"';
 }
 
 }  // namespace
@@ -87,36 +65,16 @@ void *kept_scratch(airk_context *context, const ScratchLabel &label, std::size_t
 }
 
 airk_status fail(airk_context *context, airk_status status, const char *format, ...) {
-  char text[512];
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(text, sizeof(text), format, arguments);
+  context->fail(status, format, arguments);
   va_end(arguments);
-  try {
-    std::lock_guard<std::mutex> lock(context->error_mutex);
-    context->error = text;
-  } catch (...) {
-    // Without memory for the text the status alone has to do.
-  }
   return status;
 }
 
-void make_sticky(airk_context *context, airk_status status) {
-  std::lock_guard<std::mutex> lock(context->error_mutex);
-  if (context->sticky.load(std::memory_order_relaxed) != AIRK_OK) return;
-  // Moved, which needs no memory; synchronizing calls bring the text back.
-  context->sticky_error.swap(context->error);
-  context->sticky.store(status, std::memory_order_release);
-}
+void make_sticky(airk_context *context, airk_status status) { context->make_sticky(status); }
 
-airk_status sticky_status(airk_context *context) {
-  const airk_status status = context->sticky.load(std::memory_order_acquire);
-  if (status != AIRK_OK) {
-    std::lock_guard<std::mutex> lock(context->error_mutex);
-    context->error = context->sticky_error;
-  }
-  return status;
-}
+airk_status sticky_status(airk_context *context) { return context->sticky_status(); }
 
 }  // namespace airk
 
@@ -140,42 +98,23 @@ extern "C" airk_status airk_device_count(int32_t *count) {
 
 extern "C" airk_status airk_context_create(int32_t device, int32_t threads, const char *options, airk_context **context, char *message,
                                            uint64_t message_capacity) {
-  if (!context) return AIRK_INVALID;
-  *context = nullptr;
-  airk::copy_text("", message, message_capacity);
-  try {
-    const auto refuse = [&](airk_status status, const std::string &reason) {
-      airk::copy_text(reason, message, message_capacity);
-      return status;
-    };
+  return airk::create_context(threads, context, message, message_capacity, [&](int32_t wanted, auto refuse) -> airk_status {
     if (device != 0) {
       return refuse(AIRK_NO_DEVICE, "Cannot open device " + std::to_string(device) + ": the CPU twin has device 0 alone");
-    }
-    if (threads < 0 || threads > airk::kMaxThreads) {
-      return refuse(AIRK_INVALID, "Cannot start " + std::to_string(threads) + " threads: required are 0 to " +
-                                      std::to_string(airk::kMaxThreads));
     }
     airk::Isa isa = airk::detect_isa();
     const std::string complaint = airk::parse_options(options ? options : "", &isa);
     if (!complaint.empty()) return refuse(AIRK_INVALID, complaint);
-    if (threads == 0) threads = std::min(airk::usable_processors(), airk::kMaxThreads);
-    *context = new airk_context(threads, isa);
+    *context = new airk_context(wanted, isa);
     return AIRK_OK;
-  } catch (const std::bad_alloc &) {
-    airk::copy_text("Cannot open the device: no memory", message, message_capacity);
-    return AIRK_OUT_OF_MEMORY;
-  } catch (...) {
-    airk::copy_text("Cannot open the device: the system refused a thread", message, message_capacity);
-    return AIRK_DEVICE_ERROR;
-  }
+  });
 }
 
 extern "C" void airk_context_destroy(airk_context *context) { delete context; }
 
 extern "C" airk_status airk_error_message(airk_context *context, char *message, uint64_t capacity) {
   if (!context || !message || capacity == 0) return AIRK_INVALID;
-  std::lock_guard<std::mutex> lock(context->error_mutex);
-  airk::copy_text(context->error, message, capacity);
+  context->copy_error(message, capacity);
   return AIRK_OK;
 }
 
@@ -185,12 +124,7 @@ extern "C" airk_status airk_device_description(airk_context *context, char *json
     const std::string text = "{\"kind\":\"cpu\",\"name\":" + airk::json_string(airk::processor_name()) + ",\"isa\":\"" +
                              airk::isa_name(context->isa) + "\",\"threads\":" + std::to_string(context->pool.threads()) +
                              ",\"unifiedMemory\":true}";
-    if (text.size() >= capacity) {
-      return airk::fail(context, AIRK_INVALID, "Cannot describe the device: %zu bytes needed, capacity is %llu", text.size() + 1,
-                        static_cast<unsigned long long>(capacity));
-    }
-    airk::copy_text(text, json, capacity);
-    return static_cast<airk_status>(AIRK_OK);
+    return airk::copy_description(context, text, json, capacity);
   });
 }
 

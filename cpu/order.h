@@ -4,12 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-// The CUDA library uses these in kernels too.
-#if defined(__CUDACC__)
-#define AIRK_BOTH __host__ __device__
-#else
-#define AIRK_BOTH
-#endif
+#include "both.h"
 
 namespace airk {
 

@@ -7,6 +7,8 @@
 
 namespace airk {
 
+constexpr int64_t kDeltaColumns = 64;
+
 struct RowKernels {
   // y, x, weight: [cols]; weight may be nullptr. y may be x.
   void (*rmsnorm)(float *y, const float *x, const float *weight, int64_t cols, float eps);
@@ -24,6 +26,15 @@ struct RowKernels {
   void (*scale)(float *y, const float *x, int64_t count, float factor, float softcap);
   // y = x as float16, to nearest even.
   void (*to_half)(uint16_t *y, const float *x, int64_t count);
+  // y = x / sqrt(sum(x^2) + eps). y may be x.
+  void (*l2norm)(float *y, const float *x, int64_t cols, float eps);
+  // y = -exp(a_log) * log(1 + exp(x + bias)). y may be x.
+  void (*log_decay)(float *y, const float *x, const float *a_log, const float *bias, int64_t count);
+  // One token of the gated delta rule for `columns` <= kDeltaColumns of a state [key_dim][state_stride]; v, y: [columns].
+  void (*delta_step)(float *state, int64_t state_stride, const float *q, const float *k, const float *v, float *y, int64_t key_dim,
+                     int64_t columns, float decay, float beta, float scale);
+  // Codes [ceil(count / 32) * 32] and float16 scales [ceil(count / 32)] of a q8 cache row: airk_kv_append in cuda/airkern.h.
+  void (*to_q8)(int8_t *codes, uint16_t *scales, const float *x, int64_t count);
 };
 
 extern const RowKernels kRowKernelsPortable, kRowKernelsAvx2, kRowKernelsAvx512;

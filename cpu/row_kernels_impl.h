@@ -3,6 +3,8 @@
 
 #include <type_traits>
 
+#include "cache_layout.h"
+#include "half.h"
 #include "row_kernels.h"
 #include "simd_activations.h"
 
@@ -128,7 +130,71 @@ void half_run(uint16_t *y, const float *x, int64_t count) {
   each_vector(count, [=](int64_t i, auto n) { store(y + i, load(x + i, n), n); });
 }
 
-constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, half_run};
+void q8_run(int8_t *codes, uint16_t *scales, const float *x, int64_t count) {
+  constexpr int kBlock = static_cast<int>(kQ8Block);
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    float block[kBlock] = {}, largest = 0;
+    bool finite = true;
+    for (int i = 0; i < kBlock && begin + i < count; i++) {
+      block[i] = x[begin + i];
+      const float size = __builtin_fabsf(block[i]);
+      finite = finite && size <= 3.4028235e38f;
+      largest = size > largest ? size : largest;
+    }
+    const uint16_t bits = float_to_half(largest / 127.0f);
+    const float scale = half_to_float(bits);
+    finite = finite && scale <= 65504.0f;
+    scales[begin / kBlock] = finite ? bits : uint16_t{0x7e00};
+    const float inverse = finite && scale > 0 ? 1.0f / scale : 0;
+    for (int i = 0; i < kBlock; i++) {
+      // A scale that was rounded down may leave the largest a little above 127.
+      const float code = finite ? __builtin_rintf(block[i] * inverse) : 0;
+      codes[begin + i] = static_cast<int8_t>(code > 127.0f ? 127.0f : code < -127.0f ? -127.0f : code);
+    }
+  }
+}
+
+void l2norm_row(float *y, const float *x, int64_t cols, float eps) {
+  const float total = sum_of(x, cols, [](S::Reg v, S::Reg sum) { return S::fma(v, v, sum); });
+  const S::Reg scale = S::set(1.0f / __builtin_sqrtf(total + eps));
+  each_vector(cols, [=](int64_t i, auto n) { store(y + i, S::mul(load(x + i, n), scale), n); });
+}
+
+// Few elements a token, so one at a time.
+void log_decay_run(float *y, const float *x, const float *a_log, const float *bias, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    const float v = x[i] + bias[i];
+    // log(1 + e^v) without overflow: for v > 0 it is v + log(1 + e^-v).
+    const float softplus = (v > 0 ? v : 0) + __builtin_log1pf(__builtin_expf(v > 0 ? -v : v));
+    y[i] = v != v ? v : -__builtin_expf(a_log[i]) * softplus;
+  }
+}
+
+void delta_step(float *state, int64_t state_stride, const float *q, const float *k, const float *v, float *y, int64_t key_dim,
+                int64_t columns, float decay, float beta, float scale) {
+  float recalled[kDeltaColumns] = {}, read[kDeltaColumns] = {};
+  const S::Reg by = S::set(decay);
+  for (int64_t i = 0; i < key_dim; i++) {
+    const float *row = state + i * state_stride;
+    const S::Reg key = S::set(k[i]);
+    each_vector(columns, [&](int64_t j, auto n) {
+      store(recalled + j, S::fma(S::mul(load(row + j, n), by), key, load(recalled + j, n)), n);
+    });
+  }
+  for (int64_t j = 0; j < columns; j++) recalled[j] = (v[j] - recalled[j]) * beta;
+  for (int64_t i = 0; i < key_dim; i++) {
+    float *row = state + i * state_stride;
+    const S::Reg key = S::set(k[i]), query = S::set(q[i]);
+    each_vector(columns, [&](int64_t j, auto n) {
+      const S::Reg s = S::fma(key, load(recalled + j, n), S::mul(load(row + j, n), by));
+      store(row + j, s, n);
+      store(read + j, S::fma(s, query, load(read + j, n)), n);
+    });
+  }
+  for (int64_t j = 0; j < columns; j++) y[j] = scale * read[j];
+}
+
+constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, half_run, l2norm_row, log_decay_run, delta_step, q8_run};
 
 }  // namespace
 }  // namespace airk

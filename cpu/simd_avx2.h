@@ -43,6 +43,10 @@ struct Simd {
     store(part, x);
     for (int i = 0; i < n; i++) p[i] = part[i];
   }
+  static Reg load(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))));
+  }
+  static float to_float(uint16_t half) { return _cvtsh_ss(half); }
 
   static Reg set(float value) { return _mm256_set1_ps(value); }
   static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }

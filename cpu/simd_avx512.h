@@ -43,6 +43,8 @@ struct Simd {
     masked_access(p, n);
     _mm256_mask_storeu_epi16(p, first(n), half(x));
   }
+  static Reg load(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)))); }
+  static float to_float(uint16_t half) { return _cvtsh_ss(half); }
 
   static Reg set(float value) { return _mm512_set1_ps(value); }
   static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }

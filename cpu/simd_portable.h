@@ -42,6 +42,8 @@ struct Simd {
   static void store_part(uint16_t *p, Reg x, int n) {
     for (int i = 0; i < n; i++) p[i] = float_to_half(x[i]);
   }
+  static Reg load(const int8_t *p) { return Reg{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])}; }
+  static float to_float(uint16_t half) { return half_to_float(half); }
 
   static Reg set(float value) { return Reg{value, value, value, value}; }
   static Reg add(Reg a, Reg b) { return a + b; }

@@ -97,7 +97,7 @@ void airk_stream::execute(Task &task) {
   }
   std::unique_lock<std::mutex> turn(context->operation, std::defer_lock);
   if (task.kind == Task::Kind::compute) turn.lock();
-  if (context->sticky.load(std::memory_order_acquire) != AIRK_OK) return;
+  if (context->failed()) return;
   if (airk::cancelled(context)) {
     skipped_since_record = skipped_since_synchronize = true;
     return;
@@ -125,6 +125,11 @@ extern "C" void airk_stream_destroy(airk_stream *stream) {
     stream->context->streams.erase(stream);
   }
   delete stream;
+}
+
+extern "C" airk_status airk_stream_set_scratch(airk_stream *stream, airk_ptr, uint64_t) {
+  if (!stream) return AIRK_INVALID;
+  return airk::fail(stream->context, AIRK_UNSUPPORTED, "Cannot give a stream scratch memory: the CPU library's operations have memory of their own");
 }
 
 extern "C" airk_status airk_stream_synchronize(airk_stream *stream) {

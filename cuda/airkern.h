@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 2
+#define AIRK_ABI_VERSION 3
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -54,8 +54,8 @@ enum {
   AIRK_NOT_FINITE = 8       /* a weight to quantize is NaN or infinite */
 };
 
-/* Element types of activations, caches and unquantized weights. */
-enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2 };
+/* Element types of activations, caches and unquantized weights. AIRK_Q8 is one of caches alone: see airk_kv_append. */
+enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
 
 /*
  * Weight formats. Files store the NAME ("f32" "f16" "bf16" "q8" "nf4" "q4o" "bnb4-64-bf16" ...); airk_format_id turns it into the
@@ -166,8 +166,8 @@ AIRK_API airk_status airk_context_cancel(airk_context *context, int32_t cancelle
 AIRK_API airk_status airk_device_alloc(airk_context *context, uint64_t bytes, airk_ptr *address);
 AIRK_API airk_status airk_device_free(airk_context *context, airk_ptr address);
 
-/* Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled and
-   touched. On a unifiedMemory device its address is a device address too. */
+/* [waits] Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled
+   and touched, which takes a second for some GiB. On a unifiedMemory device its address is a device address too. */
 AIRK_API airk_status airk_host_alloc(airk_context *context, uint64_t bytes, void **address);
 AIRK_API airk_status airk_host_free(airk_context *context, void *address);
 
@@ -181,6 +181,12 @@ AIRK_API airk_status airk_fill(airk_stream *stream, airk_ptr to, uint8_t value, 
 
 AIRK_API airk_status airk_stream_create(airk_context *context, airk_stream **stream);
 AIRK_API void airk_stream_destroy(airk_stream *stream);
+/*
+ * Gives a stream on which nothing was enqueued yet `bytes` of device memory, 256-aligned, for what operations keep between their kernels. They take no
+ * other from then on: AIRK_OUT_OF_MEMORY where it is too little. Without it the library reserves what is needed as it comes. The memory stays the
+ * caller's and must outlive the stream. AIRK_UNSUPPORTED on the CPU twin, whose operations use host memory of the library.
+ */
+AIRK_API airk_status airk_stream_set_scratch(airk_stream *stream, airk_ptr memory, uint64_t bytes);
 /* [waits] Returns when all work enqueued before is done, with the first error among it. */
 AIRK_API airk_status airk_stream_synchronize(airk_stream *stream);
 /* Makes work enqueued on `stream` from now on wait for `event` as last recorded; no effect if it never was. */
@@ -212,14 +218,23 @@ AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t fo
  */
 AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t continues, int32_t precision);
 
+/*
+ * The same where a matrix is the blocks of a block diagonal, one below the other: its rows g * group_rows .. (g + 1) * group_rows - 1 multiply
+ * group g of x, which begins at x + t * x_stride + g * x_group_stride. The extent's row r is row first_row + r of the matrix:
+ * y[t * y_stride + r] = sum over c of x[t * x_stride + (first_row + r) / group_rows * x_group_stride + c] * weight[r, c]  (+ bias[r]).
+ * x_stride covers all groups that the extent's rows read.
+ */
+AIRK_API airk_status airk_matmul_grouped(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t x_group_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, uint64_t first_row, uint64_t group_rows, int32_t precision);
+
 /* y [rows, cols] = x / sqrt(mean(x^2) + eps) * weight; weight: f32 [cols], or 0 for ones. y may be x. */
 AIRK_API airk_status airk_rmsnorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, uint64_t rows, uint64_t cols, float eps);
 
 /*
  * y [rows, cols] = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, where the variance divides by cols.
- * weight: f32 [cols], or 0 for ones; bias: f32 [cols], or 0 for zeros. y may be x.
+ * weight: f32 [weight_rows, cols], or 0 for ones; bias: f32 [weight_rows, cols], or 0 for zeros; row r takes their row r % weight_rows, so that
+ * heads may have weights of their own. y may be x.
  */
-AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t rows, uint64_t cols, float eps);
+AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, uint64_t weight_rows, uint64_t rows, uint64_t cols, float eps);
 
 /*
  * Rotates, in place, elements first .. first + rotary_dim - 1 of every head of x. Head h of token t begins at x + t * x_stride + h * head_dim,
@@ -230,23 +245,63 @@ AIRK_API airk_status airk_layernorm(airk_stream *stream, airk_ptr y, airk_ptr x,
 AIRK_API airk_status airk_rope(airk_stream *stream, airk_ptr x, uint64_t x_stride, airk_ptr cos, airk_ptr sin, uint64_t tokens, uint64_t heads, uint64_t head_dim, uint64_t first, uint64_t rotary_dim, int32_t interleaved);
 
 /*
- * The KV cache of one layer is a pool of pages of page_tokens tokens; k_cache, v_cache: cache_type [pages, kv_heads, page_tokens, head_dim].
- * Token slot s lies in page s / page_tokens at s % page_tokens.
- * Writes k, v [tokens, kv_heads, head_dim] to slots: i32 [tokens]. cache_type: AIRK_F16 or AIRK_F32.
+ * The KV cache of one layer is a pool of pages of page_tokens tokens. Token slot s lies in page s / page_tokens at s % page_tokens.
+ * cache_type AIRK_F32 or AIRK_F16: k_cache [pages, kv_heads, page_tokens, head_dim], v_cache [pages, kv_heads, page_tokens, value_dim].
+ * cache_type AIRK_Q8: element = scale * code, one scale for each 32 elements of a row. With blocks = ceil(row elements / 32), a page is
+ *   code   i8   [kv_heads, page_tokens, blocks * 32], zero beyond the row's elements
+ *   scale  f16  [kv_heads, page_tokens, blocks], the block's largest magnitude / 127; NaN for a block that holds NaN or infinity, or
+ *               whose scale float16 cannot hold, so that all of it reads as NaN
+ * Writes k [tokens, kv_heads, head_dim] and v [tokens, kv_heads, value_dim] to slots: i32 [tokens]. v_cache and v are 0 together: there are
+ * no values of their own (airk_attention).
  */
-AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v, airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens);
+AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr k, airk_ptr v, airk_ptr slots, uint64_t tokens, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens);
 
 /*
  * Grouped-query attention over the paged cache, for the tokens of one pass, which may belong to several sequences.
- * y, q: [tokens, heads, head_dim]. Head h reads key head h / (heads / kv_heads). scores = q . k * scale, softmax in float32.
+ * q [tokens, heads, head_dim]; y [tokens, heads, value_dim]. Head h reads key head h / (heads / kv_heads). head_dim <= 576, value_dim <= 512.
+ * k_cache, v_cache, cache_type: as airk_kv_append wrote them. v_cache 0: the value is the first value_dim <= head_dim elements of the key.
  * sequences: i32 [sequence_count, 4] = first token in the pass, tokens in the pass, tokens cached before the pass, first entry in page_table.
  * page_table: i32, page numbers; position p of a sequence lies in page page_table[first entry + p / page_tokens].
- * The pass's own keys and values are in the cache already (airk_kv_append), at positions cached before .. cached before + tokens - 1.
+ * The pass's own keys and values are in the cache already (airk_kv_append), at positions cached before .. cached before + tokens - 1; these are
+ * the positions that all below counts in.
  * mask: 0 for causal order, else u8 [tokens, tokens] over the pass: token i sees token j of its own sequence where mask[i][j] != 0,
  * and always all that was cached before. A token must see at least itself.
+ * first_visible: 0, or i32 [tokens]: a token sees nothing before this position of its sequence, whatever else would let it; at most the token's
+ * own position. Windows and chunks are such data. Page table entries and pages wholly before what all tokens of the sequence see are not read.
+ * score = q . k * scale; unless softcap is 0: score = softcap * tanh(score / softcap); where slopes (f32 [heads], ALiBi) is not 0:
+ * score += slopes[h] * (key's position - token's position). Then softmax in float32 over what is seen, where sinks (f32 [heads]) is not 0 with
+ * one more score, sinks[h], that takes its share but has no value.
  * context_tokens: the largest (cached before + tokens in the pass) of any sequence.
  */
-AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t page_tokens, uint64_t context_tokens, float scale);
+AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap);
+
+/* y [rows, cols] = x / sqrt(sum(x^2) + eps). y may be x. */
+AIRK_API airk_status airk_l2norm(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t rows, uint64_t cols, float eps);
+
+/* y [rows, cols] = -exp(a_log[c]) * log(1 + exp(x + bias[c])), the logarithm of a gate's decay; a_log, bias: f32 [cols]. y may be x. */
+AIRK_API airk_status airk_log_decay(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr a_log, airk_ptr bias, uint64_t rows, uint64_t cols);
+
+/*
+ * Recurrent layers keep one state of fixed size a sequence. sequences: i32 [sequence_count, 4] as in airk_attention, whose fourth numbers are not
+ * read; a sequence with nothing cached before the pass starts from zeros, whatever its state holds. state_slots: i32 [sequence_count], each its
+ * own in [0, slots): which of the states. Tokens of no sequence are left alone.
+ *
+ * Depthwise causal convolution over each sequence's tokens, after the inputs that came before:
+ * y[t, c] = activation(bias[c] + sum over j < kernel of weight[c, j] * x[t - kernel + 1 + j, c]), where activation -1 is none.
+ * x, y: [tokens, cols] (not overlapping); weight: f32 [cols, kernel]; bias: f32 [cols] or 0; 2 <= kernel <= 16.
+ * state: f32 [slots, kernel - 1, cols], the last inputs of each sequence, oldest first: read, then brought up to date.
+ */
+AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t cols, uint64_t kernel, int32_t activation);
+
+/*
+ * The gated delta rule, token after token of each sequence (Yang et al. 2024, arXiv:2412.06464). With S the state of a value head, [key_dim,
+ * value_dim], which reads key head h / (value_heads / key_heads):
+ *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S.
+ * q, k: head h of token t at q + t * q_stride + h * key_dim, and alike for k; v: [value_heads, value_dim] at v + t * v_stride.
+ * y [tokens, value_heads, value_dim]; log_decay, beta: f32 [tokens, value_heads]. key_dim <= 256.
+ * state: f32 [slots, value_heads, key_dim, value_dim].
+ */
+AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale);
 
 /*
  * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):

@@ -5,16 +5,20 @@
 // Dao et al. 2022). Keys are cut into chunks of 256 positions whose results are merged in order. Where there are few blocks
 // ("split-K", Flash-Decoding) each chunk gets a block of its own and a second kernel merges; else one block does both. The
 // arithmetic is the same to the bit, so a sequence's result depends neither on the split nor on what shares its pass.
+#include <algorithm>
 #include <cfloat>
 
 #include "../cpu/arguments.h"
+#include "../cpu/pass_sequence.h"
+#include "activations.h"
+#include "cached.h"
 #include "context.h"
 
 namespace airk {
 
 namespace {
 
-constexpr int kThreads = 128, kRows = 16, kLanes = kThreads / kRows;  // kLanes threads share a row
+constexpr int kRows = 16, kMergeThreads = 128;
 constexpr int kChunk = 256;
 // Of the partial results of all chunks; where they would take more, blocks walk over the chunks.
 constexpr uint64_t kMostScratchBytes = 64 << 20;
@@ -23,57 +27,40 @@ constexpr unsigned kRowMask = 0xffffffffu;
 struct AttentionCall {
   float *y;
   const float *q;
-  const void *k_cache, *v_cache;
+  const void *k_cache, *v_cache;  // v_cache nullptr: values are the beginnings of the keys
+  CacheShape keys, values;
   const int *sequences;
   const int *page_table;
   const uint8_t *mask;
-  uint64_t tokens, heads, kv_heads, head_dim, page_tokens, context_tokens, sequence_count;
-  float scale;
-  float *partial;  // [tokens * heads][chunks][head_dim + 2]: sums, largest score, sum of weights; nullptr where blocks do it all
+  const int *first_visible;     // nullptr: all from position 0 on
+  const float *sinks, *slopes;  // nullptr: none
+  uint64_t tokens, heads, kv_heads, page_tokens, context_tokens, sequence_count;
+  float scale, softcap;
+  float *partial;  // [tokens * heads][chunks][value_dim + 2]: sums, largest score, sum of weights; nullptr where blocks do it all
   uint64_t chunks;
   DeviceError *error;
+
+  __device__ uint64_t first_of(const PassSequence &sequence, uint64_t token) const {
+    return first_visible ? static_cast<uint64_t>(max(first_visible[sequence.first_token + token], 0)) : 0;
+  }
 };
 
-struct Sequence {
-  uint64_t index, first, tokens, cached, pages;  // pages: first entry in the page table
-  __device__ uint64_t positions() const { return cached + tokens; }
-};
-
-// Returns false, and reports, where an entry is not one that the caller may have meant.
-__device__ bool read_sequence(const AttentionCall &call, uint64_t index, Sequence *sequence) {
-  uint64_t fields[4];
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const int field = call.sequences[4 * index + i];
-    fields[i] = static_cast<uint64_t>(field);
-    if (field >= 0) continue;
-    report(call.error, Complaint::sequence_entry, static_cast<long long>(index), field, i);
-    return false;
-  }
-  *sequence = Sequence{index, fields[0], fields[1], fields[2], fields[3]};
-  const uint64_t end = sequence->first + sequence->tokens;
-  if (end > call.tokens) {
-    report(call.error, Complaint::sequence_end, static_cast<long long>(index), static_cast<long long>(end), static_cast<long long>(call.tokens));
-    return false;
-  }
-  if (sequence->positions() > call.context_tokens) {
-    report(call.error, Complaint::sequence_positions, static_cast<long long>(index), static_cast<long long>(sequence->positions()),
-           static_cast<long long>(call.context_tokens));
-    return false;
-  }
-  return true;
+__device__ bool accept(const AttentionCall &call, const SequenceFinding &finding) {
+  return accept(call.error, SequenceUser::attention, finding);
 }
 
-__device__ __forceinline__ float as_float(float value) { return value; }
-__device__ __forceinline__ float as_float(__half value) { return __half2float(value); }
+// Returns false, and reports, where an entry is not one that the caller may have meant.
+__device__ bool read_sequence(const AttentionCall &call, uint64_t index, PassSequence *sequence) {
+  return accept(call, read_sequence(call.sequences, index, call.tokens, call.context_tokens, sequence));
+}
 
 // Over the kLanes threads of a row, for all of them.
-__device__ __forceinline__ float row_max(float value) {
+template <int kLanes> __device__ __forceinline__ float row_max(float value) {
 #pragma unroll
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) value = fmaxf(value, __shfl_xor_sync(kRowMask, value, lanes));
   return value;
 }
-__device__ __forceinline__ float row_sum(float value) {
+template <int kLanes> __device__ __forceinline__ float row_sum(float value) {
 #pragma unroll
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kRowMask, value, lanes);
   return value;
@@ -92,25 +79,34 @@ struct Merged {
     weights = weights * old_factor + chunk_weights * new_factor;
     largest = most;
   }
+  // A score without a value; returns what it leaves of the sums, 1 where there is none.
+  __device__ float add_sink(const float *sinks, uint64_t head) {
+    if (!sinks) return 1.0f;
+    add(sinks[head], 1.0f);
+    return old_factor;
+  }
 };
 
-// kDims: head_dim, rounded up to 64, 128 or 256. kKeys: of a tile.
-template <class Cached, int kDims, int kKeys>
+// kKeyDims, kValueDims: what head_dim and value_dim are rounded up to. kKeys: of a tile, which holds kSlice elements of each at a time.
+// kThreads / kRows threads share a row: as many as keep its sums in registers.
+template <class Cached, int kKeyDims, int kValueDims, int kKeys, int kSlice, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) {
-  constexpr int kStride = kDims + 4, kElements = kDims / kLanes, kOwnKeys = kKeys / kLanes;
+  constexpr int kLanes = kThreads / kRows;
+  constexpr int kElements = kValueDims / kLanes, kSliceElements = kSlice / kLanes, kOwnKeys = kKeys / kLanes;
   static_assert(kChunk % kKeys == 0, "a tile lies within a chunk");
-  __shared__ __align__(16) float q_tile[kRows][kStride], key_tile[kKeys][kStride];
+  static_assert(kKeyDims % kSlice == 0 && kValueDims % kSlice == 0, "whole slices");
+  __shared__ __align__(16) float q_tile[kRows][kKeyDims + 4], key_tile[kKeys][kSlice + 4];
   __shared__ float weight_tile[kRows][kKeys + 1];
-  __shared__ uint64_t key_rows[kKeys];  // where a key lies in the cache, in rows of head_dim
+  __shared__ typename Cached::Place key_places[kKeys], value_places[kKeys];
   __shared__ int bad_page;
 
   const int thread = static_cast<int>(threadIdx.x), row = thread / kLanes, lane = thread % kLanes;
   const uint64_t group = call.heads / call.kv_heads, kv_head = blockIdx.y;
-  const int dims = static_cast<int>(call.head_dim);
+  const int key_dim = static_cast<int>(call.keys.dim), value_dim = static_cast<int>(call.values.dim);
 
   // Blocks are dealt out over the sequences' row tiles; what is over returns.
   uint64_t tile = blockIdx.x;
-  Sequence sequence{};
+  PassSequence sequence{};
   uint64_t index = 0;
   for (; index < call.sequence_count; index++) {
     if (!read_sequence(call, index, &sequence)) return;
@@ -122,15 +118,23 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
 
   const uint64_t rows = sequence.tokens * group, first_row = tile * kRows, own_row = first_row + row;
   const uint64_t own_token = min(own_row, rows - 1) / group, own_head = kv_head * group + min(own_row, rows - 1) % group;
-  const uint64_t own_out = (sequence.first + own_token) * call.heads + own_head;
-  // Keys that some row of the block may see.
+  const uint64_t own_out = (sequence.first_token + own_token) * call.heads + own_head;
+  // Keys that some row of the block may see: [begin, seen).
   const uint64_t last_token = min(first_row + kRows - 1, rows - 1) / group;
   const uint64_t seen = call.mask ? sequence.positions() : sequence.cached + last_token + 1;
+  const uint64_t own_first = call.first_of(sequence, own_token);
+  uint64_t begin = own_first;
+  if (call.first_visible) {
+    const SequenceFinding finding = check_first_visible(sequence, own_token, call.first_visible[sequence.first_token + own_token]);
+    if (__syncthreads_or(!accept(call, finding))) return;
+    for (uint64_t token = first_row / group; token <= last_token; token++) begin = min(begin, call.first_of(sequence, token));
+  }
+  const float slope = call.slopes ? call.slopes[own_head] : 0.0f;
 
-  for (int d = lane; d < kDims; d += kLanes) q_tile[row][d] = d < dims ? call.q[own_out * call.head_dim + d] * call.scale : 0.0f;
+  for (int d = lane; d < kKeyDims; d += kLanes) q_tile[row][d] = d < key_dim ? call.q[own_out * key_dim + d] * call.scale : 0.0f;
   if (thread == 0) bad_page = 0;
 
-  const uint64_t first_chunk = call.partial ? blockIdx.z : 0;
+  const uint64_t first_chunk = call.partial ? blockIdx.z : begin / kChunk;
   const uint64_t end_chunk = call.partial ? first_chunk + 1 : (seen + kChunk - 1) / kChunk;
   float total[kElements], sum[kElements];
 #pragma unroll
@@ -145,43 +149,54 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
     weights = 0.0f;
     const uint64_t chunk_end = min(seen, (chunk + 1) * kChunk);
     for (uint64_t first_key = chunk * kChunk; first_key < chunk_end; first_key += kKeys) {
+      // Tiles lie at fixed positions, whatever is visible of them.
+      if (first_key + kKeys <= begin) continue;
       const int keys = static_cast<int>(min(chunk_end - first_key, static_cast<uint64_t>(kKeys)));
       // Everyone is done with the last tile.
       __syncthreads();
       if (thread < keys) {
-        const uint64_t position = first_key + thread, page = position / call.page_tokens;
-        const int number = call.page_table[sequence.pages + page];
-        if (number < 0) {
-          report(call.error, Complaint::page, static_cast<long long>(page), number, static_cast<long long>(sequence.index));
-          bad_page = 1;
+        const uint64_t position = first_key + thread, page = position / call.page_tokens, offset = position % call.page_tokens;
+        key_places[thread] = value_places[thread] = Cached::nowhere();
+        if (page >= begin / call.page_tokens) {
+          const int number = call.page_table[sequence.first_page_entry + page];
+          if (accept(call, check_page(index, page, number))) {
+            key_places[thread] = Cached::place(call.keys, static_cast<uint64_t>(number), kv_head, offset);
+            // Values of their own, or the beginnings of the keys.
+            const CacheShape &values = call.v_cache ? call.values : call.keys;
+            value_places[thread] = Cached::place(values, static_cast<uint64_t>(number), kv_head, offset);
+          } else {
+            bad_page = 1;
+          }
         }
-        key_rows[thread] = (static_cast<uint64_t>(max(number, 0)) * call.kv_heads + kv_head) * call.page_tokens + position % call.page_tokens;
       }
       __syncthreads();
       if (bad_page) return;
-      const auto load_tile = [&](const void *cache) {
-        for (int i = thread; i < kKeys * kDims; i += kThreads) {
-          const int key = i / kDims, d = i % kDims;
-          const bool exists = key < keys && d < dims;
-          key_tile[key][d] = exists ? as_float(static_cast<const Cached *>(cache)[key_rows[key] * call.head_dim + d]) : 0.0f;
+      const auto load_slice = [&](const void *cache, const typename Cached::Place *places, int first, int dim) {
+        for (int i = thread; i < kKeys * kSlice; i += kThreads) {
+          const int key = i / kSlice, d = first + i % kSlice;
+          key_tile[key][i % kSlice] = key < keys && d < dim ? Cached::read(cache, places[key], d) : 0.0f;
         }
       };
-      load_tile(call.k_cache);
-      __syncthreads();
 
       // A thread scores every kLanes-th key.
       float score[kOwnKeys];
 #pragma unroll
       for (int j = 0; j < kOwnKeys; j++) score[j] = 0.0f;
-      for (int d = 0; d < kDims; d += 4) {
-        const float4 a = *reinterpret_cast<const float4 *>(&q_tile[row][d]);
+      for (int first = 0; first < key_dim; first += kSlice) {
+        // Everyone is done with the last slice.
+        if (first > 0) __syncthreads();
+        load_slice(call.k_cache, key_places, first, key_dim);
+        __syncthreads();
+        for (int d = 0; d < kSlice; d += 4) {
+          const float4 a = *reinterpret_cast<const float4 *>(&q_tile[row][first + d]);
 #pragma unroll
-        for (int j = 0; j < kOwnKeys; j++) {
-          const float4 b = *reinterpret_cast<const float4 *>(&key_tile[lane + j * kLanes][d]);
-          score[j] = fmaf(a.x, b.x, score[j]);
-          score[j] = fmaf(a.y, b.y, score[j]);
-          score[j] = fmaf(a.z, b.z, score[j]);
-          score[j] = fmaf(a.w, b.w, score[j]);
+          for (int j = 0; j < kOwnKeys; j++) {
+            const float4 b = *reinterpret_cast<const float4 *>(&key_tile[lane + j * kLanes][d]);
+            score[j] = fmaf(a.x, b.x, score[j]);
+            score[j] = fmaf(a.y, b.y, score[j]);
+            score[j] = fmaf(a.z, b.z, score[j]);
+            score[j] = fmaf(a.w, b.w, score[j]);
+          }
         }
       }
       float most = largest;
@@ -189,15 +204,20 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
       for (int j = 0; j < kOwnKeys; j++) {
         const int key = lane + j * kLanes;
         const uint64_t position = first_key + key;
-        bool sees = key < keys;
+        if (call.softcap != 0.0f) score[j] = soft_capped(score[j], call.softcap);
+        if (call.slopes) {
+          score[j] += slope * static_cast<float>(static_cast<int64_t>(position) - static_cast<int64_t>(sequence.cached + own_token));
+        }
+        bool sees = key < keys && position >= own_first;
         if (sees && position >= sequence.cached) {
           const uint64_t other = position - sequence.cached;
-          sees = call.mask ? call.mask[(sequence.first + own_token) * call.tokens + sequence.first + other] != 0 : other <= own_token;
+          sees = call.mask ? call.mask[(sequence.first_token + own_token) * call.tokens + sequence.first_token + other] != 0
+                           : other <= own_token;
         }
         if (!sees) score[j] = -INFINITY;
         most = fmaxf(most, score[j]);
       }
-      most = row_max(most);
+      most = row_max<kLanes>(most);
       const float factor = rescale(largest, most);
       float added = 0.0f;
 #pragma unroll
@@ -206,18 +226,24 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
         weight_tile[row][lane + j * kLanes] = weight;
         added += weight;
       }
-      weights = weights * factor + row_sum(added);
+      weights = weights * factor + row_sum<kLanes>(added);
       largest = most;
-      // The scores are done with the keys, and each row's weights are there.
-      __syncthreads();
-      load_tile(call.v_cache);
-      __syncthreads();
 #pragma unroll
       for (int e = 0; e < kElements; e++) sum[e] *= factor;
-      for (int key = 0; key < keys; key++) {
-        const float weight = weight_tile[row][key];
 #pragma unroll
-        for (int e = 0; e < kElements; e++) sum[e] = fmaf(weight, key_tile[key][lane + e * kLanes], sum[e]);
+      for (int first = 0; first < kValueDims; first += kSlice) {
+        if (first >= value_dim) break;
+        // The scores are done with the keys and each row's weights are there; then everyone is done with the last slice.
+        __syncthreads();
+        load_slice(call.v_cache ? call.v_cache : call.k_cache, value_places, first, value_dim);
+        __syncthreads();
+        for (int key = 0; key < keys; key++) {
+          const float weight = weight_tile[row][key];
+#pragma unroll
+          for (int e = 0; e < kSliceElements; e++) {
+            sum[first / kLanes + e] = fmaf(weight, key_tile[key][lane + e * kLanes], sum[first / kLanes + e]);
+          }
+        }
       }
     }
     if (call.partial) break;
@@ -228,56 +254,63 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
   if (own_row >= rows) return;
 
   if (call.partial) {
-    float *to = call.partial + (own_out * call.chunks + first_chunk) * (call.head_dim + 2);
+    float *to = call.partial + (own_out * call.chunks + first_chunk) * (call.values.dim + 2);
 #pragma unroll
     for (int e = 0; e < kElements; e++) {
       const int d = lane + e * kLanes;
-      if (d < dims) to[d] = sum[e];
+      if (d < value_dim) to[d] = sum[e];
     }
     if (lane == 0) {
-      to[dims] = largest;
-      to[dims + 1] = weights;
+      to[value_dim] = largest;
+      to[value_dim + 1] = weights;
     }
     return;
   }
+  const float kept = merged.add_sink(call.sinks, own_head);
 #pragma unroll
   for (int e = 0; e < kElements; e++) {
     const int d = lane + e * kLanes;
-    if (d < dims) call.y[own_out * call.head_dim + d] = total[e] / merged.weights;
+    if (d < value_dim) call.y[own_out * value_dim + d] = total[e] * kept / merged.weights;
   }
 }
 
 // One block a token and head.
-__global__ void __launch_bounds__(kThreads) merge_chunks(const AttentionCall call) {
+__global__ void __launch_bounds__(kMergeThreads) merge_chunks(const AttentionCall call) {
   const uint64_t out = static_cast<uint64_t>(blockIdx.x) * gridDim.y + blockIdx.y, token = blockIdx.x;
-  Sequence sequence{};
+  PassSequence sequence{};
   bool found = false;
   for (uint64_t index = 0; index < call.sequence_count && !found; index++) {
     if (!read_sequence(call, index, &sequence)) return;
-    found = token >= sequence.first && token < sequence.first + sequence.tokens;
+    found = token >= sequence.first_token && token < sequence.first_token + sequence.tokens;
   }
   // A token that belongs to nobody is left alone.
   if (!found) return;
-  const uint64_t seen = call.mask ? sequence.positions() : sequence.cached + token - sequence.first + 1;
-  const uint64_t chunks = (seen + kChunk - 1) / kChunk;
-  const float *from = call.partial + out * call.chunks * (call.head_dim + 2);
-  for (uint64_t d = threadIdx.x; d < call.head_dim; d += kThreads) {
+  const uint64_t own = token - sequence.first_token, seen = call.mask ? sequence.positions() : sequence.cached + own + 1;
+  const uint64_t first_chunk = call.first_of(sequence, own) / kChunk, end_chunk = (seen + kChunk - 1) / kChunk;
+  const uint64_t value_dim = call.values.dim;
+  const float *from = call.partial + out * call.chunks * (value_dim + 2);
+  for (uint64_t d = threadIdx.x; d < value_dim; d += kMergeThreads) {
     Merged merged;
     float total = 0.0f;
-    for (uint64_t chunk = 0; chunk < chunks; chunk++) {
-      const float *part = from + chunk * (call.head_dim + 2);
-      merged.add(part[call.head_dim], part[call.head_dim + 1]);
+    for (uint64_t chunk = first_chunk; chunk < end_chunk; chunk++) {
+      const float *part = from + chunk * (value_dim + 2);
+      merged.add(part[value_dim], part[value_dim + 1]);
       total = total * merged.old_factor + part[d] * merged.new_factor;
     }
-    call.y[out * call.head_dim + d] = total / merged.weights;
+    const float kept = merged.add_sink(call.sinks, blockIdx.y);
+    call.y[out * value_dim + d] = total * kept / merged.weights;
   }
 }
 
 template <class Cached> cudaError_t start(const AttentionCall &call, dim3 grid, cudaStream_t stream) {
-  const auto started = launch(grid, kThreads, 0, stream);
-  if (call.head_dim <= 64) return started(attend<Cached, 64, 32>, call);
-  if (call.head_dim <= 128) return started(attend<Cached, 128, 32>, call);
-  return started(attend<Cached, 256, 16>, call);
+  constexpr int kFew = 128, kMany = 256;
+  const auto started = launch(grid, kFew, 0, stream);
+  const uint64_t dim = std::max(call.keys.dim, call.values.dim);
+  if (dim <= 64) return started(attend<Cached, 64, 64, 32, 64, kFew>, call);
+  if (dim <= 128) return started(attend<Cached, 128, 128, 32, 128, kFew>, call);
+  if (dim <= 256) return started(attend<Cached, 256, 256, 16, 256, kFew>, call);
+  static_assert(kMostAttentionKey == 576 && kMostAttentionValue == 512, "the largest kernel takes them");
+  return launch(grid, kMany, 0, stream)(attend<Cached, 576, 512, 32, 64, kMany>, call);
 }
 
 }  // namespace
@@ -287,42 +320,48 @@ using namespace airk;
 
 extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache,
                                       int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table,
-                                      airk_ptr mask, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim,
-                                      uint64_t page_tokens, uint64_t context_tokens, float scale) {
+                                      airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens,
+                                      uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens,
+                                      uint64_t context_tokens, float scale, float softcap) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   airk_context *context = stream->context;
-  airk_status status = check_attention(stream, y, q, k_cache, v_cache, cache_type, sequences, sequence_count, page_table, tokens, heads,
-                                       kv_heads, head_dim, page_tokens, context_tokens, scale);
+  airk_status status =
+      check_attention(stream, y, q, k_cache, v_cache, cache_type, sequences, sequence_count, page_table, first_visible, sinks, slopes, tokens,
+                      heads, kv_heads, head_dim, value_dim, page_tokens, context_tokens, scale, softcap);
   if (status != AIRK_OK) return status;
-  constexpr uint64_t kMostDims = 256, kMostHeads = 65535;
-  if (head_dim > kMostDims || heads > kMostHeads) {
-    return fail(context, AIRK_UNSUPPORTED, "Cannot run attention: head_dim is %llu of %llu heads, the CUDA library takes at most %llu and %llu",
-                static_cast<unsigned long long>(head_dim), static_cast<unsigned long long>(heads),
-                static_cast<unsigned long long>(kMostDims), static_cast<unsigned long long>(kMostHeads));
+  constexpr uint64_t kMostHeads = 65535;
+  if (heads > kMostHeads) {
+    return fail(context, AIRK_UNSUPPORTED, "Cannot run attention: %llu heads, the CUDA library takes at most %llu",
+                static_cast<unsigned long long>(heads), static_cast<unsigned long long>(kMostHeads));
   }
-  AttentionCall call = {at<float>(y),
-                        at<const float>(q),
-                        at<const void>(k_cache),
-                        at<const void>(v_cache),
-                        at<const int>(sequences),
-                        at<const int>(page_table),
-                        at<const uint8_t>(mask),
-                        tokens,
-                        heads,
-                        kv_heads,
-                        head_dim,
-                        page_tokens,
-                        context_tokens,
-                        sequence_count,
-                        scale,
-                        nullptr,
-                        (context_tokens + kChunk - 1) / kChunk,
-                        context->device_error};
+  AttentionCall call = {};
+  call.y = at<float>(y);
+  call.q = at<const float>(q);
+  call.k_cache = at<const void>(k_cache);
+  call.v_cache = at<const void>(v_cache);
+  call.keys = {kv_heads, page_tokens, head_dim};
+  call.values = {kv_heads, page_tokens, value_dim};
+  call.sequences = at<const int>(sequences);
+  call.page_table = at<const int>(page_table);
+  call.mask = at<const uint8_t>(mask);
+  call.first_visible = at<const int>(first_visible);
+  call.sinks = at<const float>(sinks);
+  call.slopes = at<const float>(slopes);
+  call.tokens = tokens;
+  call.heads = heads;
+  call.kv_heads = kv_heads;
+  call.page_tokens = page_tokens;
+  call.context_tokens = context_tokens;
+  call.sequence_count = sequence_count;
+  call.scale = scale;
+  call.softcap = softcap;
+  call.chunks = (context_tokens + kChunk - 1) / kChunk;
+  call.error = context->device_error;
   // Each sequence may leave a tile of rows incomplete.
   const uint64_t tiles = (tokens * (heads / kv_heads) + kRows - 1) / kRows + sequence_count;
-  const uint64_t scratch_bytes = tokens * heads * call.chunks * (head_dim + 2) * sizeof(float);
-  const bool split = call.chunks > 1 && call.chunks <= 65535 && scratch_bytes <= kMostScratchBytes &&
+  const uint64_t scratch_bytes = tokens * heads * call.chunks * (value_dim + 2) * sizeof(float);
+  const bool split = call.chunks > 1 && call.chunks <= 65535 && scratch_bytes <= std::min(kMostScratchBytes, most_scratch_bytes(stream)) &&
                      tiles * kv_heads < static_cast<uint64_t>(context->multiprocessors) * 4;
   if (split && may_enqueue(stream)) {
     void *memory = nullptr;
@@ -332,8 +371,10 @@ extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr 
   }
   return enqueue_on(stream, "attention", [&](cudaStream_t handle) {
     const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(kv_heads), split ? static_cast<unsigned>(call.chunks) : 1);
-    const cudaError_t error = cache_type == AIRK_F16 ? start<__half>(call, grid, handle) : start<float>(call, grid, handle);
+    const cudaError_t error = cache_type == AIRK_F32   ? start<CachedPlain<float>>(call, grid, handle)
+                              : cache_type == AIRK_F16 ? start<CachedPlain<__half>>(call, grid, handle)
+                                                       : start<CachedQ8>(call, grid, handle);
     if (error != cudaSuccess || !split) return error;
-    return launch(dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(heads)), kThreads, 0, handle)(merge_chunks, call);
+    return launch(dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(heads)), kMergeThreads, 0, handle)(merge_chunks, call);
   });
 }

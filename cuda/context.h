@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 
+#include "../cpu/context_core.h"
 #include "../cpu/runtime.h"
 #include "../cpu/thread_pool.h"
 #include "device_error.h"
@@ -29,9 +30,12 @@ airk_status fail_cuda(airk_context *context, const char *action, cudaError_t err
 airk_status sticky_status(airk_context *context);
 void make_sticky(airk_context *context, airk_status status);
 
-// Device memory of the stream that only grows, 256-aligned, for the operation that is being enqueued: its kernels are done with
-// it before those of the next operation start. Its contents are lost between operations.
+// Device memory of the stream, 256-aligned, for the operation that is being enqueued: its kernels are done with it before those of the
+// next operation start. Its contents are lost between operations. It grows as needed, unless airk_stream_set_scratch has fixed it.
 airk_status scratch_of(airk_stream *stream, const char *op, uint64_t bytes, void **memory);
+
+// Most bytes that scratch_of can give.
+uint64_t most_scratch_bytes(airk_stream *stream);
 
 // The memory where it still holds what an operation labelled so, and nobody called scratch_of since; else nullptr.
 void *kept_scratch(airk_stream *stream, const ScratchLabel &label);
@@ -47,7 +51,7 @@ void free_blocks(airk_context *context);
 
 }  // namespace airk
 
-struct airk_context {
+struct airk_context : airk::ContextCore {
   airk_context(int device, int threads);
   ~airk_context();
 
@@ -57,12 +61,6 @@ struct airk_context {
   std::string name;
   int major = 0, minor = 0, multiprocessors = 0, driver = 0;
 
-  std::atomic<bool> cancel{false};
-
-  std::mutex error_mutex;
-  std::string error;
-  std::atomic<airk_status> sticky{AIRK_OK};
-  std::string sticky_error;
   // Page-locked: kernels write it, the host reads it without asking the device.
   airk::DeviceError *device_error = nullptr;
 
@@ -85,6 +83,7 @@ struct airk_stream {
   std::mutex scratch_mutex;
   void *scratch = nullptr;
   uint64_t scratch_bytes = 0;
+  bool scratch_is_given = false;
   // What the latest operation left in it, where that can be used again: kept_scratch.
   bool scratch_labelled = false;
   airk::ScratchLabel scratch_label = {};

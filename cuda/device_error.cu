@@ -26,18 +26,10 @@ std::string text_of(const DeviceError &error) {
     case Complaint::outliers:
       write("Cannot %s: the outlier sections of the q4o extent are corrupt", users[error.value]);
       break;
-    case Complaint::sequence_entry:
-      write("Cannot run attention: sequences[%lld][%lld] is %lld, required is at least 0", error.index, error.limit, error.value);
-      break;
-    case Complaint::sequence_end:
-      write("Cannot run attention: sequence %lld ends at token %lld, the pass has %lld", error.index, error.value, error.limit);
-      break;
-    case Complaint::sequence_positions:
-      write("Cannot run attention: sequence %lld has %lld positions, context_tokens is %lld", error.index, error.value, error.limit);
-      break;
-    case Complaint::page:
-      write("Cannot run attention: page %lld of sequence %lld is %lld, required is at least 0", error.index, error.limit, error.value);
-      break;
+    default: {
+      const int code = static_cast<int>(error.complaint) - static_cast<int>(Complaint::sequence), faults = static_cast<int>(SequenceFault::count);
+      describe(static_cast<SequenceUser>(code / faults), {static_cast<SequenceFault>(code % faults), error.index, error.value, error.limit}, text, sizeof(text));
+    }
   }
   return text;
 }

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "../cpu/pass_sequence.h"
 #include "launch.h"
 
 namespace airk {
@@ -15,11 +16,13 @@ enum class Complaint : int {
   scatter_id,           // index, value: id, limit: rows
   slot,                 // index, value
   outliers,             // of the operation `value`, an OutlierUser
-  sequence_entry,       // index: sequence, limit: field, value
-  sequence_end,         // index: sequence, value: end, limit: tokens of the pass
-  sequence_positions,   // index: sequence, value: positions, limit: context_tokens
-  page,                 // limit: sequence, index: page, value
+  sequence,             // and those after it: every SequenceFault of each SequenceUser
 };
+
+AIRK_BOTH_INLINE Complaint complaint_of(SequenceUser user, SequenceFault fault) {
+  return static_cast<Complaint>(static_cast<int>(Complaint::sequence) + static_cast<int>(user) * static_cast<int>(SequenceFault::count) +
+                                static_cast<int>(fault));
+}
 
 enum OutlierUser : int { kMatmul, kDequantize, kEmbedding };
 
@@ -40,6 +43,15 @@ __device__ inline void report(DeviceError *error, Complaint complaint, long long
   // The host must not see the flag before the rest.
   __threadfence_system();
   atomicExch(&error->written, 1u);
+}
+#endif
+
+#if defined(__CUDACC__) || defined(AIRK_EMULATED)
+// Returns whether nothing was found; reports what was.
+__device__ inline bool accept(DeviceError *error, SequenceUser user, const SequenceFinding &finding) {
+  if (finding.fault == SequenceFault::none) return true;
+  report(error, complaint_of(user, finding.fault), finding.index, finding.value, finding.limit);
+  return false;
 }
 #endif
 

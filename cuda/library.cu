@@ -1,5 +1,4 @@
 // The library, its contexts and their errors.
-#include <algorithm>
 #include <cstdarg>
 #include <cstring>
 
@@ -9,16 +8,6 @@
 namespace airk {
 
 namespace {
-
-constexpr int kMostThreads = 1024;
-
-// NUL-terminated, cut to capacity.
-void copy_text(const std::string &text, char *out, uint64_t capacity) {
-  if (!out || capacity == 0) return;
-  const size_t length = text.size() < capacity ? text.size() : static_cast<size_t>(capacity - 1);
-  std::memcpy(out, text.data(), length);
-  out[length] = 0;
-}
 
 // 13010 is CUDA 13.1.
 std::string cuda_version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
@@ -45,15 +34,6 @@ int count_devices(std::string *reason) {
 
 // True where the error says something about the device, not about the call.
 bool is_device_failure(cudaError_t error) { return error != cudaErrorMemoryAllocation && error != cudaErrorInvalidValue; }
-
-std::string json_string(const std::string &text) {
-  std::string out = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) >= 0x20) out += c;
-  }
-  return out + '"';
-}
 
 // Fills what is known of the device and takes what the context needs of it. Returns the complaint, empty where there is none.
 std::string prepare(airk_context *context) {
@@ -102,38 +82,22 @@ void parallel_for(airk_context *context, int64_t items, int64_t grain, const Ran
 airk_context *context_of(airk_stream *stream) { return stream->context; }
 
 airk_status fail(airk_context *context, airk_status status, const char *format, ...) {
-  char text[512];
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(text, sizeof(text), format, arguments);
+  context->fail(status, format, arguments);
   va_end(arguments);
-  try {
-    std::lock_guard<std::mutex> lock(context->error_mutex);
-    context->error = text;
-  } catch (...) {
-    // Without memory for the text the status alone has to do.
-  }
   return status;
 }
 
 // ---- errors
 
-void make_sticky(airk_context *context, airk_status status) {
-  std::lock_guard<std::mutex> lock(context->error_mutex);
-  if (context->sticky.load(std::memory_order_relaxed) != AIRK_OK) return;
-  // Moved, which needs no memory; synchronizing calls bring the text back.
-  context->sticky_error.swap(context->error);
-  context->sticky.store(status, std::memory_order_release);
-}
+void make_sticky(airk_context *context, airk_status status) { context->make_sticky(status); }
 
 airk_status sticky_status(airk_context *context) {
-  if (context->sticky.load(std::memory_order_acquire) == AIRK_OK) {
-    if (__atomic_load_n(&context->device_error->written, __ATOMIC_ACQUIRE) == 0) return AIRK_OK;
-    make_sticky(context, fail(context, AIRK_INVALID, "%s", text_of(*context->device_error).c_str()));
-  }
-  std::lock_guard<std::mutex> lock(context->error_mutex);
-  context->error = context->sticky_error;
-  return context->sticky.load(std::memory_order_relaxed);
+  const airk_status status = context->sticky_status();
+  if (status != AIRK_OK || __atomic_load_n(&context->device_error->written, __ATOMIC_ACQUIRE) == 0) return status;
+  make_sticky(context, fail(context, AIRK_INVALID, "%s", text_of(*context->device_error).c_str()));
+  return context->sticky_status();
 }
 
 airk_status fail_cuda(airk_context *context, const char *action, cudaError_t error) {
@@ -180,50 +144,31 @@ extern "C" airk_status airk_device_count(int32_t *count) {
 
 extern "C" airk_status airk_context_create(int32_t device, int32_t threads, const char *options, airk_context **context, char *message,
                                            uint64_t message_capacity) {
-  if (!context) return AIRK_INVALID;
-  *context = nullptr;
-  airk::copy_text("", message, message_capacity);
-  try {
-    const auto refuse = [&](airk_status status, const std::string &reason) {
-      airk::copy_text(reason, message, message_capacity);
-      return status;
-    };
-    if (threads < 0 || threads > airk::kMostThreads) {
-      return refuse(AIRK_INVALID, "Cannot start " + std::to_string(threads) + " threads: required are 0 to " +
-                                      std::to_string(airk::kMostThreads));
-    }
+  return airk::create_context(threads, context, message, message_capacity, [&](int32_t wanted, auto refuse) -> airk_status {
     if (options && *options) return refuse(AIRK_INVALID, "Cannot use options \"" + std::string(options) + "\": the CUDA library has none");
+    const std::string subject = "Cannot open device " + std::to_string(device) + ": ";
     std::string reason;
     const int count = airk::count_devices(&reason);
-    if (count == 0) return refuse(AIRK_NO_DEVICE, "Cannot open device " + std::to_string(device) + ": " + reason);
+    if (count == 0) return refuse(AIRK_NO_DEVICE, subject + reason);
     if (device < 0 || device >= count) {
-      return refuse(AIRK_NO_DEVICE, "Cannot open device " + std::to_string(device) + ": this machine has " + std::to_string(count) +
-                                        ", required is 0 to " + std::to_string(count - 1));
+      return refuse(AIRK_NO_DEVICE, subject + "this machine has " + std::to_string(count) + ", required is 0 to " + std::to_string(count - 1));
     }
-    if (threads == 0) threads = std::min(airk::usable_processors(), airk::kMostThreads);
-    auto made = std::make_unique<airk_context>(device, threads);
+    auto made = std::make_unique<airk_context>(device, wanted);
     const std::string complaint = airk::prepare(made.get());
     if (!complaint.empty()) {
       const bool old = made->major != 0 && made->major * 10 + made->minor < 75;
-      return refuse(old ? AIRK_UNSUPPORTED : AIRK_DEVICE_ERROR, "Cannot open device " + std::to_string(device) + ": " + complaint);
+      return refuse(old ? AIRK_UNSUPPORTED : AIRK_DEVICE_ERROR, subject + complaint);
     }
     *context = made.release();
     return AIRK_OK;
-  } catch (const std::bad_alloc &) {
-    airk::copy_text("Cannot open the device: no memory", message, message_capacity);
-    return AIRK_OUT_OF_MEMORY;
-  } catch (...) {
-    airk::copy_text("Cannot open the device: the system refused a thread", message, message_capacity);
-    return AIRK_DEVICE_ERROR;
-  }
+  });
 }
 
 extern "C" void airk_context_destroy(airk_context *context) { delete context; }
 
 extern "C" airk_status airk_error_message(airk_context *context, char *message, uint64_t capacity) {
   if (!context || !message || capacity == 0) return AIRK_INVALID;
-  std::lock_guard<std::mutex> lock(context->error_mutex);
-  airk::copy_text(context->error, message, capacity);
+  context->copy_error(message, capacity);
   return AIRK_OK;
 }
 
@@ -234,12 +179,7 @@ extern "C" airk_status airk_device_description(airk_context *context, char *json
                              std::to_string(context->major * 10 + context->minor) +
                              "\",\"threads\":" + std::to_string(context->multiprocessors) + ",\"unifiedMemory\":false,\"driver\":\"" +
                              airk::cuda_version(context->driver) + "\"}";
-    if (text.size() >= capacity) {
-      return airk::fail(context, AIRK_INVALID, "Cannot describe the device: %zu bytes needed, capacity is %llu", text.size() + 1,
-                        static_cast<unsigned long long>(capacity));
-    }
-    airk::copy_text(text, json, capacity);
-    return static_cast<airk_status>(AIRK_OK);
+    return airk::copy_description(context, text, json, capacity);
   });
 }
 

@@ -9,6 +9,12 @@ constexpr int kMostRowTokens = 8;  // that matmul_rows takes
 // What the grids can count.
 constexpr uint64_t kMostGridRows = 1ull << 31, kMostGridTokens = 1ull << 15;
 
+// Rows of one group, which multiply the same part of x.
+struct GroupRows {
+  uint64_t begin, end;
+  const float *x;
+};
+
 struct MatmulCall {
   Weight weight;
   const float *x;     // [tokens][x_stride]
@@ -17,6 +23,16 @@ struct MatmulCall {
   uint64_t x_stride, y_stride;
   int tokens;
   DeviceError *error;
+  // The grids' z counts groups from first_group on: airk_matmul_grouped. A plain product is one group.
+  uint64_t first_row, group_rows, x_group_stride, first_group;
+  unsigned groups;
+
+  __device__ GroupRows group() const {
+    const uint64_t group = first_group + blockIdx.z, start = group * group_rows;
+    return {start > first_row ? start - first_row : 0, min(start + group_rows - first_row, weight.rows), x + group * x_group_stride};
+  }
+  // Rows of the largest group.
+  uint64_t most_rows() const { return group_rows < weight.rows ? group_rows : weight.rows; }
 };
 
 // 1 to 8 tokens: dot products straight from the packed weights, in float32.

@@ -3,6 +3,8 @@
 // A warp takes kRows rows and, at a time, 1024 columns: a lane decodes one block of 32 columns of each row. Where there are few
 // tokens several warps share the rows and split the columns, so that enough reads are under way. Activations, times the column scale,
 // lie in shared memory with a block of 32 columns 36 floats apart: eight lanes reading 16 bytes each then meet no bank twice.
+#include <algorithm>
+
 #include "matmul.h"
 #include "warp.h"
 
@@ -16,6 +18,10 @@ constexpr int kWarps = 8, kThreads = 32 * kWarps, kWarpColumns = 1024, kPaddedBl
 // rows and whole values leave registers for one.
 template <Format F, int kTokens> constexpr int kResident = (F == Format::q8 || F == Format::q4o) && kTokens == 1 ? 2 : 1;
 
+// Parts of a block that are decoded side by side, and rows of a warp at most: the code for all families of packed formats stands in every copy.
+template <Format F> constexpr int kPartsAtOnce = F == Format::packed ? 1 : 4;
+template <Format F> constexpr int kMostRows = F == Format::packed ? 2 : 8;
+
 // kTokens: of one call at most. kSplit: warps that share rows. kRows: of a warp.
 template <Format F, int kTokens, int kSplit, int kRows>
 __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_rows(const MatmulCall call) {
@@ -28,7 +34,9 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
   const Weight &w = call.weight;
   const D decoder(w, table);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread / 32, split = warp % kSplit, group = warp / kSplit;
-  const uint64_t first_row = static_cast<uint64_t>(blockIdx.x) * kBlockRows;
+  const GroupRows own = call.group();
+  const uint64_t first_row = own.begin + static_cast<uint64_t>(blockIdx.x) * kBlockRows;
+  if (first_row >= own.end) return;
 
   float sum[kTokens][kRows];
 #pragma unroll
@@ -42,7 +50,7 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
     typename D::Raw raw[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
-      const uint64_t row = min(first_row + group * kRows + r, w.rows - 1);
+      const uint64_t row = min(first_row + group * kRows + r, own.end - 1);
       raw[r] = decoder.load(row, block, block < w.blocks);
     }
     __syncthreads();
@@ -53,11 +61,11 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
       const int at = i % kWarpColumns / 32 * kPaddedBlock + i % 32;
 #pragma unroll
       for (int t = 0; t < kTokens; t++) {
-        x_tile[t][i / kWarpColumns][at] = exists && t < call.tokens ? call.x[t * call.x_stride + col] * scale : 0.0f;
+        x_tile[t][i / kWarpColumns][at] = exists && t < call.tokens ? own.x[t * call.x_stride + col] * scale : 0.0f;
       }
     }
     __syncthreads();
-#pragma unroll
+#pragma unroll (kPartsAtOnce<F>)
     for (int i = 0; i < 4; i++) {
       float v[kRows][kPartColumns];
 #pragma unroll
@@ -94,7 +102,7 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
   // A warp finishes a row at a time: its outliers spread evenly over the lanes, whatever their number.
   for (int r = warp; r < kBlockRows; r += kWarps) {
     const uint64_t row = first_row + r;
-    if (row >= w.rows) break;
+    if (row >= own.end) break;
     float sparse[kTokens];
 #pragma unroll
     for (int t = 0; t < kTokens; t++) sparse[t] = 0.0f;
@@ -110,7 +118,7 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
         const float value = outlier_unit * device_f16(w.q4o.outlier[i]) * column_scale_of(w, col);
 #pragma unroll
         for (int t = 0; t < kTokens; t++) {
-          if (t < call.tokens) sparse[t] = fmaf(value, call.x[t * call.x_stride + col], sparse[t]);
+          if (t < call.tokens) sparse[t] = fmaf(value, own.x[t * call.x_stride + col], sparse[t]);
         }
       }
     }
@@ -125,10 +133,11 @@ __global__ void __launch_bounds__(kThreads, (kResident<F, kTokens>)) multiply_ro
   }
 }
 
-template <Format F, int kTokens, int kSplit, int kRows> cudaError_t start(const MatmulCall &call, cudaStream_t stream) {
+template <Format F, int kTokens, int kSplit, int kWanted> cudaError_t start(const MatmulCall &call, cudaStream_t stream) {
+  constexpr int kRows = std::min(kWanted, kMostRows<F>);
   constexpr uint64_t kBlockRows = kWarps / kSplit * kRows;
-  const unsigned blocks = static_cast<unsigned>((call.weight.rows + kBlockRows - 1) / kBlockRows);
-  return launch(blocks, kThreads, 0, stream)(multiply_rows<F, kTokens, kSplit, kRows>, call);
+  const unsigned blocks = static_cast<unsigned>((call.most_rows() + kBlockRows - 1) / kBlockRows);
+  return launch(dim3(blocks, 1, call.groups), kThreads, 0, stream)(multiply_rows<F, kTokens, kSplit, kRows>, call);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ __device__ __forceinline__ unsigned pack(float low, float high) {
          static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
 }
 
-// packed [padded tokens][blocks * 32] bfloat16 = x times the column scale, zero beyond cols and tokens.
+// packed [groups][padded tokens][blocks * 32] bfloat16 = x times the column scale, zero beyond cols and tokens.
 __global__ void __launch_bounds__(kThreads) pack_rows(const MatmulCall call, unsigned *packed) {
   const Weight &w = call.weight;
   const int token = static_cast<int>(blockIdx.y);
@@ -27,9 +27,9 @@ __global__ void __launch_bounds__(kThreads) pack_rows(const MatmulCall call, uns
 #pragma unroll
   for (int i = 0; i < 2; i++) {
     const uint64_t col = 2 * pair + i;
-    values[i] = col < w.cols && token < call.tokens ? call.x[token * call.x_stride + col] * column_scale_of(w, col) : 0.0f;
+    values[i] = col < w.cols && token < call.tokens ? call.group().x[token * call.x_stride + col] * column_scale_of(w, col) : 0.0f;
   }
-  packed[token * pairs + pair] = pack(values[0], values[1]);
+  packed[(static_cast<uint64_t>(blockIdx.z) * gridDim.y + token) * pairs + pair] = pack(values[0], values[1]);
 }
 
 // kTokens is 128: 4 x 2 warps of 32 rows x 64 tokens; or 32: 8 warps of 16 rows x 32 tokens.
@@ -43,15 +43,18 @@ template <Format F, int kTokens> __global__ void __launch_bounds__(kThreads, 1) 
   const D decoder(w, table);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread / 32;
   const int warp_row = warp / kTokenWarps * kRowTiles * 16, warp_token = warp % kTokenWarps * kTokenTiles * 8;
-  const uint64_t first_row = static_cast<uint64_t>(blockIdx.x) * kRows;
+  const GroupRows own = call.group();
+  const uint64_t first_row = own.begin + static_cast<uint64_t>(blockIdx.x) * kRows;
+  if (first_row >= own.end) return;
+  packed += static_cast<uint64_t>(blockIdx.z) * gridDim.y * kTokens * w.blocks * 32;
   const int first_token = static_cast<int>(blockIdx.y) * kTokens;
   __syncthreads();
 
   // Two threads decode a row, half a block each; the first of them walks along the row's outliers as the columns pass.
   const int own_row = thread / 2, own_half = thread % 2;
-  const uint64_t row = min(first_row + own_row, w.rows - 1);
+  const uint64_t row = min(first_row + own_row, own.end - 1);
   uint64_t outlier = 0, outlier_end = 0;
-  const bool walks = F == Format::q4o && own_half == 0 && first_row + own_row < w.rows;
+  const bool walks = F == Format::q4o && own_half == 0 && first_row + own_row < own.end;
   if (walks) device_outliers(w, row, call.error, kMatmul, &outlier, &outlier_end);
 
   const auto copy_x = [&](int buffer, uint64_t block) {
@@ -126,7 +129,7 @@ template <Format F, int kTokens> __global__ void __launch_bounds__(kThreads, 1) 
 #pragma unroll
     for (int upper = 0; upper < 2; upper++) {
       const uint64_t out_row = first_row + warp_row + 16 * r + 8 * upper + group;
-      if (out_row >= w.rows) continue;
+      if (out_row >= own.end) continue;
       const float scale = row_scale_of(w, out_row), bias = call.bias ? call.bias[out_row] : 0.0f;
 #pragma unroll
       for (int t = 0; t < kTokenTiles; t++)
@@ -145,21 +148,21 @@ int padded_tokens(const MatmulCall &call) {
 
 }  // namespace
 
-uint64_t tensor_scratch_bytes(const MatmulCall &call) { return static_cast<uint64_t>(padded_tokens(call)) * call.weight.blocks * 64; }
+uint64_t tensor_scratch_bytes(const MatmulCall &call) { return call.groups * static_cast<uint64_t>(padded_tokens(call)) * call.weight.blocks * 64; }
 
 cudaError_t pack_activations(const MatmulCall &call, void *packed, cudaStream_t stream) {
   const unsigned pair_blocks = static_cast<unsigned>((call.weight.blocks * 16 + kThreads - 1) / kThreads);
-  return launch(dim3(pair_blocks, static_cast<unsigned>(padded_tokens(call))), kThreads, 0, stream)(pack_rows, call, static_cast<unsigned *>(packed));
+  return launch(dim3(pair_blocks, static_cast<unsigned>(padded_tokens(call)), call.groups), kThreads, 0, stream)(pack_rows, call, static_cast<unsigned *>(packed));
 }
 
 cudaError_t matmul_tensor(const MatmulCall &call, const void *packed, cudaStream_t stream) {
   const unsigned tokens = static_cast<unsigned>(padded_tokens(call));
-  const unsigned row_blocks = static_cast<unsigned>((call.weight.rows + kRows - 1) / kRows);
+  const unsigned row_blocks = static_cast<unsigned>((call.most_rows() + kRows - 1) / kRows);
   const auto *x = static_cast<const __nv_bfloat16 *>(packed);
   return for_format(call.weight.format, [&](auto format) {
     constexpr Format F = decltype(format)::value;
-    if (call.tokens <= kFewTokens) return launch(dim3(row_blocks, 1), kThreads, 0, stream)(multiply_tensor<F, kFewTokens>, call, x);
-    return launch(dim3(row_blocks, tokens / kMostTokens), kThreads, 0, stream)(multiply_tensor<F, kMostTokens>, call, x);
+    if (call.tokens <= kFewTokens) return launch(dim3(row_blocks, 1, call.groups), kThreads, 0, stream)(multiply_tensor<F, kFewTokens>, call, x);
+    return launch(dim3(row_blocks, tokens / kMostTokens, call.groups), kThreads, 0, stream)(multiply_tensor<F, kMostTokens>, call, x);
   });
 }
 

@@ -14,13 +14,15 @@ template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tile
   const Weight &w = call.weight;
   const D decoder(w, table);
   const int thread = static_cast<int>(threadIdx.x);
-  const uint64_t first_row = static_cast<uint64_t>(blockIdx.x) * kTile;
+  const GroupRows own = call.group();
+  const uint64_t first_row = own.begin + static_cast<uint64_t>(blockIdx.x) * kTile;
+  if (first_row >= own.end) return;
   const int first_token = static_cast<int>(blockIdx.y) * kTile;
   __syncthreads();
 
   // One thread a row walks along the row's outliers as the columns pass.
   uint64_t outlier = 0, outlier_end = 0;
-  const bool walks = F == Format::q4o && thread < kTile && first_row + thread < w.rows;
+  const bool walks = F == Format::q4o && thread < kTile && first_row + thread < own.end;
   if (walks) device_outliers(w, first_row + thread, call.error, kMatmul, &outlier, &outlier_end);
 
   float sum[4][4] = {};
@@ -28,7 +30,7 @@ template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tile
   for (uint64_t block = 0; block < w.blocks; block++) {
     {
       const int row = thread / 4, i = thread % 4;
-      const typename D::Raw raw = decoder.load(min(first_row + row, w.rows - 1), block, true);
+      const typename D::Raw raw = decoder.load(min(first_row + row, own.end - 1), block, true);
       float v[kPartColumns];
       decoder.part(raw, i, v);
 #pragma unroll
@@ -38,7 +40,7 @@ template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tile
       const int k = i % kDepth, token = i / kDepth;
       const uint64_t col = block * 32 + k;
       const bool exists = col < w.cols && first_token + token < call.tokens;
-      x_tile[k][token] = exists ? call.x[(first_token + token) * call.x_stride + col] * column_scale_of(w, col) : 0.0f;
+      x_tile[k][token] = exists ? own.x[(first_token + token) * call.x_stride + col] * column_scale_of(w, col) : 0.0f;
     }
     __syncthreads();
     if (F == Format::q4o) {
@@ -71,7 +73,7 @@ template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tile
 #pragma unroll
   for (int r = 0; r < 4; r++) {
     const uint64_t row = first_row + row4 + r;
-    if (row >= w.rows) break;
+    if (row >= own.end) break;
     const float scale = row_scale_of(w, row), bias = call.bias ? call.bias[row] : 0.0f;
 #pragma unroll
     for (int t = 0; t < 4; t++) {
@@ -84,7 +86,7 @@ template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tile
 }  // namespace
 
 cudaError_t matmul_tiles(const MatmulCall &call, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>((call.weight.rows + kTile - 1) / kTile), static_cast<unsigned>((call.tokens + kTile - 1) / kTile));
+  const dim3 grid(static_cast<unsigned>((call.most_rows() + kTile - 1) / kTile), static_cast<unsigned>((call.tokens + kTile - 1) / kTile), call.groups);
   return for_format(call.weight.format, [&](auto format) { return launch(grid, kThreads, 0, stream)(multiply_tiles<decltype(format)::value>, call); });
 }
 

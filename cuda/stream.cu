@@ -20,6 +20,10 @@ airk_status scratch_of(airk_stream *stream, const char *op, uint64_t bytes, void
   stream->scratch_labelled = false;
   *memory = stream->scratch;
   if (bytes <= stream->scratch_bytes) return AIRK_OK;
+  if (stream->scratch_is_given) {
+    return fail(context, AIRK_OUT_OF_MEMORY, "Cannot run %s: %llu bytes of device memory needed for what lies between its kernels, the stream has %llu",
+                op, static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(stream->scratch_bytes));
+  }
   // Work on the way may still use the old memory; cudaFree waits for it.
   cudaError_t error = stream->scratch ? cudaFree(stream->scratch) : cudaSuccess;
   stream->scratch = nullptr;
@@ -38,6 +42,11 @@ airk_status scratch_of(airk_stream *stream, const char *op, uint64_t bytes, void
   static_cast<void>(cudaMemGetInfo(&free_bytes, &total_bytes));
   return fail(context, AIRK_OUT_OF_MEMORY, "Cannot run %s: %llu bytes of device memory needed for what lies between its kernels, %llu are free",
               op, static_cast<unsigned long long>(wanted), static_cast<unsigned long long>(free_bytes));
+}
+
+uint64_t most_scratch_bytes(airk_stream *stream) {
+  std::lock_guard<std::mutex> lock(stream->scratch_mutex);
+  return stream->scratch_is_given ? stream->scratch_bytes : UINT64_MAX;
 }
 
 void *kept_scratch(airk_stream *stream, const ScratchLabel &label) {
@@ -70,7 +79,7 @@ using airk::at;
 
 airk_stream::~airk_stream() {
   static_cast<void>(cudaStreamSynchronize(handle));
-  if (scratch) static_cast<void>(cudaFree(scratch));
+  if (scratch && !scratch_is_given) static_cast<void>(cudaFree(scratch));
   static_cast<void>(cudaStreamDestroy(handle));
 }
 
@@ -102,6 +111,23 @@ extern "C" void airk_stream_destroy(airk_stream *stream) {
   }
   static_cast<void>(cudaSetDevice(context->device));
   delete stream;
+}
+
+extern "C" airk_status airk_stream_set_scratch(airk_stream *stream, airk_ptr memory, uint64_t bytes) {
+  if (!stream) return AIRK_INVALID;
+  if (memory == 0 || memory % 256 != 0 || bytes == 0) {
+    return airk::fail(stream->context, AIRK_INVALID, "Cannot give a stream %llu bytes at 0x%llx: required is an address that is a multiple of 256, and 1 byte or more",
+                      static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(memory));
+  }
+  std::lock_guard<std::mutex> lock(stream->scratch_mutex);
+  if (stream->scratch && !stream->scratch_is_given) {
+    return airk::fail(stream->context, AIRK_INVALID, "Cannot give a stream scratch memory: it has taken some already, required is a new stream");
+  }
+  stream->scratch = at<void>(memory);
+  stream->scratch_bytes = bytes;
+  stream->scratch_is_given = true;
+  stream->scratch_labelled = false;
+  return AIRK_OK;
 }
 
 extern "C" airk_status airk_stream_synchronize(airk_stream *stream) {

@@ -13,6 +13,13 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
+// NaN counts as smallest.
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, lanes));
+  return value;
+}
+
 // The sum over a block of up to 1024 threads, for all of them. `parts`: 32 floats of shared memory, not in use.
 __device__ __forceinline__ float block_sum(float value, float *parts) {
   const int lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) / 32, warps = static_cast<int>(blockDim.x) / 32;

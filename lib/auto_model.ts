@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint/checkpoint.ts";
 import { Engine, type EngineOptions } from "./engine/engine.ts";
 import { UsageError } from "./errors.ts";
+import type { DeviceChoice } from "./ffi/device.ts";
 import { Model } from "./generate/model.ts";
 import { parseBytes } from "./memory/bytes.ts";
 import { defaultCompression } from "./shard/default_compression.ts";
@@ -50,8 +51,12 @@ export interface ShardOptions {
 
 /** How a model is opened. */
 export interface ModelOptions extends Omit<ShardOptions, "ramBytes"> {
+  /** Where to compute: `auto` takes the first NVIDIA GPU that can be used, else the CPU. Default: `auto`. */
+  device?: DeviceChoice;
   /** Budget of the whole process, in bytes or as `8GiB`; its resident set stays at or under it. Default: what the machine has free. */
   ram?: string | number;
+  /** Budget of a GPU's memory, as `ram`: all that is taken of it. Default: what the GPU has free. */
+  vram?: string | number;
   /** Tokens that a prompt and its text may have. Default: the model's own, 4096 at most, fewer where the budget is small. */
   contextTokens?: number;
   /** Prompts that share a pass, and have room in the KV cache; more of them wait. Default: 4. */
@@ -60,8 +65,12 @@ export interface ModelOptions extends Omit<ShardOptions, "ramBytes"> {
   passTokens?: number;
   /** How matrix products may round activations: `exact` keeps float32. Default: `exact`. */
   precision?: "exact" | "fast";
-  /** Element type of the KV cache. Default: `f16`. */
-  kvCacheType?: "f16" | "f32";
+  /** Element type of the KV cache; `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. Default: `f16`. */
+  kvCacheType?: "f16" | "f32" | "q8";
+  /** Where the KV cache of a GPU is: in `ram` it leaves more of the GPU's memory to weights, and is copied a layer at a time. Default: `vram`. */
+  kvCacheLocation?: "vram" | "ram";
+  /** Told where something else is done than was asked for. Default: a line on stderr. */
+  onNotice?: (message: string) => void;
 }
 
 /** Returns the user's cache directory for AirKern. */
@@ -126,10 +135,12 @@ export async function openModelShards(path: string, options: ShardOptions = {}):
 }
 
 /** Returns the bytes of a budget. */
-function ramBytes(ram: string | number | undefined): number | undefined {
-  if (typeof ram !== "number") return ram === undefined ? undefined : parseBytes(ram);
-  if (!Number.isSafeInteger(ram) || ram < 1) throw new UsageError(`Cannot use ram ${ram}: required a whole number of bytes`);
-  return ram;
+function budgetBytes(name: string, budget: string | number | undefined): number | undefined {
+  if (typeof budget !== "number") return budget === undefined ? undefined : parseBytes(budget);
+  if (!Number.isSafeInteger(budget) || budget < 1) {
+    throw new UsageError(`Cannot use ${name} ${budget}: required a whole number of bytes`);
+  }
+  return budget;
 }
 
 /** Returns the tokenizer of a shard directory. */
@@ -161,12 +172,15 @@ export class AutoModel {
    * @throws {NativeError} where the native library is not built.
    */
   static async fromPretrained(path: string, options: ModelOptions = {}): Promise<Model> {
-    const { ram, compression, layerShardsPath, ...engineOptions } = options;
-    const budgetBytes = ramBytes(ram);
+    const { ram, vram, compression, layerShardsPath, onNotice = (message) => console.warn(message), ...engineOptions } = options;
+    const ramBytes = budgetBytes("ram", ram), vramBytes = budgetBytes("vram", vram);
     const { threads, onProgress, signal } = engineOptions;
     const shards = await openModelShards(path, {
-      ...{ compression, layerShardsPath, threads, ramBytes: budgetBytes, onProgress, signal },
+      ...{ compression, layerShardsPath, threads, ramBytes, onProgress, signal },
     });
-    return await openModel(shards, await loadModelTokenizer(shards), { ...engineOptions, ramBytes: budgetBytes });
+    return await openModel(shards, await loadModelTokenizer(shards), {
+      ...engineOptions,
+      ...{ ramBytes, vramBytes, onNotice },
+    });
   }
 }

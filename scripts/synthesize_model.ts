@@ -37,7 +37,8 @@ interface Group {
 
 function storedFormat(kind: TensorSpec["kind"], compression: WeightFormatName): WeightFormatName {
   if (kind === "vector") return "f32";
-  return kind === "linear" ? compression : "q8";
+  if (kind === "router") return "bf16";
+  return kind === "linear" || kind === "expert" ? compression : "q8";
 }
 
 function planGroup(file: string, specs: TensorSpec[], prefix: string, compression: WeightFormatName): Group {

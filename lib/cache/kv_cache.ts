@@ -4,7 +4,7 @@
  * @module
  */
 import { BudgetError, UsageError } from "../errors.ts";
-import { AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
+import { AIRK_F16, AIRK_F32, AIRK_Q8 } from "../ffi/abi.ts";
 import type { DeviceAllocator, DeviceSpan } from "../ffi/context.ts";
 
 /**
@@ -14,7 +14,20 @@ import type { DeviceAllocator, DeviceSpan } from "../ffi/context.ts";
 export const PAGE_TOKENS = 32;
 
 /** Element type of cached keys and values. */
-export type KvCacheType = "f16" | "f32";
+export type KvCacheType = "f16" | "f32" | "q8";
+
+/**
+ * The native id of each element type, and the bytes of a row of `dim` elements. q8 is 8-bit codes with a float16 scale for each 32 elements: see
+ * airk_kv_append in cuda/airkern.h.
+ */
+const CACHE_TYPES: Record<KvCacheType, { native: number; rowBytes(dim: number): number }> = {
+  f16: { native: AIRK_F16, rowBytes: (dim) => 2 * dim },
+  f32: { native: AIRK_F32, rowBytes: (dim) => 4 * dim },
+  q8: { native: AIRK_Q8, rowBytes: (dim) => 34 * Math.ceil(dim / 32) },
+};
+
+/** All of them, the default first. */
+export const KV_CACHE_TYPES: readonly ["f16", "f32", "q8"] = ["f16", "f32", "q8"];
 
 /** Shape of a cache. */
 export interface KvCacheShape {
@@ -26,7 +39,7 @@ export interface KvCacheShape {
 
 /** Returns the bytes that one token's keys and values take in all layers. */
 export function kvBytesPerToken(shape: KvCacheShape): number {
-  return shape.numLayers * 2 * shape.numKvHeads * shape.headDim * (shape.type === "f16" ? 2 : 4);
+  return shape.numLayers * 2 * shape.numKvHeads * CACHE_TYPES[shape.type].rowBytes(shape.headDim);
 }
 
 /** Keys and values of all layers, in pages that sequences take and give back. */
@@ -58,12 +71,12 @@ export class KvCache implements Disposable {
     return this.#freePages.length;
   }
 
-  /** AIRK_F16 or AIRK_F32. */
+  /** AIRK_F16, AIRK_F32 or AIRK_Q8. */
   get nativeType(): number {
-    return this.shape.type === "f16" ? AIRK_F16 : AIRK_F32;
+    return CACHE_TYPES[this.shape.type].native;
   }
 
-  /** Device address of a layer's keys: [pages, kvHeads, PAGE_TOKENS, headDim]. */
+  /** Device address of a layer's keys: [pages, kvHeads, PAGE_TOKENS, headDim] in the type's layout. */
   keys(layer: number): bigint {
     return this.#buffer.address + BigInt(2 * layer) * this.#layerHalfBytes;
   }

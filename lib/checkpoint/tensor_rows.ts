@@ -21,8 +21,36 @@ export interface RowPlacement {
   transposed?: { firstRow: number; rowElements: number };
 }
 
+/** Rows that can be read in ranges. */
+export interface RowReader {
+  /** Fewest neighbouring rows that are worth a read. */
+  readonly readRows: number;
+  /**
+   * Fills `into` with rows, as they are stored.
+   * @throws {FormatError} where the file ends early, or cannot be read.
+   */
+  read(firstRow: number, rows: number, into: Uint8Array): Promise<void>;
+}
+
+/** A vector that is in several places. */
+export class JoinedVector implements RowReader {
+  readonly readRows = 1;
+  readonly #parts: readonly RowReader[];
+
+  /** `parts` are vectors of equal lengths. */
+  constructor(parts: readonly RowReader[]) {
+    this.#parts = parts;
+  }
+
+  /** Fills `into` with the vector, its only row. */
+  async read(_firstRow: number, _rows: number, into: Uint8Array): Promise<void> {
+    const bytes = into.length / this.#parts.length;
+    await inParallel(this.#parts.map((part, i) => () => part.read(0, 1, into.subarray(i * bytes, (i + 1) * bytes))));
+  }
+}
+
 /** A matrix within a checkpoint's tensor. */
-export class TensorRows {
+export class TensorRows implements RowReader {
   readonly tensor: CheckpointTensor;
   readonly #checkpoint: Checkpoint;
   readonly #placement: RowPlacement;
@@ -48,7 +76,7 @@ export class TensorRows {
     this.#elementBytes = shape.elementBytes;
   }
 
-  /** Fewest neighbouring rows that are worth a read: those of a turned matrix lie beside each other. */
+  /** Those of a turned matrix lie beside each other. */
   get readRows(): number {
     return this.#placement.transposed ? 64 : 1;
   }

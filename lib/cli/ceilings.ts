@@ -3,7 +3,7 @@
  * @module
  */
 import type { Context } from "../ffi/context.ts";
-import { measureReadSeconds } from "../ffi/measure.ts";
+import { measureCopySeconds, measureReadSeconds } from "../ffi/measure.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { measureDiskReadBytesPerSecond } from "../stream/disk.ts";
 
@@ -20,8 +20,28 @@ export async function diskCeiling(context: Context, shards: ShardDirectory, sign
   return await measureDiskReadBytesPerSecond(context, files, { bytes: DISK_BYTES, signal });
 }
 
-/** Returns bytes a second at which all threads together read memory. */
+/** Returns bytes a second at which all threads together read the memory that the device computes from. */
 export async function memoryCeiling(context: Context): Promise<number> {
-  using memory = context.hostBuffer(MEMORY_BYTES);
-  return MEMORY_BYTES / await measureReadSeconds(context, memory.address, MEMORY_BYTES, MEMORY_REPEATS);
+  if (context.description.unifiedMemory) {
+    using memory = await context.hostBuffer(MEMORY_BYTES);
+    return MEMORY_BYTES / await measureReadSeconds(context, memory.address, MEMORY_BYTES, MEMORY_REPEATS);
+  }
+  using memory = context.deviceBuffer(deviceShare(context, MEMORY_BYTES));
+  return memory.bytes / await measureReadSeconds(context, memory.address, memory.bytes, MEMORY_REPEATS);
+}
+
+/** Bytes copied at a time to measure a bus. */
+const BUS_BYTES = 256 * 1024 * 1024;
+const BUS_REPEATS = 5;
+
+/** Returns bytes a second of bare copies from page-locked host memory to the device. */
+export async function busCeiling(context: Context): Promise<number> {
+  using to = context.deviceBuffer(deviceShare(context, BUS_BYTES));
+  using from = await context.hostBuffer(to.bytes);
+  return to.bytes / await measureCopySeconds(context, to.address, from.address, to.bytes, BUS_REPEATS);
+}
+
+/** Returns so many bytes, or half of what the device has free. */
+function deviceShare(context: Context, bytes: number): number {
+  return Math.min(bytes, Math.floor(context.memoryInfo().freeBytes / 2 / 4096) * 4096);
 }

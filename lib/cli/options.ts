@@ -3,6 +3,8 @@
  * @module
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { KV_CACHE_TYPES, type KvCacheType } from "../engine/model_plan.ts";
+import { type DeviceChoice, parseDevice } from "../ffi/device.ts";
 import { parseBytes } from "../memory/bytes.ts";
 
 /** Returns a reader of whole numbers from a least one on. */
@@ -39,10 +41,13 @@ export function size(text: string): number {
 
 /** Options of every command that opens a model, as commander gives them. */
 export interface OpenOptions {
+  device?: DeviceChoice;
   ram?: number;
+  vram?: number;
+  kvLocation?: "vram" | "ram";
   threads?: number;
   precision: "exact" | "fast";
-  kvCache: "f16" | "f32";
+  kvCacheType: KvCacheType;
   format?: "q4o" | "nf4" | "q8" | "none";
   shards?: string;
 }
@@ -72,14 +77,39 @@ export function addShardOptions(command: Command): Command {
     .addOption(threadsOption());
 }
 
-/** Adds the options that say how a model computes. */
+/** Reads a device's name. */
+function deviceName(text: string): DeviceChoice {
+  try {
+    return parseDevice(text);
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`);
+  }
+}
+
+/** Adds the options that say where and how a model computes. */
 export function addComputeOptions(command: Command): Command {
   return command
+    .addOption(
+      new Option(
+        "--device <name>",
+        "auto, cpu, cuda or cuda:N; auto takes the first NVIDIA GPU that can be used, else the CPU (default: auto)",
+      )
+        .argParser(deviceName),
+    )
+    .addOption(
+      new Option("--vram <size>", "budget of a GPU's memory, such as 8GiB (default: what the GPU has free)").argParser(size),
+    )
+    .addOption(
+      new Option("--kv-location <memory>", "where the KV cache of a GPU is; ram leaves more vram to weights (default: vram)")
+        .choices(["vram", "ram"]),
+    )
     .addOption(
       new Option("--precision <name>", "exact keeps float32 activations; fast may round them inside matrix products")
         .choices(["exact", "fast"]).default("exact"),
     )
-    .addOption(new Option("--kv-cache <type>", "element type of the KV cache").choices(["f16", "f32"]).default("f16"));
+    .addOption(
+      new Option("--kv-cache-type <type>", "element type of the KV cache").choices(KV_CACHE_TYPES).default(KV_CACHE_TYPES[0]),
+    );
 }
 
 /** Adds the option for machine-readable output. */

@@ -4,7 +4,7 @@
  */
 import { KvCache } from "../cache/kv_cache.ts";
 import { BudgetError, CancelledError, NativeError, UsageError } from "../errors.ts";
-import { Context, type DeviceDescription, type Stream } from "../ffi/context.ts";
+import type { Context, DeviceDescription, Stream } from "../ffi/context.ts";
 import { Ops } from "../ffi/ops.ts";
 import { RotaryTable } from "../layers/rope.ts";
 import { residentSet } from "../memory/budget.ts";
@@ -13,17 +13,19 @@ import type { ModelConfig } from "../models/architecture.ts";
 import { openShards, type ShardDirectory } from "../shard/reader.ts";
 import { Prefetcher } from "../stream/prefetcher.ts";
 import { Transfer } from "../stream/transfer.ts";
+import { openEngineDevice, reserveDevice } from "./device_memory.ts";
 import { EmbeddingRows } from "./embedding_rows.ts";
 import { type ForwardParts, ForwardPass } from "./forward.ts";
-import { type EngineOptions, type ModelPlan, planModel } from "./model_plan.ts";
+import type { EngineOptions, ModelPlan } from "./model_plan.ts";
 import { layOutPass, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { Sequence } from "./sequence.ts";
-import { type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
+import { RoutedExperts } from "./routed_experts.ts";
+import { addExperts, type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
 import { loadVectors } from "./vectors.ts";
 import { WeightTape } from "./weight_tape.ts";
 import { Workspace } from "./workspace.ts";
 
-export type { EngineOptions, EngineStatistics, PassItem, PassTotals };
+export type { DeviceDescription, EngineOptions, EngineStatistics, PassItem, PassTotals };
 export { Sequence };
 
 /** What a pass gives back for one item, in the order its `logits` asked. */
@@ -52,6 +54,7 @@ interface EngineParts {
   forward: ForwardParts;
   resources: AsyncDisposableStack;
   loadedBytes: number;
+  vramBytes: number;
   openSeconds: number;
 }
 
@@ -85,27 +88,37 @@ export class Engine implements AsyncDisposable {
     const directory = typeof shards === "string" ? await openShards(shards) : shards;
     await using resources = new AsyncDisposableStack();
     // The context comes first so that the plan's baseline counts it.
-    const context = resources.use(await Context.load({ kind: "cpu", threads: options.threads, isa: options.isa }));
-    const model = planModel(directory, options);
+    const context = resources.use(await openEngineDevice(options));
+    const { model, memory, vramBytes } = reserveDevice(context, directory, options, resources);
     const { config, tensors, plan, tape } = model;
     const stream = resources.use(context.stream());
-    const transfer = resources.use(new Transfer(context, stream));
-    const workspace = resources.use(await Workspace.reserve(context, context, config, model.workspace));
-    const cache = resources.use(new KvCache(context, { ...config, type: model.kvCacheType }, model.kvCachePages));
+    if (plan.device) stream.setScratch(memory.deviceBuffer(model.scratchBytes));
+    const transfer = resources.use(new Transfer(context, stream, memory));
+    const workspace = resources.use(await Workspace.reserve(context, memory, config, model.workspace));
+    const cache = resources.use(new KvCache(memory, { ...config, type: model.kvCacheType }, model.kvCachePages));
     const vectorBytes = await loadVectors(directory, model.workspace.vectors, workspace);
     await workspace.uploadVectors(stream);
     const embeddingTensor = directory.tensor(tensors.embeddingName);
     const embedding = resources.use(EmbeddingRows.open(directory.filePaths[embeddingTensor.file], embeddingTensor));
     const { manifest, path } = directory;
-    const totalBytes = plan.residentBytes;
+    const totalBytes = plan.residentBytes + plan.pinnedBytes;
     const onLoad = (doneBytes: number): void => options.onProgress?.({ phase: "load", doneBytes, totalBytes });
     const prefetcher = resources.use(
       await Prefetcher.open({ path, manifest, tape, plan, transfer, signal: options.signal, onLoad }),
     );
+    const ops = new Ops(stream);
+    const { expertTable: table, precision } = model, { passTokens } = plan;
+    const experts = table && resources.use(
+      await RoutedExperts.open({
+        ...{ transfer, ops, shards: directory, config, table, plan: plan.experts!, passTokens, precision },
+        residentAddress: (name) => workspace.vectorAddress(name),
+      }),
+    );
     const forward: ForwardParts = {
       ...model,
-      ops: new Ops(stream),
+      ops,
       workspace,
+      experts,
       cache,
       weights: new WeightTape(context, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
@@ -120,7 +133,8 @@ export class Engine implements AsyncDisposable {
       prefetcher,
       forward,
       resources: resources.move(),
-      loadedBytes: vectorBytes + plan.residentBytes,
+      vramBytes,
+      loadedBytes: vectorBytes + plan.residentBytes + plan.pinnedBytes,
       openSeconds: (performance.now() - startMs) / 1000,
     });
   }
@@ -155,7 +169,7 @@ export class Engine implements AsyncDisposable {
   }
 
   get statistics(): EngineStatistics {
-    const prefill = { ...this.#prefill }, decode = { ...this.#decode };
+    const prefill = structuredClone(this.#prefill), decode = structuredClone(this.#decode);
     return {
       passes: prefill.passes + decode.passes,
       tokens: prefill.tokens + decode.tokens,
@@ -165,11 +179,13 @@ export class Engine implements AsyncDisposable {
       decode,
       readBytesPerSecond: decode.seconds > 0 ? decode.bytesRead / decode.seconds : 0,
       peakRssBytes: residentSet().peakBytes,
+      peakVramBytes: this.#parts.vramBytes,
     };
   }
 
   #streamedBytesRead(): number {
-    return this.#parts.prefetcher.statistics.bytesRead + this.#parts.forward.embedding.bytesRead;
+    const { prefetcher, forward: { embedding, experts } } = this.#parts;
+    return prefetcher.statistics.bytesRead + embedding.bytesRead + (experts?.statistics.bytesRead ?? 0);
   }
 
   /**
@@ -238,8 +254,8 @@ export class Engine implements AsyncDisposable {
   }
 
   async #compute(forward: ForwardPass, { expectAnother = true, signal }: PassOptions): Promise<void> {
-    const { context, stream, prefetcher } = this.#parts;
-    const startMs = performance.now(), startBytes = this.#streamedBytesRead();
+    const { context, stream, prefetcher, forward: { experts } } = this.#parts;
+    const startMs = performance.now(), startBytes = this.#streamedBytesRead(), startExperts = experts?.statistics;
     const cancel = (): void => context.cancel(true);
     signal?.addEventListener("abort", cancel);
     try {
@@ -255,6 +271,11 @@ export class Engine implements AsyncDisposable {
       totals.seconds += (performance.now() - startMs) / 1000;
       totals.bytesRead += this.#streamedBytesRead() - startBytes;
       totals.stallSeconds += stallMs / 1000;
+      if (experts && startExperts) {
+        const after = experts.statistics;
+        addExperts(totals.experts, startExperts, after);
+        totals.stallSeconds += (after.stallMs - startExperts.stallMs) / 1000;
+      }
     } catch (error) {
       throw await this.#recover(error, signal);
     } finally {
@@ -269,7 +290,7 @@ export class Engine implements AsyncDisposable {
     try {
       // What is queued is of no use any more, and the reader waits for it.
       context.cancel(true);
-      await prefetcher.abortPass();
+      await Promise.all([prefetcher.abortPass(), this.#parts.forward.experts?.abortPass()]);
       await stream.synchronize().catch(() => {});
       context.cancel(false);
       await stream.synchronize();

@@ -4,7 +4,7 @@
  */
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
-import { CancelledError } from "../errors.ts";
+import { CancelledError, UsageError } from "../errors.ts";
 import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
 import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
@@ -12,6 +12,7 @@ import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
+import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -25,6 +26,8 @@ export interface ForwardParts {
   workspace: Workspace;
   cache: KvCache;
   weights: WeightTape;
+  /** The routed experts, if there are any. */
+  experts: RoutedExperts | undefined;
   /** One for each of the config's ropes. */
   rotary: readonly RotaryTable[];
   embedding: EmbeddingRows;
@@ -44,6 +47,8 @@ export class ForwardPass implements Pass {
   readonly #layout: PassLayout;
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
+  /** Device addresses of the first position that each token sees through a window, by the window's width. */
+  readonly #firstVisible = new Map<number, bigint>();
 
   /** `sequences` are the items' caches, already extended by the pass's tokens. */
   constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
@@ -70,11 +75,15 @@ export class ForwardPass implements Pass {
       heads: config.numHeads,
       kvHeads: config.numKvHeads,
       headDim: config.headDim,
+      valueDim: config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
+      slopes: config.alibiSlopes && workspace.address("slopes"),
     };
     this.#describe(sequences, rotary);
+    this.#describeWindows(sequences);
+    if (config.alibiSlopes) workspace.fillFloat32("slopes", config.alibiSlopes.length).set(config.alibiSlopes);
   }
 
   /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
@@ -102,6 +111,38 @@ export class ForwardPass implements Pass {
     workspace.fillInt32("logitRowIds", this.#layout.logitRows.length).set(this.#layout.logitRows);
   }
 
+  get experts(): RoutedExperts | undefined {
+    return this.#parts.experts;
+  }
+
+  /**
+   * Writes the first position that each token sees of each window that is narrower than a sequence.
+   * @throws {UsageError} for a mask that cannot be combined with a window or ALiBi, which count positions and not depths.
+   */
+  #describeWindows(sequences: readonly CachedSequence[]): void {
+    const { items, tokens: passTokens } = this.#layout;
+    const windows = this.#parts.workspace.fillFirstVisible(passTokens);
+    const narrowest = Math.min(...windows.map(({ windowTokens }) => windowTokens), this.config.alibiSlopes ? 0 : Infinity);
+    const masked = items.find(({ item, tokens }) => item.mask && tokens > narrowest);
+    if (masked) {
+      throw new UsageError(
+        narrowest === 0
+          ? "Cannot use a mask: the model's attention counts distances of positions (ALiBi)"
+          : `Cannot use a mask of ${masked.tokens} tokens: the model's narrowest window has ${narrowest}`,
+      );
+    }
+    for (const { windowTokens, address, values } of windows) {
+      if (windowTokens >= this.#attention.contextTokens) continue;
+      this.#firstVisible.set(windowTokens, address);
+      items.forEach(({ item, firstToken, tokens }, index) => {
+        const before = sequences[index].tokens - tokens;
+        for (let i = 0; i < tokens; i++) {
+          values[firstToken + i] = Math.max(0, before + depthInPass(item, i) - windowTokens + 1);
+        }
+      });
+    }
+  }
+
   /** Whether every sequence brings one token. */
   get isDecode(): boolean {
     return this.tokens === this.#layout.items.length;
@@ -119,26 +160,24 @@ export class ForwardPass implements Pass {
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
     const { cache, workspace, config } = this.#parts;
-    const kCache = cache.keys(layer), vCache = cache.values(layer);
-    this.ops.kvAppend(
-      kCache,
-      vCache,
-      cache.nativeType,
-      key,
-      value,
-      workspace.address("slots"),
-      this.tokens,
-      config.numKvHeads,
-      config.headDim,
-      PAGE_TOKENS,
-    );
-    return { ...this.#attention, kCache, vCache, scale: config.layers[layer].attention.scale };
+    const { scale, softcap, windowTokens = Infinity } = config.layers[layer].attention;
+    const input = {
+      ...this.#attention,
+      kCache: cache.keys(layer),
+      vCache: cache.values(layer),
+      firstVisible: this.#firstVisible.get(windowTokens),
+      scale,
+      softcap,
+    };
+    this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
+    return input;
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
   async run(): Promise<void> {
     const { architecture, config, weights } = this.#parts;
     weights.rewind();
+    this.experts?.beginPass(this.tokens);
     await this.#embed();
     for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
     this.#checkSignal();
@@ -162,7 +201,9 @@ export class ForwardPass implements Pass {
       cols: BigInt(config.hiddenSize),
       outliers: 0n,
     };
-    this.ops.embedding(this.activations.hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    const { hidden } = this.activations, { embeddingMultiplier, hiddenSize } = config;
+    this.ops.embedding(hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
+    if (embeddingMultiplier !== 1) this.ops.scale(hidden, hidden, this.tokens * hiddenSize, embeddingMultiplier);
   }
 
   /** Norm and head of the rows that were asked for alone; the likeliest token of those that want no more. */
@@ -173,6 +214,10 @@ export class ForwardPass implements Pass {
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
     norm(this, normed, normed, "", config.finalNorm, rows);
     await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
+    const { logitsMultiplier, logitsSoftcap, vocabSize } = config;
+    if (logitsMultiplier !== 1 || logitsSoftcap !== 0) {
+      this.ops.scale(logits, logits, rows * vocabSize, logitsMultiplier, logitsSoftcap);
+    }
     for (const { item, firstRow, rows } of this.#layout.items) {
       const rowBytes = config.vocabSize * 4;
       if (item.output !== "argmax") {

@@ -2,24 +2,35 @@
  * Plans how a model runs within a memory budget, without loading anything.
  * @module
  */
-import { kvBytesPerToken, type KvCacheType, PAGE_TOKENS } from "../cache/kv_cache.ts";
+import { KV_CACHE_TYPES, kvBytesPerToken, type KvCacheType, PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { FormatError, UsageError } from "../errors.ts";
 import type { ContextOptions } from "../ffi/context.ts";
+import type { DeviceChoice } from "../ffi/device.ts";
 import type { Precision } from "../ffi/ops.ts";
 import { baselineBytes, machineBytes } from "../memory/budget.ts";
-import type { Plan, TapeExtent } from "../memory/plan.ts";
+import type { ExpertTable, Plan, PlanRequest, TapeExtent } from "../memory/plan.ts";
+import { planWithExperts } from "../memory/expert_planner.ts";
 import { plan } from "../memory/planner.ts";
+import { limitResident } from "../memory/resident_limit.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
-import { workspaceBytes, type WorkspaceShape } from "./workspace.ts";
+import { expertTableOf } from "./expert_table.ts";
+import { type DeviceMemory, deviceNeeds, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
+import type { WorkspaceShape } from "./workspace.ts";
 
 /** How a model is to be run. */
 export interface EngineOptions {
-  /** Budget of the whole process; without it, what the machine has free. */
+  /** Where to compute: `auto` without it. */
+  device?: DeviceChoice;
+  /** Budget of the whole process in host memory; without it, what the machine has free. */
   ramBytes?: number;
+  /** Budget of device memory, of a device that has its own; without it, what the device has free. */
+  vramBytes?: number;
+  /** Most bytes of weights to keep in memory; without it, as many as fit. */
+  residentBytes?: number;
   /** Tokens a sequence may hold. Without it, those the model was made for, 4096 at most, and fewer where the budget is small. */
   contextTokens?: number;
   /** Sequences open at a time; 1 without it. */
@@ -34,8 +45,14 @@ export interface EngineOptions {
   isa?: ContextOptions["isa"];
   /** How matrix products may round activations; `exact` without it. */
   precision?: Precision;
-  /** Element type of the KV cache; `f16` without it. */
+  /** Element type of the KV cache; `f16` without it. `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. */
   kvCacheType?: KvCacheType;
+  /** Most memory that routed experts may take; what the budget leaves without it. */
+  expertCacheBytes?: number;
+  /** Where a device with memory of its own has the KV cache; `vram` without it. */
+  kvCacheLocation?: KvCacheLocation;
+  /** Told where something else is done than was asked for. */
+  onNotice?: (message: string) => void;
   /** Told while the engine opens. */
   onProgress?: (progress: { phase: "load"; doneBytes: number; totalBytes: number }) => void;
   /** Stops opening. */
@@ -43,6 +60,8 @@ export interface EngineOptions {
 }
 
 const DEFAULT_CONTEXT_TOKENS = 4096;
+export { KV_CACHE_TYPES, type KvCacheType };
+
 /** Most tokens of one pass where a caller names no number. */
 export const DEFAULT_PASS_TOKENS = 512;
 
@@ -53,6 +72,8 @@ export interface ModelPlan {
   tensors: ModelTensors;
   /** Weights of a pass in their order of use, the LM head last. */
   tape: readonly TapeExtent[];
+  /** The routed experts, if there are any. */
+  expertTable: ExpertTable | undefined;
   plan: Plan;
   workspace: WorkspaceShape;
   logitRows: number;
@@ -60,6 +81,11 @@ export interface ModelPlan {
   /** Pages of the KV cache. */
   kvCachePages: number;
   kvCacheType: KvCacheType;
+  kvCacheLocation: KvCacheLocation;
+  /** Multiplications and additions that the weights' products take for a token. */
+  flopsPerToken: number;
+  /** Device memory for what operations keep between their kernels; 0 where the device computes from host memory. */
+  scratchBytes: number;
   precision: Precision;
 }
 
@@ -107,7 +133,21 @@ function checkTensors(shards: ShardDirectory, tensors: ModelTensors): void {
     if (spec.kind === "vector" && entry.format !== "f32") {
       throw new FormatError(`Cannot use vector ${spec.name}: it is stored as ${entry.format}, required f32`);
     }
+    // Only of these is a matrix the same as its extents one after the other.
+    if (spec.kind === "router" && !["f32", "f16", "bf16"].includes(entry.format)) {
+      throw new FormatError(`Cannot use router ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
+    }
   }
+}
+
+/** Returns what stays in memory whatever the budget, norms, biases and routers, with the 4-byte words that each takes. */
+function residentWords(shards: ShardDirectory, tensors: ModelTensors): Map<string, number> {
+  return new Map(
+    [...tensors.layers.flat(), ...tensors.head].filter(({ kind }) => kind === "vector" || kind === "router").map(({ name }) => {
+      const bytes = shards.tensor(name).extents.reduce((sum, extent) => sum + extent.bytes, 0);
+      return [name, Math.ceil(bytes / 4)];
+    }),
+  );
 }
 
 /** Returns the weights of a pass in their order of use. */
@@ -124,20 +164,28 @@ function tapeOf(shards: ShardDirectory, tensors: ModelTensors): TapeExtent[] {
 }
 
 /**
- * Returns the plan of a model in a shard directory. Nothing is loaded.
+ * Returns the plan of a model in a shard directory, for a device with memory of its own where one is given. Nothing is loaded.
  *
  * @throws {UnsupportedError} for a model that no architecture serves, {FormatError} where tensors are missing or of a wrong shape,
- * {UsageError} for an option that means nothing, {BudgetError} where the budget cannot hold the minimum.
+ * {UsageError} for an option that means nothing, {BudgetError} where a budget cannot hold the minimum.
  */
-export function planModel(shards: ShardDirectory, options: EngineOptions = {}): ModelPlan {
+export function planModel(shards: ShardDirectory, options: EngineOptions = {}, device?: DeviceMemory): ModelPlan {
   const architecture = architectureFor(shards.manifest.config);
   const config = architecture.parseConfig(shards.manifest.config);
   const tensors = architecture.tensors(config);
   checkTensors(shards, tensors);
 
   const precision = oneOf("precision", options.precision, ["exact", "fast"]);
-  const kvCacheType = oneOf("kvCacheType", options.kvCacheType, ["f16", "f32"]);
-  if (options.ramBytes !== undefined) positiveInteger("ramBytes", options.ramBytes, 0);
+  if (options.expertCacheBytes !== undefined) positiveInteger("expertCacheBytes", options.expertCacheBytes, 0);
+  const kvCacheType = oneOf("kvCacheType", options.kvCacheType, KV_CACHE_TYPES);
+  for (const name of ["ramBytes", "vramBytes"] as const) {
+    if (options[name] !== undefined) positiveInteger(name, options[name], 0);
+  }
+  if (options.residentBytes !== undefined && !(options.residentBytes >= 0)) {
+    throw new UsageError(`Cannot use residentBytes ${options.residentBytes}: required is a number of bytes`);
+  }
+  checkDeviceOptions(options, device !== undefined);
+  const kvCacheLocation = device ? oneOf("kvCacheLocation", options.kvCacheLocation, ["vram", "ram"]) : "ram";
   const askedContextTokens = checkContextTokens(config, options);
   const contextPages = Math.ceil(askedContextTokens / PAGE_TOKENS);
   const maxSequences = positiveInteger("maxSequences", options.maxSequences, 1);
@@ -149,49 +197,88 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}): 
     maxSequences,
     pageTableEntries: contextPages * maxSequences,
     embeddingRowBytes: embeddingRowBytes(shards.tensor(tensors.embeddingName)),
-    vectors: new Map(
-      [...tensors.layers.flat(), ...tensors.head].filter((spec) => spec.kind === "vector").map((spec) => [spec.name, spec.cols]),
-    ),
+    vectors: residentWords(shards, tensors),
   };
-  const workspace = workspaceBytes(config, shape);
-  const tape = tapeOf(shards, tensors);
-  const bytesPerToken = kvBytesPerToken({ ...config, type: kvCacheType });
-  const planned = plan({
+  const tape = tapeOf(shards, tensors), expertTable = expertTableOf(shards, config, tensors);
+  const kvCache = { bytesPerToken: kvBytesPerToken({ ...config, type: kvCacheType }), location: kvCacheLocation };
+  const needs = device
+    ? deviceNeeds(config, shape, {
+      ...{ device, vramBytes: options.vramBytes, precision, kvCache, contextTokens: contextPages * PAGE_TOKENS },
+    })
+    : hostNeeds(config, shape, kvCache.bytesPerToken);
+  const request: PlanRequest = {
     ramBytes: options.ramBytes,
     machineBytes: machineBytes(),
     baselineBytes: baselineBytes(),
     tape,
-    vectorBytes: workspace.fixedBytes,
-    kvBytesPerToken: bytesPerToken,
     contextTokens: contextPages * PAGE_TOKENS,
     maxSequences,
     contextIsFlexible: options.contextTokens === undefined,
-    activationBytesPerToken: workspace.bytesPerToken,
-    logitsBytesPerRow: workspace.bytesPerLogitRow,
     logitRows: askedLogitRows,
     passTokens: askedPassTokens,
-  });
-  // The planner counts tokens, the cache has whole pages: what it lowered is rounded down, never up.
-  const pagesPerSequence = Math.floor(planned.contextTokens / PAGE_TOKENS);
-  const kvCachePages = pagesPerSequence * maxSequences;
-  const kvCacheBytes = kvCachePages * PAGE_TOKENS * bytesPerToken;
+    ...needs.request,
+  };
+  const planned = expertTable ? planWithExperts(request, expertTable, options.expertCacheBytes) : plan(request);
+  const limited = limitResident(planned, tape, options.residentBytes ?? Infinity);
+  const { pages, contextTokens, ...sizes } = wholePages(limited, maxSequences);
   const logitRows = Math.min(askedLogitRows, planned.passTokens);
   return {
     architecture,
     config,
     tensors,
     tape,
-    plan: {
-      ...planned,
-      contextTokens: Math.min(askedContextTokens, pagesPerSequence * PAGE_TOKENS),
-      kvCacheBytes,
-      totalBytes: planned.totalBytes - planned.kvCacheBytes + kvCacheBytes,
-    },
-    workspace: { ...shape, passTokens: planned.passTokens, logitRows, pageTableEntries: kvCachePages },
+    expertTable,
+    plan: { ...limited, ...sizes, contextTokens: Math.min(askedContextTokens, contextTokens) },
+    workspace: { ...shape, passTokens: planned.passTokens, logitRows, pageTableEntries: pages },
     logitRows,
     maxSequences,
-    kvCachePages,
+    kvCachePages: pages,
     kvCacheType,
+    kvCacheLocation,
+    flopsPerToken: flopsPerToken(tensors),
+    scratchBytes: needs.scratchBytes(planned.passTokens),
     precision,
+  };
+}
+
+/** Returns the multiplications and additions of a token's matrix products. */
+function flopsPerToken({ layers, headName, embedding, head }: ModelTensors): number {
+  const linear = layers.flat().filter((spec) => spec.kind === "linear");
+  const products = [...linear, ...[...embedding, ...head].filter((spec) => spec.name === headName)];
+  return 2 * products.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
+}
+
+/** Refuses what means nothing on the device, by name. */
+function checkDeviceOptions(options: EngineOptions, hasOwnMemory: boolean): void {
+  const refuse = (name: string, why: string): never => {
+    throw new UsageError(`Cannot use ${name}: the device ${why}`);
+  };
+  if (hasOwnMemory) {
+    if (options.residentBytes !== undefined) {
+      refuse(`residentBytes ${options.residentBytes}`, "has memory of its own; use vramBytes");
+    }
+    return;
+  }
+  const why = "computes from the host's memory and has none of its own";
+  if (options.vramBytes !== undefined) refuse(`a budget of ${options.vramBytes} bytes of device memory`, why);
+  if (options.kvCacheLocation === "vram") refuse("kvCacheLocation vram", why);
+}
+
+/** Rounds a plan's KV cache to whole pages: what the planner lowered is rounded down, never up. */
+function wholePages(
+  planned: Plan,
+  maxSequences: number,
+): Pick<Plan, "kvCacheBytes" | "totalBytes" | "device" | "contextTokens"> & { pages: number } {
+  const pagesPerSequence = Math.floor(planned.contextTokens / PAGE_TOKENS);
+  const contextTokens = pagesPerSequence * PAGE_TOKENS, share = contextTokens / planned.contextTokens;
+  const round = (part: { kvCacheBytes: number; totalBytes: number }) => {
+    const kvCacheBytes = Math.round(part.kvCacheBytes * share);
+    return { kvCacheBytes, totalBytes: part.totalBytes - part.kvCacheBytes + kvCacheBytes };
+  };
+  return {
+    ...round(planned),
+    ...(planned.device ? { device: { ...planned.device, ...round(planned.device) } } : {}),
+    contextTokens,
+    pages: pagesPerSequence * maxSequences,
   };
 }

@@ -3,6 +3,22 @@
  * @module
  */
 
+/** What routing to experts came to; all zero for a model without experts. */
+export interface ExpertTotals {
+  /** Experts that layers used: each once a layer and pass, however many tokens went to it. */
+  used: number;
+  /** Those of them that were in memory from earlier passes, all of it. */
+  hits: number;
+  /** Bytes of the experts used. */
+  usedBytes: number;
+  /** Bytes of those that were in memory from earlier passes. */
+  hitBytes: number;
+  /** Experts used in layers that were looked ahead to. */
+  predictable: number;
+  /** Those of them that had been foreseen. */
+  predicted: number;
+}
+
 /** Totals over passes of one kind. */
 export interface PassTotals {
   /** Passes over the weights. */
@@ -14,10 +30,12 @@ export interface PassTotals {
   /** Bytes read from disk while they ran, embedding rows included. */
   bytesRead: number;
   /**
-   * Seconds in which weights were waited for, be it for the disk or, with the ring full, for earlier computing; little of it says that the disk
+   * Seconds in which weights were waited for, be it for the disk or, with the slots full, for earlier computing; little of it says that the disk
    * keeps up, much does not say that it does not.
    */
   stallSeconds: number;
+  /** What routing came to. */
+  experts: ExpertTotals;
 }
 
 /** What an engine has done since it opened. */
@@ -38,9 +56,26 @@ export interface EngineStatistics {
   readBytesPerSecond: number;
   /** Largest resident set of the process. */
   peakRssBytes: number;
+  /** Most device memory taken, of a device with memory of its own: what was reserved at open; else 0. */
+  peakVramBytes: number;
 }
 
 /** Returns totals of nothing. */
 export function noTotals(): PassTotals {
-  return { passes: 0, tokens: 0, seconds: 0, bytesRead: 0, stallSeconds: 0 };
+  return { passes: 0, tokens: 0, seconds: 0, bytesRead: 0, stallSeconds: 0, experts: noExperts() };
+}
+
+/** Returns the totals of no routing. */
+export function noExperts(): ExpertTotals {
+  return { used: 0, hits: 0, usedBytes: 0, hitBytes: 0, predictable: 0, predicted: 0 };
+}
+
+/** Adds to totals what they grew by from one moment to another. */
+export function addExperts(totals: ExpertTotals, from: ExpertTotals, to: ExpertTotals): void {
+  for (const key of Object.keys(totals) as (keyof ExpertTotals)[]) totals[key] += to[key] - from[key];
+}
+
+/** Returns the share of the experts' bytes that were found in memory; 0 where none were used. */
+export function expertHitRate({ usedBytes, hitBytes }: ExpertTotals): number {
+  return usedBytes > 0 ? hitBytes / usedBytes : 0;
 }

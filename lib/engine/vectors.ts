@@ -1,5 +1,5 @@
 /**
- * Loads what stays resident whatever the budget: norms and biases.
+ * Loads what stays resident whatever the budget: norms, biases and routers.
  * @module
  */
 import { closeSync, openSync } from "node:fs";
@@ -11,7 +11,7 @@ import type { Workspace } from "./workspace.ts";
 const FILE_DEPTH = 8;
 
 /**
- * Reads vectors into the workspace and returns their bytes.
+ * Reads vectors and routers into the workspace and returns their bytes.
  * @throws {FormatError} where a file ends too early.
  */
 export async function loadVectors(
@@ -27,8 +27,11 @@ export async function loadVectors(
     try {
       for (const [name, count] of entries) {
         const into = workspace.vectorBytes(name, count);
-        await readWhole(descriptor, path, into, shards.tensor(name).extents[0].offset);
-        bytesRead += into.length;
+        let end = 0;
+        for (const { offset, bytes } of shards.tensor(name).extents) {
+          await readWhole(descriptor, path, into.subarray(end, end += bytes), offset);
+        }
+        bytesRead += end;
       }
     } finally {
       closeSync(descriptor);

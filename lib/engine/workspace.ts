@@ -23,7 +23,7 @@ export interface WorkspaceShape {
   pageTableEntries: number;
   /** Bytes of one stored embedding row. */
   embeddingRowBytes: number;
-  /** Elements of each resident vector, by tensor name. */
+  /** 4-byte words of each resident vector and router, by tensor name. */
   vectors: ReadonlyMap<string, number>;
 }
 
@@ -33,7 +33,7 @@ function activationWidths(config: ModelConfig): { residual: number; streams: num
   return {
     residual: config.hiddenSize,
     // `hidden`, `normed`, and `projected` where it is not `normed`.
-    streams: config.layers.some(({ parallel }) => parallel) ? 3 : 2,
+    streams: config.layers.some(({ parallel, feedForward }) => parallel || feedForward.kind === "moe") ? 3 : 2,
     attention: [query, keys, keys, query],
     mlp: [config.intermediateSize, config.intermediateSize],
   };
@@ -51,6 +51,11 @@ function rotaryWidth({ ropes }: ModelConfig): number {
   return ropes.reduce((sum, { dim }) => sum + dim, 0);
 }
 
+/** Returns the widths of the windows that layers see, each once. */
+export function windowsOf({ layers }: ModelConfig): number[] {
+  return [...new Set(layers.flatMap(({ attention }) => attention.windowTokens ?? []))];
+}
+
 /** Returns each host array's bytes, in the order they are laid out. */
 function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<HostArrayName, number> {
   const tokens = shape.passTokens;
@@ -58,6 +63,8 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
     embeddingIndexes: tokens * 4,
     slots: tokens * 4,
     rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
+    firstVisible: windowsOf(config).length * align(tokens * 4),
+    slopes: (config.alibiSlopes?.length ?? 0) * 4,
     logitRowIds: shape.logitRows * 4,
     argmax: shape.logitRows * 4,
     sequences: shape.maxSequences * 16,
@@ -73,6 +80,8 @@ type HostArrayName =
   | "embeddingIndexes"
   | "slots"
   | "rotary"
+  | "firstVisible"
+  | "slopes"
   | "logitRowIds"
   | "argmax"
   | "sequences"
@@ -81,26 +90,37 @@ type HostArrayName =
   | "embeddingRows"
   | "logits";
 
-/** Returns the bytes of a workspace as the planner counts them: by token, by row of logits, and once. */
+/** Bytes as the planner counts them: by token, by row of logits, and once. */
+export interface WorkspaceBytes {
+  bytesPerToken: number;
+  bytesPerLogitRow: number;
+  fixedBytes: number;
+}
+
+/**
+ * Returns the bytes of a workspace's parts: the arrays, which a device with memory of its own has as well as the host; activations and vectors, which
+ * are where the device computes; and the widest row that a product reads.
+ */
 export function workspaceBytes(
   config: ModelConfig,
   shape: WorkspaceShape,
-): { bytesPerToken: number; bytesPerLogitRow: number; fixedBytes: number } {
+): { arrays: WorkspaceBytes; activationBytesPerToken: number; vectorBytes: number; widestInput: number } {
   const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
-  const floats = streams * residual + Math.max(sum(attention), sum(mlp));
   const host = hostArrayBytes(config, shape);
-  // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
-  const hostBytesPerToken = 8 + rotaryWidth(config) * 4 + shape.passTokens + shape.embeddingRowBytes;
-  // A product of many tokens keeps its input packed in scratch memory of the library, in float32 at most (cpu/matmul_panels.cpp).
-  const widestInput = Math.max(residual, config.numHeads * config.headDim, config.intermediateSize);
-  const vectorBytes = [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0);
-  // Each array is aligned: at most the host arrays, the ropes' tables, 7 activations and the two sections of an embedding.
-  const slack = (Object.keys(host).length + 7 + 2 + 2 * config.ropes.length) * ALIGNMENT;
+  const windows = windowsOf(config).length;
+  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 7 activations and the two sections of an embedding.
+  const aligned = Object.keys(host).length + 7 + 2 + 2 * config.ropes.length + windows;
   return {
-    bytesPerToken: (floats + widestInput) * 4 + hostBytesPerToken,
-    bytesPerLogitRow: config.vocabSize * 4 + 8,
-    fixedBytes: vectorBytes + host.sequences + host.pageTable + slack,
+    arrays: {
+      // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
+      bytesPerToken: 8 + rotaryWidth(config) * 4 + windows * 4 + shape.passTokens + shape.embeddingRowBytes,
+      bytesPerLogitRow: config.vocabSize * 4 + 8,
+      fixedBytes: host.sequences + host.pageTable + host.slopes + aligned * ALIGNMENT,
+    },
+    activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,
+    vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
+    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize),
   };
 }
 
@@ -127,6 +147,7 @@ export class Workspace implements Disposable {
   readonly #offsets: Record<HostArrayName, number>;
   readonly #sizes: Record<HostArrayName, number>;
   readonly #ropes: ModelConfig["ropes"];
+  readonly #windows: readonly number[];
   readonly #vectorOffsets: ReadonlyMap<string, number>;
   /** Where vectors are read into, at their offsets; the host's memory of them, given back once they are on the device. */
   #vectorSource: HostBuffer | undefined;
@@ -147,6 +168,7 @@ export class Workspace implements Disposable {
     this.#vectors = this.#arrays + BigInt(layout.arrayBytes);
     this.#vectorSource = vectors;
     this.#ropes = config.ropes;
+    this.#windows = windowsOf(config);
     this.activations = placeActivations(config, shape.passTokens, activations);
   }
 
@@ -198,6 +220,17 @@ export class Workspace implements Disposable {
   fillFloat32(name: HostArrayName, count: number = this.#sizes[name] / 4): Float32Array<ArrayBuffer> {
     const { buffer, byteOffset } = this.fillBytes(name, count * 4);
     return new Float32Array(buffer, byteOffset, count);
+  }
+
+  /** Returns the first visible positions of `tokens` tokens to be filled, i32 [tokens], of each of the config's windows. */
+  fillFirstVisible(tokens: number): { windowTokens: number; address: bigint; values: Int32Array<ArrayBuffer> }[] {
+    const stride = align(tokens * 4) / 4;
+    const values = this.fillInt32("firstVisible", this.#windows.length * stride), address = this.address("firstVisible");
+    return this.#windows.map((windowTokens, i) => ({
+      windowTokens,
+      address: address + BigInt(i * stride * 4),
+      values: values.subarray(i * stride, i * stride + tokens),
+    }));
   }
 
   /** Returns the cos and sin tables of `tokens` tokens to be filled: f32 [tokens, dim / 2], of each of the config's ropes. */

@@ -1,7 +1,7 @@
 // GENERATED from cuda/airkern.h by scripts/generate_abi.ts. Do not edit: run `deno task generate`.
 // deno-fmt-ignore-file
 
-export const AIRK_ABI_VERSION = 2;
+export const AIRK_ABI_VERSION = 3;
 export const AIRK_OK = 0;
 export const AIRK_NOT_READY = 1;
 export const AIRK_INVALID = 2;
@@ -14,6 +14,7 @@ export const AIRK_NOT_FINITE = 8;
 export const AIRK_F32 = 0;
 export const AIRK_F16 = 1;
 export const AIRK_BF16 = 2;
+export const AIRK_Q8 = 3;
 export const AIRK_SILU = 0;
 export const AIRK_GELU = 1;
 export const AIRK_GELU_TANH = 2;
@@ -36,7 +37,7 @@ export const SYMBOLS = {
   airk_context_cancel: { parameters: ["pointer", "i32"], result: "i32" },
   airk_device_alloc: { parameters: ["pointer", "u64", "buffer"], result: "i32" },
   airk_device_free: { parameters: ["pointer", "u64"], result: "i32" },
-  airk_host_alloc: { parameters: ["pointer", "u64", "buffer"], result: "i32" },
+  airk_host_alloc: { parameters: ["pointer", "u64", "buffer"], result: "i32", nonblocking: true },
   airk_host_free: { parameters: ["pointer", "pointer"], result: "i32" },
   airk_copy_to_device: { parameters: ["pointer", "u64", "pointer", "u64"], result: "i32" },
   airk_copy_to_host: { parameters: ["pointer", "pointer", "u64", "u64"], result: "i32" },
@@ -44,6 +45,7 @@ export const SYMBOLS = {
   airk_fill: { parameters: ["pointer", "u64", "u8", "u64"], result: "i32" },
   airk_stream_create: { parameters: ["pointer", "buffer"], result: "i32" },
   airk_stream_destroy: { parameters: ["pointer"], result: "void" },
+  airk_stream_set_scratch: { parameters: ["pointer", "u64", "u64"], result: "i32" },
   airk_stream_synchronize: { parameters: ["pointer"], result: "i32", nonblocking: true },
   airk_stream_wait_event: { parameters: ["pointer", "pointer"], result: "i32" },
   airk_event_create: { parameters: ["pointer", "buffer"], result: "i32" },
@@ -55,11 +57,16 @@ export const SYMBOLS = {
   airk_embedding: { parameters: ["pointer", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_dequantize: { parameters: ["pointer", "u64", "i32", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_matmul: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "i32", "i32"], result: "i32" },
+  airk_matmul_grouped: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_rmsnorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
-  airk_layernorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
+  airk_layernorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_rope: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
-  airk_kv_append: { parameters: ["pointer", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
-  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
+  airk_kv_append: { parameters: ["pointer", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
+  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "f32"], result: "i32" },
+  airk_l2norm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
+  airk_log_decay: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
+  airk_causal_conv1d: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
+  airk_gated_delta_rule: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_gated: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_add: { parameters: ["pointer", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_scale: { parameters: ["pointer", "u64", "u64", "u64", "f32", "f32"], result: "i32" },

@@ -9,10 +9,13 @@ import { importLibraryPackage } from "./library_lookup.ts";
 
 /** What airk_device_description says of a device. */
 export interface DeviceDescription {
+  /** The library that opened it. */
   kind: LibraryKind;
+  /** Name of the processor or GPU. */
   name: string;
   /** Instruction set or compute capability in use. */
   isa: string;
+  /** Threads of the CPU twin, multiprocessors of a GPU. */
   threads: number;
   /** True where a host buffer's address is a device address too, so that nothing has to be copied. */
   unifiedMemory: boolean;
@@ -120,7 +123,9 @@ export class Context implements Disposable, DeviceAllocator {
     if (status === AIRK_OK) return;
     const message = new Uint8Array(1024);
     this.library.symbols.airk_error_message(this.#handle, message, BigInt(message.length));
-    throw new NativeError(`Cannot ${action}: ${text(message) || `native status ${status}`}`, status);
+    const reason = text(message) || `native status ${status}`;
+    // The library's own words mostly are the whole sentence.
+    throw new NativeError(reason.startsWith("Cannot ") ? reason : `Cannot ${action}: ${reason}`, status);
   }
 
   /** Returns the id of a weight format, for this library alone. */
@@ -147,13 +152,15 @@ export class Context implements Disposable, DeviceAllocator {
     this.check(this.library.symbols.airk_context_cancel(this.handle, cancelled ? 1 : 0), "cancel");
   }
 
-  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. */
-  hostBuffer(bytes: number): HostBuffer {
+  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. Other work goes on while it is touched. */
+  async hostBuffer(bytes: number): Promise<HostBuffer> {
+    // Its own, since other calls may come before this one ends.
+    const out = new BigUint64Array(1);
     this.check(
-      this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), this.#out),
+      await this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), out),
       `reserve ${bytes} bytes of host memory`,
     );
-    return new HostBuffer(this, this.#out[0], bytes);
+    return new HostBuffer(this, out[0], bytes);
   }
 
   /** Reserves device memory, 4096-aligned. */
@@ -246,6 +253,17 @@ export class Stream implements Disposable {
   /** Waits for all work enqueued so far. */
   async synchronize(): Promise<void> {
     this.context.check(await this.context.library.symbols.airk_stream_synchronize(this.handle), "finish the stream's work");
+  }
+
+  /**
+   * Gives the stream, on which nothing was enqueued yet, memory for what operations of the CUDA library keep between their kernels: they take no
+   * other from then on.
+   */
+  setScratch({ address, bytes }: DeviceSpan): void {
+    this.context.check(
+      this.context.library.symbols.airk_stream_set_scratch(this.handle, address, BigInt(bytes)),
+      "give a stream scratch memory",
+    );
   }
 
   /** Makes later work of this stream wait for an event. */

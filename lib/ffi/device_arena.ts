@@ -17,11 +17,11 @@ export class DeviceArena implements DeviceAllocator, Disposable {
   #usedBytes = 0;
 
   /**
-   * Reserves `bytes`.
+   * Reserves `bytes`, rounded up to whole pages.
    * @throws {NativeError} where the device has not so much.
    */
   constructor(context: Context, bytes: number) {
-    this.#buffer = context.deviceBuffer(bytes);
+    this.#buffer = context.deviceBuffer(arenaBytes(bytes));
   }
 
   /** Bytes reserved. */

@@ -3,72 +3,31 @@
  * Every tensor is given by its device address.
  * @module
  */
-import { AIRK_GELU, AIRK_GELU_TANH, AIRK_RELU, AIRK_RELU2, AIRK_SIGMOID, AIRK_SILU, AIRK_SWIGLU_OAI, AIRK_TANH } from "./abi.ts";
 import type { Stream } from "./context.ts";
+import {
+  type Activation,
+  ACTIVATIONS,
+  type AttentionInput,
+  type DeltaRuleInput,
+  type LayerCache,
+  type Precision,
+  type RecurrentInput,
+  type RopeLayout,
+  type RowGroups,
+  type WeightExtent,
+} from "./op_types.ts";
 
-/** A weight extent in device memory: a run of whole rows of one matrix. */
-export interface WeightExtent {
-  /** Id from {@linkcode Context.formatId}. */
-  format: number;
-  address: bigint;
-  bytes: bigint;
-  rows: bigint;
-  cols: bigint;
-  outliers: bigint;
-}
-
-/** How the matrix products may round their activations: `exact` keeps float32, `fast` may use 16-bit operands. */
-export type Precision = "exact" | "fast";
-
-/** An activation function; each is written out at airk_gated. */
-export type Activation = keyof typeof ACTIVATIONS;
-
-const ACTIVATIONS = {
-  silu: AIRK_SILU,
-  gelu: AIRK_GELU,
-  gelu_tanh: AIRK_GELU_TANH,
-  relu: AIRK_RELU,
-  relu2: AIRK_RELU2,
-  sigmoid: AIRK_SIGMOID,
-  tanh: AIRK_TANH,
-  swiglu_oai: AIRK_SWIGLU_OAI,
+export type {
+  Activation,
+  AttentionInput,
+  DeltaRuleInput,
+  LayerCache,
+  Precision,
+  RecurrentInput,
+  RopeLayout,
+  RowGroups,
+  WeightExtent,
 };
-
-/** Where the elements that rotate lie: see airk_rope. */
-export interface RopeLayout {
-  /** Elements from one token's heads to the next's; heads * headDim where nothing lies between. */
-  stride: number;
-  heads: number;
-  headDim: number;
-  /** First element of a head that rotates. */
-  first: number;
-  /** How many rotate. */
-  rotaryDim: number;
-  /** Pairs 2 i, 2 i + 1 instead of i, i + rotaryDim / 2. */
-  interleaved: boolean;
-}
-
-/** The KV cache of one layer, and how this pass's tokens lie in it. */
-export interface AttentionInput {
-  kCache: bigint;
-  vCache: bigint;
-  /** AIRK_F16 or AIRK_F32. */
-  cacheType: number;
-  /** i32 [sequenceCount, 4], see airk_attention. */
-  sequences: bigint;
-  sequenceCount: number;
-  /** i32, page numbers. */
-  pageTable: bigint;
-  /** 0n for causal order, else u8 [tokens, tokens]. */
-  mask: bigint;
-  tokens: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  pageTokens: number;
-  contextTokens: number;
-  scale: number;
-}
 
 /** Enqueues operations on a stream. None of them waits. */
 export class Ops {
@@ -141,6 +100,46 @@ export class Ops {
     );
   }
 
+  /**
+   * The product by groups of rows: row firstRow + r of the matrix, row r of the extent, multiplies the part of x of its group
+   * (firstRow + r) / groupRows, xGroupStride elements from the one before.
+   */
+  matmulGrouped(
+    y: bigint,
+    yStride: number,
+    x: bigint,
+    xStride: number,
+    tokens: number,
+    weight: WeightExtent,
+    bias: bigint,
+    groups: RowGroups,
+    precision: Precision,
+  ): void {
+    const { format, address, bytes, rows, cols, outliers } = weight;
+    this.#check(
+      this.#symbols.airk_matmul_grouped(
+        this.#stream.handle,
+        y,
+        BigInt(yStride),
+        x,
+        BigInt(xStride),
+        BigInt(groups.xGroupStride),
+        BigInt(tokens),
+        format,
+        address,
+        bytes,
+        rows,
+        cols,
+        outliers,
+        bias,
+        BigInt(groups.firstRow),
+        BigInt(groups.groupRows),
+        precision === "fast" ? 1 : 0,
+      ),
+      "matmul_grouped",
+    );
+  }
+
   /** y: [rows, cols] = x scaled to unit root mean square, times weight: [cols] unless 0n. */
   rmsnorm(y: bigint, x: bigint, weight: bigint, rows: number, cols: number, eps: number): void {
     this.#check(
@@ -149,10 +148,32 @@ export class Ops {
     );
   }
 
-  /** y: [rows, cols] = x shifted and scaled to mean 0 and variance 1, times weight: [cols] unless 0n, plus bias: [cols] unless 0n. */
-  layernorm(y: bigint, x: bigint, weight: bigint, bias: bigint, rows: number, cols: number, eps: number): void {
+  /**
+   * y: [rows, cols] = x shifted and scaled to mean 0 and variance 1, times weight: [weightRows, cols] unless 0n, plus bias in the same shape
+   * unless 0n; row r takes their row r % weightRows.
+   */
+  layernorm(
+    y: bigint,
+    x: bigint,
+    weight: bigint,
+    bias: bigint,
+    rows: number,
+    cols: number,
+    eps: number,
+    weightRows = 1,
+  ): void {
     this.#check(
-      this.#symbols.airk_layernorm(this.#stream.handle, y, x, weight, bias, BigInt(rows), BigInt(cols), eps),
+      this.#symbols.airk_layernorm(
+        this.#stream.handle,
+        y,
+        x,
+        weight,
+        bias,
+        BigInt(weightRows),
+        BigInt(rows),
+        BigInt(cols),
+        eps,
+      ),
       "layernorm",
     );
   }
@@ -177,38 +198,28 @@ export class Ops {
     );
   }
 
-  /** Writes k, v: [tokens, kvHeads, headDim] into cache slots: [tokens] i32. */
-  kvAppend(
-    kCache: bigint,
-    vCache: bigint,
-    cacheType: number,
-    k: bigint,
-    v: bigint,
-    slots: bigint,
-    tokens: number,
-    kvHeads: number,
-    headDim: number,
-    pageTokens: number,
-  ): void {
+  /** Writes k: [tokens, kvHeads, headDim] and v: [tokens, kvHeads, valueDim], 0n where vCache is, into cache slots: [tokens] i32. */
+  kvAppend(cache: LayerCache, k: bigint, v: bigint, slots: bigint, tokens: number): void {
     this.#check(
       this.#symbols.airk_kv_append(
         this.#stream.handle,
-        kCache,
-        vCache,
-        cacheType,
+        cache.kCache,
+        cache.vCache,
+        cache.cacheType,
         k,
         v,
         slots,
         BigInt(tokens),
-        BigInt(kvHeads),
-        BigInt(headDim),
-        BigInt(pageTokens),
+        BigInt(cache.kvHeads),
+        BigInt(cache.headDim),
+        BigInt(cache.valueDim),
+        BigInt(cache.pageTokens),
       ),
       "kv_append",
     );
   }
 
-  /** y: [tokens, heads, headDim] = attention of q: [tokens, heads, headDim] over the cache. */
+  /** y: [tokens, heads, valueDim] = attention of q: [tokens, heads, headDim] over the cache. */
   attention(y: bigint, q: bigint, input: AttentionInput): void {
     this.#check(
       this.#symbols.airk_attention(
@@ -222,13 +233,18 @@ export class Ops {
         BigInt(input.sequenceCount),
         input.pageTable,
         input.mask,
+        input.firstVisible ?? 0n,
+        input.sinks ?? 0n,
+        input.slopes ?? 0n,
         BigInt(input.tokens),
         BigInt(input.heads),
         BigInt(input.kvHeads),
         BigInt(input.headDim),
+        BigInt(input.valueDim),
         BigInt(input.pageTokens),
         BigInt(input.contextTokens),
         input.scale,
+        input.softcap ?? 0,
       ),
       "attention",
     );
@@ -257,6 +273,85 @@ export class Ops {
     this.#check(
       this.#symbols.airk_copy_2d(this.#stream.handle, y, BigInt(yStride), x, BigInt(xStride), BigInt(rows), BigInt(cols)),
       "copy_2d",
+    );
+  }
+
+  /** y: [rows, cols] = x scaled to unit length. */
+  l2norm(y: bigint, x: bigint, rows: number, cols: number, eps: number): void {
+    this.#check(this.#symbols.airk_l2norm(this.#stream.handle, y, x, BigInt(rows), BigInt(cols), eps), "l2norm");
+  }
+
+  /** y: [rows, cols] = -exp(aLog) * log(1 + exp(x + bias)); aLog, bias: [cols]. */
+  logDecay(y: bigint, x: bigint, aLog: bigint, bias: bigint, rows: number, cols: number): void {
+    this.#check(
+      this.#symbols.airk_log_decay(this.#stream.handle, y, x, aLog, bias, BigInt(rows), BigInt(cols)),
+      "log_decay",
+    );
+  }
+
+  /**
+   * y: [tokens, cols] = activation of the causal convolution of x: [tokens, cols] with weight: [cols, kernel], plus bias: [cols] unless 0n.
+   * state: [slots, kernel - 1, cols].
+   */
+  causalConv1d(
+    y: bigint,
+    x: bigint,
+    weight: bigint,
+    bias: bigint,
+    state: bigint,
+    input: RecurrentInput,
+    cols: number,
+    kernel: number,
+    activation: Exclude<Activation, "swiglu_oai"> | undefined,
+  ): void {
+    this.#check(
+      this.#symbols.airk_causal_conv1d(
+        this.#stream.handle,
+        y,
+        x,
+        weight,
+        bias,
+        state,
+        input.stateSlots,
+        BigInt(input.slots),
+        input.sequences,
+        BigInt(input.sequenceCount),
+        BigInt(input.tokens),
+        BigInt(cols),
+        BigInt(kernel),
+        activation === undefined ? -1 : ACTIVATIONS[activation],
+      ),
+      "causal_conv1d",
+    );
+  }
+
+  /** y: [tokens, valueHeads, valueDim] = what the state: [slots, valueHeads, keyDim, valueDim] answers each token's query after its update. */
+  gatedDeltaRule(y: bigint, state: bigint, delta: DeltaRuleInput, input: RecurrentInput): void {
+    this.#check(
+      this.#symbols.airk_gated_delta_rule(
+        this.#stream.handle,
+        y,
+        delta.q,
+        BigInt(delta.qStride),
+        delta.k,
+        BigInt(delta.kStride),
+        delta.v,
+        BigInt(delta.vStride),
+        delta.logDecay,
+        delta.beta,
+        state,
+        input.stateSlots,
+        BigInt(input.slots),
+        input.sequences,
+        BigInt(input.sequenceCount),
+        BigInt(input.tokens),
+        BigInt(delta.keyHeads),
+        BigInt(delta.valueHeads),
+        BigInt(delta.keyDim),
+        BigInt(delta.valueDim),
+        delta.scale,
+      ),
+      "gated_delta_rule",
     );
   }
 

@@ -3,6 +3,7 @@
  * @module
  */
 import type { Engine } from "../engine/engine.ts";
+import type { DeviceDescription } from "../engine/engine.ts";
 import type { Plan } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 import type { Sequence } from "../engine/sequence.ts";
@@ -63,6 +64,11 @@ export class Model implements AsyncDisposable {
   /** What stays in memory, what streams from disk, and how the memory is divided. */
   get plan(): Plan {
     return this.#engine.plan;
+  }
+
+  /** The device that computes. */
+  get device(): DeviceDescription {
+    return this.#engine.description;
   }
 
   /** What the model has done since it was opened. */

@@ -4,13 +4,9 @@
  */
 import { attention } from "./attention.ts";
 import { feedForward } from "./mlp.ts";
+import { moe } from "./moe.ts";
 import { norm } from "./norm.ts";
-import type { Pass } from "./pass.ts";
-
-/** Prefix of a layer's tensor names. */
-export function layerPrefix(layer: number): string {
-  return `model.layers.${layer}.`;
-}
+import { layerPrefix, type Pass } from "./pass.ts";
 
 /**
  * Enqueues decoder block `layer` on the hidden state.
@@ -19,7 +15,7 @@ export function layerPrefix(layer: number): string {
  * read the hidden state of the block's start. Input norms, norms of what is added (Liu et al. 2022, Swin v2; Gemma 2), or both.
  */
 export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
-  const { norms, parallel } = pass.config.layers[layer];
+  const { norms, parallel, feedForward: config } = pass.config.layers[layer];
   const { hidden, normed, projected } = pass.activations;
   const prefix = layerPrefix(layer);
 
@@ -33,7 +29,8 @@ export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
   addToResidual(pass, layer);
   if (!parallel && norms.feedForwardInput) norm(pass, normed, hidden, prefix, norms.feedForwardInput);
   if (norms.feedForwardInput) feedForwardInput = normed;
-  await feedForward(pass, layer, prefix, feedForwardInput);
+  if (config.kind === "moe") await moe(pass, layer, config, prefix, feedForwardInput);
+  else await feedForward(pass, config, `${prefix}mlp.`, feedForwardInput, projected);
   if (norms.feedForwardOutput) norm(pass, projected, projected, prefix, norms.feedForwardOutput);
   addToResidual(pass, layer);
 }

@@ -6,6 +6,8 @@
 /** A function of a feed-forward layer; cuda/airkern.h has each formula at airk_gated. */
 export type Activation = "silu" | "gelu" | "gelu_tanh" | "relu" | "relu2" | "sigmoid" | "tanh" | "swiglu_oai";
 
+import type { RouterConfig } from "./router.ts";
+
 /** How rotary position embeddings stretch; each field as in Hugging Face's `rope_scaling` of that type. */
 export type RopeScaling =
   | { type: "default" }
@@ -59,8 +61,8 @@ export interface NormConfig {
 
 /** A normalisation of queries or keys before they are rotated. */
 export interface HeadNormConfig extends NormConfig {
-  /** What one norm spans: each head (they share a weight) or all heads together. */
-  scope: "head" | "whole";
+  /** What a norm spans: every head, with one weight for all (`head`) or a weight for each (`each`, of kind `layer`), or all heads together (`whole`). */
+  scope: "head" | "each" | "whole";
 }
 
 /** Grouped-query attention of one layer. Tensors: `self_attn.` and `q_proj`, `k_proj`, `v_proj`, `o_proj`. */
@@ -79,6 +81,8 @@ export interface AttentionConfig {
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
+  /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
+  sinks?: boolean;
   /** Tokens that a token sees, itself included; absent where it sees all before it. */
   windowTokens?: number;
 }
@@ -95,12 +99,35 @@ export interface MlpConfig {
   bias: boolean;
 }
 
+/**
+ * Experts, of which each token goes to a few: Shazeer et al. 2017, arXiv:1701.06538. Every expert is a gated layer. Tensors: `mlp.gate`, the router;
+ * `mlp.experts.N.` and `mlp.shared_expert.`, each with `gate_proj`, `up_proj`, `down_proj`; `mlp.shared_expert_gate`.
+ */
+export interface MoeConfig {
+  /** Tells it from {@linkcode MlpConfig}. */
+  kind: "moe";
+  /** Between the two products of an expert. */
+  activation: Activation;
+  /** Width inside one expert. */
+  intermediateSize: number;
+  /** Whether the experts' projections have biases. */
+  bias: boolean;
+  /** How experts are chosen and weighed. */
+  router: RouterConfig;
+  /** Whether the router's logits have a bias. */
+  routerBias: boolean;
+  /** Whether `mlp.gate.e_score_correction_bias` is added to the scores that experts are chosen by. */
+  correctionBias: boolean;
+  /** An expert that every token goes to; `gated`: times the sigmoid of `mlp.shared_expert_gate`. */
+  shared?: { mlp: MlpConfig; gated: boolean };
+}
+
 /** One decoder block. */
 export interface LayerConfig {
   /** Its first sublayer. */
   attention: AttentionConfig;
   /** Its second sublayer. */
-  feedForward: MlpConfig;
+  feedForward: MlpConfig | MoeConfig;
   /** Norms of a sublayer's input and of its output before it joins the residual stream; each may be absent. */
   norms: {
     attentionInput?: NormConfig;
@@ -139,6 +166,8 @@ export interface ModelConfig {
   contextTokens: number;
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
+  /** Whether the rows of the head are scaled to unit length, which is done when they are stored. */
+  unitHeadRows?: boolean;
   /** The kinds of rotary embeddings that layers use. */
   ropes: RopeConfig[];
   /** [numHeads] of ALiBi, or absent: a score falls by slope * distance. Press et al. 2022, arXiv:2108.12409. */

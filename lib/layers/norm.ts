@@ -5,11 +5,21 @@
 import type { HeadNormConfig, NormConfig } from "./model_config.ts";
 import type { Pass } from "./pass.ts";
 
-function normRows(pass: Pass, y: bigint, x: bigint, prefix: string, config: NormConfig, rows: number, cols: number): void {
+/** `weightRows`: weights that rows take in turn. */
+function normRows(
+  pass: Pass,
+  y: bigint,
+  x: bigint,
+  prefix: string,
+  config: NormConfig,
+  rows: number,
+  cols: number,
+  weightRows = 1,
+): void {
   const { kind, name, eps, bias } = config;
   const weight = pass.vector(`${prefix}${name}.weight`);
   if (kind === "rms") pass.ops.rmsnorm(y, x, weight, rows, cols, eps);
-  else pass.ops.layernorm(y, x, weight, bias ? pass.vector(`${prefix}${name}.bias`) : 0n, rows, cols, eps);
+  else pass.ops.layernorm(y, x, weight, bias ? pass.vector(`${prefix}${name}.bias`) : 0n, rows, cols, eps, weightRows);
 }
 
 /**
@@ -23,6 +33,7 @@ export function norm(pass: Pass, y: bigint, x: bigint, prefix: string, config: N
 /** Enqueues the normalisation in place of x: [tokens, heads, headDim], each head by itself or all of a token's together. */
 export function headNorm(pass: Pass, x: bigint, heads: number, prefix: string, config: HeadNormConfig): void {
   const { tokens } = pass, { headDim } = pass.config;
-  if (config.scope === "head") normRows(pass, x, x, prefix, config, tokens * heads, headDim);
-  else normRows(pass, x, x, prefix, config, tokens, heads * headDim);
+  if (config.scope !== "whole") {
+    normRows(pass, x, x, prefix, config, tokens * heads, headDim, config.scope === "each" ? heads : 1);
+  } else normRows(pass, x, x, prefix, config, tokens, heads * headDim);
 }

@@ -13,6 +13,18 @@ export interface TapeExtent {
   paddedBytes: number;
 }
 
+/** The routed experts of a model, which are read when a token is routed to them. */
+export interface ExpertTable {
+  /** Layers that have experts. */
+  numLayers: number;
+  /** Experts of each of them. */
+  numExperts: number;
+  /** Experts that a token uses in a layer. */
+  topK: number;
+  /** Extents of each expert in their order of use, by layer * numExperts + expert. */
+  experts: readonly (readonly TapeExtent[])[];
+}
+
 /** Sizes and budgets the plan is made from; all in bytes unless named otherwise. */
 export interface PlanRequest {
   /** Budget of the whole process; undefined where the machine's free memory is the limit. */
@@ -36,6 +48,57 @@ export interface PlanRequest {
   logitRows: number;
   /** Most tokens of one pass that are of use; the plan may hold fewer. */
   passTokens: number;
+  /**
+   * A device with memory of its own, which then is what holds weights, and of what is above by vector, token and row the host only has its
+   * side. Undefined where the device computes from host memory.
+   */
+  device?: DeviceRequest;
+}
+
+/** What a device with memory of its own takes and has; all in bytes. */
+export interface DeviceRequest {
+  /** Budget of device memory; undefined where what is free is the limit. */
+  vramBytes: number | undefined;
+  /** Device memory that can be had; a larger budget is cut to it. */
+  freeBytes: number;
+  /** Norms, biases and whatever else is always resident. */
+  vectorBytes: number;
+  /** What operations keep between their kernels, and alignment. */
+  scratchBytes: number;
+  /** Of all layers where the cache is in device memory, of those that are there at a time where it is in host memory. */
+  kvBytesPerToken: number;
+  activationBytesPerToken: number;
+  logitsBytesPerRow: number;
+}
+
+/** What a plan takes of a device with memory of its own, beside resident weights and slots; all in bytes. */
+export interface DevicePlan {
+  /** Norms, biases and whatever else is always resident. */
+  vectorBytes: number;
+  /** What operations keep between their kernels, and alignment. */
+  scratchBytes: number;
+  /** Keys and values: of all layers, or of those at work where the cache is in host memory. */
+  kvCacheBytes: number;
+  /** Activations, logits, and what describes a pass to the device. */
+  activationBytes: number;
+  /** Sum of all that is device memory: at most the budget. */
+  totalBytes: number;
+}
+
+/** What a plan gives to the routed experts. */
+export interface ExpertPlan {
+  /** Extents that fit into memory. */
+  slots: number;
+  /** Memory for them, where the device computes from. */
+  cacheBytes: number;
+  /** Host memory for extents on their way to a device with memory of its own; 0 on a unified device. */
+  stagingBytes: number;
+  /** All experts. */
+  totalBytes: number;
+  /** The experts that one token uses. */
+  activeBytesPerToken: number;
+  /** Share of those that is taken to be in memory already when they are used. */
+  assumedHitRate: number;
 }
 
 /** A placement of the weights and a division of the memory. */
@@ -54,7 +117,7 @@ export interface Plan {
   slotBytes: number;
   /** Slots in device memory that extents are copied into; 0 on a unified device. */
   deviceSlotBytes: number;
-  /** Keys and values of all sequences. */
+  /** Keys and values of all sequences in host memory; on a device with memory of its own mostly 0, see `device`. */
   kvCacheBytes: number;
   /** Tokens a sequence may hold. */
   contextTokens: number;
@@ -66,6 +129,10 @@ export interface Plan {
   vectorBytes: number;
   /** What the process took before, with room for its runtime to grow. */
   baselineBytes: number;
-  /** Sum of all of the above that is memory: at most ramBytes. */
+  /** The routed experts, which are in none of the figures above; absent of a model that has none. */
+  experts?: ExpertPlan;
+  /** Sum of all of the above that is host memory: at most ramBytes. */
   totalBytes: number;
+  /** Undefined where the device computes from host memory. */
+  device?: DevicePlan;
 }

@@ -26,17 +26,27 @@ const FLEXIBLE_CONTEXT_SHARE = 1 / 4;
 const USEFUL_SLOT_BYTES = 64 * 2 ** 20;
 const USEFUL_SLOT_EXTENTS = 4;
 
+/** The same of slots on a device: copies are enqueued ahead, so that little of it is in flight; some milliseconds of the bus. */
+const USEFUL_DEVICE_SLOT_BYTES = 32 * 2 ** 20;
+
 /** One extent is computed on while the next is read. */
 const MIN_SLOT_EXTENTS = 2;
+
+function bytesOf(tape: readonly TapeExtent[]): number {
+  return tape.reduce((sum, extent) => sum + extent.paddedBytes, 0);
+}
+
+function largestOf(tape: readonly TapeExtent[]): number {
+  return tape.reduce((max, extent) => Math.max(max, extent.paddedBytes), 0);
+}
 
 /**
  * Chooses which extents stay in `budgetBytes`, spread evenly by bytes: in every run of the tape the resident bytes differ from the run's
  * share by less than six of the largest extents. A larger budget never keeps fewer bytes.
  */
 export function spreadResident(tape: readonly TapeExtent[], budgetBytes: number): { resident: boolean[]; residentBytes: number } {
-  const totalBytes = tape.reduce((sum, extent) => sum + extent.paddedBytes, 0);
+  const totalBytes = bytesOf(tape), largest = largestOf(tape);
   if (totalBytes <= budgetBytes) return { resident: tape.map(() => true), residentBytes: totalBytes };
-  const largest = tape.reduce((max, extent) => Math.max(max, extent.paddedBytes), 0);
   const steps = Math.floor(budgetBytes / largest);
   // Diffusion keeps between its target less one extent and its target, so targets a whole extent apart are monotone; budgets between
   // them are topped up. A step may top up to more than the next step's diffusion keeps, so the best of the last three is taken:
@@ -90,117 +100,221 @@ function largestFitting(low: number, high: number, fits: (value: number) => bool
   return low;
 }
 
+/** One memory that a plan divides. */
+interface Memory {
+  /** What errors call it; the machine's where there is no other. */
+  name: "" | "device" | "host";
+  limitBytes: number;
+  /** Where the limit comes from. */
+  limit: string;
+  /** What it holds in any case, by name. */
+  fixed: Record<string, number>;
+  kvBytesPerToken: number;
+  activationBytesPerToken: number;
+  logitsBytesPerRow: number;
+}
+
+/** Returns the memory that the device computes from, and the host's where that is another. */
+function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } {
+  const { ramBytes, machineBytes, baselineBytes, vectorBytes, device } = request;
+  const limitBytes = Math.min(ramBytes ?? Infinity, machineBytes);
+  const host: Memory = {
+    name: device ? "host" : "",
+    limitBytes,
+    limit: limitBytes === ramBytes ? "the budget is" : "the memory this machine has free is",
+    fixed: { "the process itself": baselineBytes, [device ? "what is copied" : "norms and biases"]: vectorBytes },
+    kvBytesPerToken: request.kvBytesPerToken,
+    activationBytesPerToken: request.activationBytesPerToken,
+    logitsBytesPerRow: request.logitsBytesPerRow,
+  };
+  if (!device) return { computing: host };
+  const { vramBytes, freeBytes } = device;
+  const computing: Memory = {
+    ...device,
+    name: "device",
+    // What is reserved of a device is reserved at once, in whole pages.
+    limitBytes: Math.floor(Math.min(vramBytes ?? Infinity, freeBytes) / 4096) * 4096,
+    limit: vramBytes !== undefined && vramBytes <= freeBytes ? "the budget is" : "what the device has to give is",
+    fixed: { "norms and biases": device.vectorBytes, "scratch memory": device.scratchBytes },
+  };
+  return { computing, host };
+}
+
+const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
+
 /**
- * Divides the budget. What computing needs comes first (KV cache, activations, logits), then slots that keep the disk busy; all the rest
- * keeps extents resident. Fewer tokens a pass are taken where they make all weights fit, or where else nothing would fit; a
- * shorter context only where the request allows it.
+ * Divides the budgets. What computing needs comes first (KV cache, activations, logits), then slots that keep the disk, or the bus to the
+ * device, busy; all the rest keeps extents resident. Fewer tokens a pass are taken where they make all weights fit, or where else
+ * nothing would fit; a shorter context only where the request allows it. With a device that has memory of its own, what its memory cannot keep
+ * stays in host memory as far as that reaches, and only the rest streams from disk.
  *
- * @throws {BudgetError} where the budget cannot hold the minimum, with the needed figure.
+ * @throws {BudgetError} where a budget cannot hold the minimum, with the needed figure.
  */
 export function plan(request: PlanRequest): Plan {
-  const { tape, baselineBytes, vectorBytes, passTokens: askedPassTokens } = request;
-  const limitBytes = Math.min(request.ramBytes ?? Infinity, request.machineBytes);
-  const tapeBytes = tape.reduce((sum, extent) => sum + extent.paddedBytes, 0);
-  const largest = tape.reduce((max, extent) => Math.max(max, extent.paddedBytes), 0);
+  const { tape, maxSequences, passTokens: askedPassTokens } = request;
+  const { computing, host } = memoriesOf(request);
+  const memories = host ? [computing, host] : [computing];
+  const tapeBytes = bytesOf(tape), largest = largestOf(tape);
 
-  const minPassTokens = Math.min(askedPassTokens, Math.max(MIN_PASS_TOKENS, request.maxSequences));
+  const minPassTokens = Math.min(askedPassTokens, Math.max(MIN_PASS_TOKENS, maxSequences));
   const minSlotBytes = Math.min(MIN_SLOT_EXTENTS * largest, tapeBytes);
-  const kvBytes = (contextTokens: number) => request.kvBytesPerToken * contextTokens * request.maxSequences;
+  const kvBytes = (memory: Memory, contextTokens: number) => memory.kvBytesPerToken * contextTokens * maxSequences;
   // A token gives one row of logits at most.
-  const activationBytes = (passTokens: number) =>
-    request.activationBytesPerToken * passTokens + request.logitsBytesPerRow * Math.min(request.logitRows, passTokens);
-  const minimumBytes = (contextTokens: number) =>
-    baselineBytes + vectorBytes + kvBytes(contextTokens) + activationBytes(minPassTokens) + minSlotBytes;
+  const activationBytes = (memory: Memory, passTokens: number) =>
+    memory.activationBytesPerToken * passTokens + memory.logitsBytesPerRow * Math.min(request.logitRows, passTokens);
 
   const minContextTokens = request.contextIsFlexible
     ? Math.min(request.contextTokens, MIN_CONTEXT_TOKENS)
     : request.contextTokens;
-  const spareBytes = limitBytes - minimumBytes(minContextTokens);
-  if (spareBytes < 0) throw refusal(request, limitBytes, minContextTokens, kvBytes, activationBytes(minPassTokens), minSlotBytes);
+  const spares = memories.map((memory) => {
+    const parts: Record<string, number> = {
+      ...memory.fixed,
+      [`the KV cache of ${minContextTokens} tokens x ${maxSequences}`]: kvBytes(memory, minContextTokens),
+      "activations and logits": activationBytes(memory, minPassTokens),
+      "two extents of weights": minSlotBytes,
+    };
+    const neededBytes = sum(Object.values(parts));
+    if (neededBytes > memory.limitBytes) throw refusal(memory, minContextTokens, parts, neededBytes);
+    return memory.limitBytes - neededBytes;
+  });
   const contextTokens = largestFitting(
     minContextTokens,
     request.contextTokens,
-    (tokens) => kvBytes(tokens) - kvBytes(minContextTokens) <= spareBytes * FLEXIBLE_CONTEXT_SHARE,
+    (tokens) =>
+      memories.every((memory, i) =>
+        kvBytes(memory, tokens) - kvBytes(memory, minContextTokens) <= spares[i] * FLEXIBLE_CONTEXT_SHARE
+      ),
   )!;
 
-  const weightBudget = (passTokens: number) =>
-    limitBytes - baselineBytes - vectorBytes - kvBytes(contextTokens) - activationBytes(passTokens);
-  const allResident = largestFitting(minPassTokens, askedPassTokens, (tokens) => tapeBytes <= weightBudget(tokens));
+  const weightBudget = (memory: Memory, passTokens: number) =>
+    memory.limitBytes - sum(Object.values(memory.fixed)) - kvBytes(memory, contextTokens) - activationBytes(memory, passTokens);
+  const hasSlots = (memory: Memory | undefined, passTokens: number) =>
+    !memory || minSlotBytes <= weightBudget(memory, passTokens);
+  const allResident = largestFitting(
+    minPassTokens,
+    askedPassTokens,
+    (tokens) => tapeBytes <= weightBudget(computing, tokens) && hasSlots(host, tokens),
+  );
   const passTokens = allResident ??
-    largestFitting(minPassTokens, askedPassTokens, (tokens) => minSlotBytes <= weightBudget(tokens))!;
-  const weightBytes = weightBudget(passTokens);
+    largestFitting(minPassTokens, askedPassTokens, (tokens) => memories.every((memory) => hasSlots(memory, tokens)))!;
+  // What is left of a budget too small for whole passes is less than one token's activations: kept free, since a little more memory would
+  // take it back for that token, and more memory shall never stream more.
+  const kept = (bytes: number) => passTokens < askedPassTokens ? 0 : bytes;
+
+  const computingBytes = weightBudget(computing, passTokens);
   let slotBytes = 0, placement = { resident: tape.map(() => true), residentBytes: tapeBytes };
   if (allResident === undefined) {
-    slotBytes = Math.min(weightBytes, usefulSlotBytes(tapeBytes, largest, minSlotBytes));
+    slotBytes = Math.min(computingBytes, usefulSlotBytes(tape, host ? USEFUL_DEVICE_SLOT_BYTES : USEFUL_SLOT_BYTES));
     slotBytes -= slotBytes % 4096;
-    // What is left of a budget too small for whole passes is less than one token's activations: kept free, since a little more memory would
-    // take it back for that token, and more memory shall never stream more.
-    placement = spreadResident(tape, passTokens < askedPassTokens ? 0 : weightBytes - slotBytes);
+    placement = spreadResident(tape, kept(computingBytes - slotBytes));
   }
+  const hostPart = host
+    ? planHost(tape, placement.resident, weightBudget(host, passTokens), minSlotBytes, kept)
+    : { pinned: tape.map(() => false), pinnedBytes: 0, slotBytes };
   const memory = {
-    residentBytes: placement.residentBytes,
-    slotBytes,
-    kvCacheBytes: kvBytes(contextTokens),
-    activationBytes: activationBytes(passTokens),
-    vectorBytes,
-    baselineBytes,
+    ...(host ? {} : { residentBytes: placement.residentBytes }),
+    pinnedBytes: hostPart.pinnedBytes,
+    slotBytes: hostPart.slotBytes,
+    kvCacheBytes: kvBytes(host ?? computing, contextTokens),
+    activationBytes: activationBytes(host ?? computing, passTokens),
+    vectorBytes: request.vectorBytes,
+    baselineBytes: request.baselineBytes,
   };
-  return {
+  const made: Plan = {
     ...memory,
+    residentBytes: placement.residentBytes,
     resident: placement.resident,
-    pinned: tape.map(() => false),
-    pinnedBytes: 0,
-    deviceSlotBytes: 0,
-    streamedBytesPerPass: tapeBytes - placement.residentBytes,
+    pinned: hostPart.pinned,
+    deviceSlotBytes: host ? slotBytes : 0,
+    streamedBytesPerPass: tapeBytes - placement.residentBytes - hostPart.pinnedBytes,
     contextTokens,
     passTokens,
-    totalBytes: Object.values(memory).reduce((sum, bytes) => sum + bytes, 0),
+    totalBytes: sum(Object.values(memory)),
   };
+  if (!request.device) return made;
+  const { vectorBytes, scratchBytes } = request.device;
+  const device = {
+    vectorBytes,
+    scratchBytes,
+    kvCacheBytes: kvBytes(computing, contextTokens),
+    activationBytes: activationBytes(computing, passTokens),
+  };
+  return { ...made, device: { ...device, totalBytes: sum(Object.values(device)) + placement.residentBytes + slotBytes } };
+}
+
+/** Divides what the host's memory has for weights between slots, and extents that stay there because the device cannot keep them. */
+function planHost(
+  tape: readonly TapeExtent[],
+  resident: readonly boolean[],
+  budgetBytes: number,
+  minSlotBytes: number,
+  kept: (bytes: number) => number,
+): { pinned: boolean[]; pinnedBytes: number; slotBytes: number } {
+  const moving = [...tape.keys()].filter((position) => !resident[position]);
+  const extents = moving.map((position) => tape[position]);
+  // Where nothing is read from disk in a pass, slots serve loading alone.
+  const fits = bytesOf(extents) <= kept(budgetBytes - minSlotBytes);
+  let slotBytes = fits
+    ? Math.min(budgetBytes - bytesOf(extents), usefulSlotBytes(tape))
+    : Math.min(budgetBytes, Math.max(minSlotBytes, usefulSlotBytes(extents)));
+  slotBytes -= slotBytes % 4096;
+  const choice = spreadResident(extents, fits ? bytesOf(extents) : kept(budgetBytes - slotBytes));
+  const pinned = tape.map(() => false);
+  choice.resident.forEach((stays, i) => pinned[moving[i]] = stays);
+  return { pinned, pinnedBytes: choice.residentBytes, slotBytes };
 }
 
 /** Returns the slots above which memory serves better as residency; of a small model no more than an eighth. */
-function usefulSlotBytes(tapeBytes: number, largest: number, minSlotBytes: number): number {
-  const useful = Math.max(USEFUL_SLOT_EXTENTS * largest, USEFUL_SLOT_BYTES);
-  return Math.max(minSlotBytes, Math.min(useful, tapeBytes / 8));
+export function usefulSlotBytes(tape: readonly TapeExtent[], usefulBytes = USEFUL_SLOT_BYTES): number {
+  const tapeBytes = bytesOf(tape), largest = largestOf(tape);
+  const useful = Math.max(USEFUL_SLOT_EXTENTS * largest, usefulBytes);
+  const bytes = Math.max(Math.min(MIN_SLOT_EXTENTS * largest, tapeBytes), Math.min(useful, tapeBytes / 8));
+  return bytes - bytes % 4096;
 }
 
-function refusal(
-  request: PlanRequest,
-  limitBytes: number,
-  contextTokens: number,
-  kvBytes: (contextTokens: number) => number,
-  activationBytes: number,
-  slotBytes: number,
-): BudgetError {
-  const parts: [name: string, bytes: number][] = [
-    ["the process itself", request.baselineBytes],
-    ["norms and biases", request.vectorBytes],
-    [`the KV cache of ${contextTokens} tokens x ${request.maxSequences}`, kvBytes(contextTokens)],
-    ["activations and logits", activationBytes],
-    ["two extents of weights", slotBytes],
-  ];
-  const neededBytes = parts.reduce((sum, [, bytes]) => sum + bytes, 0);
-  const [name, bytes] = parts.reduce((a, b) => b[1] > a[1] ? b : a);
-  const limit = limitBytes === request.ramBytes ? "the budget is" : "the memory this machine has free is";
+function refusal(memory: Memory, contextTokens: number, parts: Record<string, number>, neededBytes: number): BudgetError {
+  const { name, limit, limitBytes } = memory;
+  const [largest, bytes] = Object.entries(parts).reduce((a, b) => b[1] > a[1] ? b : a);
   // Rounded apart where both print alike, so that the message never says "need 1.00 GiB, the budget is 1.00 GiB".
   const alike = formatBytes(neededBytes) === formatBytes(limitBytes);
   const figure = (value: number) => alike ? `${value} bytes` : formatBytes(value);
   return new BudgetError(
-    `Cannot plan ${contextTokens} tokens of context: need at least ${figure(neededBytes)}, ${limit} ${figure(limitBytes)}; ` +
-      `most is for ${name}, ${formatBytes(bytes)}`,
+    `Cannot plan ${contextTokens} tokens of context: need at least ${figure(neededBytes)}${name && ` of ${name} memory`}, ` +
+      `${limit} ${figure(limitBytes)}; most is for ${largest}, ${formatBytes(bytes)}`,
   );
 }
 
+/** What a pass is bounded by. */
+export interface Speeds {
+  diskBytesPerSecond: number;
+  /** From host memory to the device; undefined where the device computes from host memory. */
+  busBytesPerSecond?: number;
+  /** Reads of the memory that the device computes from. */
+  memoryBytesPerSecond: number;
+  /** Multiplications and additions; undefined where they are no bound. */
+  flopsPerSecond?: number;
+}
+
 /**
- * Returns the seconds a pass takes, which is the seconds a token of one sequence: the slower of reading what streams and of moving all
- * weights through the processor; computing overlaps with both.
+ * Returns the seconds a pass takes, which is the seconds a token of one sequence: the slowest of reading what streams from disk, of bringing to the
+ * device what does not stay there, of moving all weights through the processor and of computing, since all of them overlap. Of
+ * routed experts a token uses a few, and those are read that the plan's assumed hit rate does not find in memory.
+ *
+ * @param flopsPerToken multiplications and additions of a token.
  */
 export function predictSecondsPerToken(
-  plan: Pick<Plan, "residentBytes" | "streamedBytesPerPass">,
-  speed: { diskBytesPerSecond: number; memoryBytesPerSecond: number },
+  plan: Pick<Plan, "residentBytes" | "pinnedBytes" | "streamedBytesPerPass" | "experts">,
+  speeds: Speeds,
+  flopsPerToken = 0,
 ): number {
+  const { residentBytes, pinnedBytes, streamedBytesPerPass } = plan;
+  const { diskBytesPerSecond, busBytesPerSecond = Infinity, memoryBytesPerSecond, flopsPerSecond = Infinity } = speeds;
+  const { activeBytesPerToken = 0, assumedHitRate = 0 } = plan.experts ?? {};
+  const readBytes = streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate);
   return Math.max(
-    plan.streamedBytesPerPass / speed.diskBytesPerSecond,
-    (plan.residentBytes + plan.streamedBytesPerPass) / speed.memoryBytesPerSecond,
+    readBytes / diskBytesPerSecond,
+    (pinnedBytes + readBytes) / busBytesPerSecond,
+    (residentBytes + pinnedBytes + streamedBytesPerPass + activeBytesPerToken) / memoryBytesPerSecond,
+    flopsPerToken / flopsPerSecond,
   );
 }

@@ -7,8 +7,11 @@ import type { Pass } from "../layers/pass.ts";
 
 export type { ModelConfig };
 
-/** The part a tensor plays, which decides how it is stored and when it is read. */
-export type TensorKind = "embedding" | "linear" | "head" | "vector";
+/**
+ * The part a tensor plays, which decides how it is stored and when it is read: a `linear` matrix in its turn, an `expert`'s when a token is routed to
+ * it, a `router`, which takes little and decides much, once and in the checkpoint's own precision.
+ */
+export type TensorKind = "embedding" | "linear" | "expert" | "router" | "head" | "vector";
 
 /**
  * The part of a checkpoint's tensor that a stored tensor is made from: where a checkpoint keeps several matrices in one, or stacks, turns or
@@ -27,6 +30,8 @@ export interface TensorSource {
   runRows?: number;
   /** Whether the tensor is stored as [cols, rows]. */
   transposed?: boolean;
+  /** Columns of the tensor where it is a matrix whose rows, one after the other, are a vector. */
+  vectorCols?: number;
 }
 
 /** One tensor of a model as it is stored, declared before anything is loaded. */
@@ -37,10 +42,14 @@ export interface TensorSpec {
   rows: number;
   cols: number;
   kind: TensorKind;
-  /** Where the checkpoint has it; without it, under `name`, whole. */
-  source?: TensorSource;
+  /** Of an expert's matrix: the expert's number in its layer. */
+  expert?: number;
+  /** Where the checkpoint has it, a vector in several places one after the other with equal shares; without it, under `name`, whole. */
+  source?: TensorSource | readonly TensorSource[];
   /** Added to each element of a vector. */
   offset?: number;
+  /** Whether each row is scaled to unit length. */
+  unitRows?: boolean;
 }
 
 /** All tensors of a model by the file they are stored in, matrices in their order of use. */

@@ -45,6 +45,11 @@ export class ConfigReader {
     return value;
   }
 
+  /** Returns an integer of at least zero. @throws {UnsupportedError} */
+  count(key: string, missing: number): number {
+    return this.raw(key) === 0 ? 0 : this.integer(key, missing);
+  }
+
   /** Returns a finite number greater than zero. @throws {UnsupportedError} */
   positive(key: string, missing?: number): number {
     if (!this.has(key) && missing !== undefined) return missing;

@@ -2,8 +2,9 @@
  * The architectures whose block is data: the tensors of a decoder as its configuration declares them, and where a family keeps each.
  * @module
  */
-import { decoderBlock, layerPrefix } from "../layers/decoder_block.ts";
-import type { NormConfig } from "../layers/model_config.ts";
+import { decoderBlock } from "../layers/decoder_block.ts";
+import { layerPrefix } from "../layers/pass.ts";
+import type { MlpConfig, MoeConfig, NormConfig } from "../layers/model_config.ts";
 import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
@@ -20,7 +21,7 @@ export interface DecoderFamily {
   /**
    * Returns where a layer's tensor lies in the checkpoint, both names relative to the layer; undefined where it is there under its own name.
    */
-  layerSource?(name: string, config: ModelConfig): TensorSource | undefined;
+  layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | TensorSource[] | undefined;
   /** The checkpoint's names of tensors outside of layers, by the stored ones. */
   rootNames?: Readonly<Record<string, string>>;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
@@ -39,6 +40,32 @@ function linearTensors(name: string, rows: number, cols: number, bias: boolean):
   return bias ? [{ name: `${name}.bias`, rows: 1, cols: rows, kind: "vector" }, weight] : [weight];
 }
 
+/** Returns the tensors of a gated or plain layer; `prefix` precedes their names. */
+function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+  return [
+    ...(kind === "gated" ? linearTensors(`${prefix}gate_proj`, intermediateSize, hiddenSize, bias) : []),
+    ...linearTensors(`${prefix}up_proj`, intermediateSize, hiddenSize, bias),
+    ...linearTensors(`${prefix}down_proj`, hiddenSize, intermediateSize, bias),
+  ];
+}
+
+/** Returns the tensors of a layer with experts; the experts' matrices come last, those of each together. */
+function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
+  const { shared, router: { numExperts } } = config;
+  const vector = (name: string): TensorSpec => ({ name, rows: 1, cols: numExperts, kind: "vector" });
+  const expertMlp: MlpConfig = { ...config, kind: "gated" };
+  return [
+    { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
+    ...(config.routerBias ? [vector("mlp.gate.bias")] : []),
+    ...(config.correctionBias ? [vector("mlp.gate.e_score_correction_bias")] : []),
+    ...(shared ? mlpTensors("mlp.shared_expert.", shared.mlp, hiddenSize) : []),
+    ...(shared?.gated ? linearTensors("mlp.shared_expert_gate", 1, hiddenSize, false) : []),
+    ...Array.from({ length: numExperts }, (_, expert) =>
+      mlpTensors(`mlp.experts.${expert}.`, expertMlp, hiddenSize)
+        .map((spec): TensorSpec => spec.kind === "linear" ? { ...spec, kind: "expert", expert } : spec)).flat(),
+  ];
+}
+
 /** Returns a layer's tensors, named relative to it, matrices in their order of use. */
 function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
   const { hiddenSize, numHeads, numKvHeads, headDim } = config;
@@ -50,17 +77,14 @@ function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
     ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
-    ...normTensors(queryNorm, queryNorm?.scope === "whole" ? queryRows : headDim),
-    ...normTensors(keyNorm, keyNorm?.scope === "whole" ? kvRows : headDim),
+    ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
+    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
+    ...(attention.sinks ? [{ name: "self_attn.sinks", rows: 1, cols: numHeads, kind: "vector" } as const] : []),
     ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),
-    ...(feedForward.kind === "gated"
-      ? linearTensors("mlp.gate_proj", feedForward.intermediateSize, hiddenSize, feedForward.bias)
-      : []),
-    ...linearTensors("mlp.up_proj", feedForward.intermediateSize, hiddenSize, feedForward.bias),
-    ...linearTensors("mlp.down_proj", hiddenSize, feedForward.intermediateSize, feedForward.bias),
     ...normTensors(norms.feedForwardOutput, hiddenSize),
+    ...(feedForward.kind === "moe" ? moeTensors(feedForward, hiddenSize) : mlpTensors("mlp.", feedForward, hiddenSize)),
   ];
 }
 
@@ -69,18 +93,16 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   const prefixOf = family.layerPrefix ?? layerPrefix;
   const placeInLayer = (spec: TensorSpec, layer: number): TensorSpec => {
     const name = layerPrefix(layer) + spec.name;
-    const source = family.layerSource?.(spec.name, config) ?? { name: spec.name };
-    const sourceName = prefixOf(layer) + source.name;
-    return sourceName === name && source.name === spec.name && Object.keys(source).length === 1
-      ? { ...spec, name }
-      : { ...spec, name, source: { ...source, name: sourceName } };
+    const source = family.layerSource?.(spec.name, config, layer) ?? { name: spec.name };
+    const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
+    return { ...spec, name, source: Array.isArray(source) ? source.map(place) : place(source) };
   };
   const placeAtRoot = (spec: TensorSpec): TensorSpec => {
     const name = family.rootNames?.[spec.name];
     return name === undefined ? spec : { ...spec, source: { name } };
   };
   const head: TensorSpec[] = normTensors(config.finalNorm, cols);
-  if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head" });
+  if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
   return {
     embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
     layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),

@@ -2,7 +2,16 @@
  * What the configurations of most decoder families have in common, read with transformers' names.
  * @module
  */
-import type { Activation, AttentionConfig, LayerConfig, MlpConfig, ModelConfig, NormConfig } from "../layers/model_config.ts";
+import type {
+  Activation,
+  AttentionConfig,
+  LayerConfig,
+  MlpConfig,
+  ModelConfig,
+  MoeConfig,
+  NormConfig,
+} from "../layers/model_config.ts";
+import type { TensorSource } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** transformers' names of activation functions. */
@@ -36,22 +45,24 @@ export function readHeadDim(config: ConfigReader, hiddenSize: number, numHeads: 
  * @param missing Defaults of the family's configuration class, for keys that a config.json may lack.
  * @throws {UnsupportedError}
  */
-export function readShape(config: ConfigReader, missing: { contextTokens: number; headDim?: number }): DecoderShape {
-  const hiddenSize = config.integer("hidden_size");
-  const numHeads = config.integer("num_attention_heads");
-  const numKvHeads = config.integer("num_key_value_heads", numHeads);
+export function readShape(config: ConfigReader, missing: Partial<DecoderShape> & { contextTokens: number }): DecoderShape {
+  const hiddenSize = config.integer("hidden_size", missing.hiddenSize);
+  const numHeads = config.integer("num_attention_heads", missing.numHeads);
+  // null, unlike a key that is not there, stands for as many as query heads.
+  const kvMissing = config.raw("num_key_value_heads") === null ? numHeads : missing.numKvHeads ?? numHeads;
+  const numKvHeads = config.integer("num_key_value_heads", kvMissing);
   if (numHeads % numKvHeads !== 0) throw config.refuse("num_key_value_heads", `a divisor of num_attention_heads (${numHeads})`);
   const headDim = missing.headDim === undefined
     ? readHeadDim(config, hiddenSize, numHeads)
     : config.integer("head_dim", missing.headDim);
   return {
     hiddenSize,
-    intermediateSize: config.integer("intermediate_size"),
-    numLayers: config.integer("num_hidden_layers"),
+    intermediateSize: config.integer("intermediate_size", missing.intermediateSize),
+    numLayers: config.integer("num_hidden_layers", missing.numLayers),
     numHeads,
     numKvHeads,
     headDim,
-    vocabSize: config.integer("vocab_size"),
+    vocabSize: config.integer("vocab_size", missing.vocabSize),
     contextTokens: config.integer("max_position_embeddings", missing.contextTokens),
   };
 }
@@ -63,6 +74,36 @@ export function readActivation(config: ConfigReader, key: string, missing: strin
     throw config.refuse(key, Object.keys(ACTIVATIONS).map((known) => JSON.stringify(known)).join(" or "));
   }
   return ACTIVATIONS[name];
+}
+
+/** The kinds of attention that `layer_types` tells apart. */
+const LAYER_TYPES = ["full_attention", "sliding_attention"];
+
+/**
+ * Returns which layers see a window alone, as `layer_types` says.
+ * @param missing What it is where the key is not set.
+ * @throws {UnsupportedError}
+ */
+export function readSlidingLayers(config: ConfigReader, numLayers: number, missing: (layer: number) => boolean): boolean[] {
+  if (!config.has("layer_types")) return Array.from({ length: numLayers }, (_, layer) => missing(layer));
+  const types = config.raw("layer_types");
+  if (!Array.isArray(types) || types.length !== numLayers || types.some((type) => !LAYER_TYPES.includes(type))) {
+    throw config.refuse("layer_types", `a list of ${numLayers} of ${LAYER_TYPES.join(", ")}`);
+  }
+  return types.map((type) => type === "sliding_attention");
+}
+
+/**
+ * Returns `sliding_window`, or undefined where it is null.
+ * @param missing What it is where the key is not there.
+ * @throws {UnsupportedError}
+ */
+export function readWindow(config: ConfigReader, missing?: number): number | undefined {
+  return config.raw("sliding_window") === null
+    ? undefined
+    : config.raw("sliding_window") === undefined
+    ? missing
+    : config.integer("sliding_window");
 }
 
 /** Returns an RMSNorm by its tensor's name. */
@@ -90,7 +131,7 @@ export function gatedMlp(intermediateSize: number, changes: Partial<MlpConfig> =
 /** Returns Llama's arrangement: each sublayer reads its RMSNorm of the residual stream; a family changes what differs. */
 export function preNormLayer(
   attention: AttentionConfig,
-  feedForward: MlpConfig,
+  feedForward: MlpConfig | MoeConfig,
   eps: number,
   changes: Partial<LayerConfig> = {},
 ): LayerConfig {
@@ -114,4 +155,21 @@ export function decoderConfig(
   parts: Pick<ModelConfig, "ropes" | "layers" | "finalNorm" | "tieWordEmbeddings"> & Partial<ModelConfig>,
 ): ModelConfig {
   return { modelType, ...shape, embeddingMultiplier: 1, logitsMultiplier: 1, logitsSoftcap: 0, ...parts };
+}
+
+/**
+ * Returns where `q_proj`, `k_proj` or `v_proj` (weight or bias) lies in one tensor that holds the three below each other; undefined for others.
+ * @param fused The tensor's name without `.weight` and `.bias`.
+ */
+export function fusedQkv(name: string, fused: string, config: ModelConfig): TensorSource | undefined {
+  const match = /^self_attn\.([qkv])_proj(\.weight|\.bias)$/.exec(name);
+  if (!match) return undefined;
+  const queryRows = config.numHeads * config.headDim, kvRows = config.numKvHeads * config.headDim;
+  return { name: fused + match[2], firstRow: { q: 0, k: queryRows, v: queryRows + kvRows }[match[1]] };
+}
+
+/** Returns where `gate_proj` or `up_proj` lies in one tensor that holds both below each other; undefined for others. */
+export function fusedGateUp(name: string, fused: string, config: ModelConfig): TensorSource | undefined {
+  const match = /^mlp\.(gate|up)_proj(\.weight|\.bias)$/.exec(name);
+  return match ? { name: fused + match[2], firstRow: match[1] === "gate" ? 0 : config.intermediateSize } : undefined;
 }

@@ -11,7 +11,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
-  refuseUnimplemented(config);
+  refuseUnimplemented(config, ["attention_bias", "mlp_bias"]);
   // pretraining_tp splits each product into slices and adds their results, which is the same product up to rounding.
   config.integer("pretraining_tp", 1);
   const shape = readShape(config, { contextTokens: 2048 });

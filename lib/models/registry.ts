@@ -4,9 +4,42 @@
  */
 import { UnsupportedError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
+import { BAICHUAN } from "./baichuan.ts";
+import { CHATGLM } from "./chatglm.ts";
+import { COHERE, COHERE2 } from "./cohere.ts";
+import { FALCON } from "./falcon.ts";
+import { GEMMA } from "./gemma.ts";
+import { GEMMA2 } from "./gemma2.ts";
+import { GEMMA3, GEMMA3_TEXT } from "./gemma3.ts";
+import { GLM, GLM4 } from "./glm4.ts";
+import { GLM4_MOE } from "./glm4_moe.ts";
+import { GPT_OSS } from "./gpt_oss.ts";
+import { GRANITE } from "./granite.ts";
+import { GRANITEMOE } from "./granitemoe.ts";
+import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
 import { LLAMA } from "./llama.ts";
+import { MISTRAL } from "./mistral.ts";
+import { MIXTRAL } from "./mixtral.ts";
+import { OLMO2 } from "./olmo2.ts";
+import { PHI3 } from "./phi3.ts";
+import { QWEN2 } from "./qwen2.ts";
+import { QWEN2_MOE } from "./qwen2_moe.ts";
+import { QWEN3 } from "./qwen3.ts";
+import { QWEN3_MOE } from "./qwen3_moe.ts";
+import { SMOLLM3 } from "./smollm3.ts";
+import { STABLELM } from "./stablelm.ts";
+import { STARCODER2 } from "./starcoder2.ts";
 
-const ARCHITECTURES: readonly Architecture[] = [LLAMA];
+const ARCHITECTURES: readonly Architecture[] = [
+  ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4, CHATGLM],
+  ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
+  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS],
+];
+
+/** All architectures. */
+export function architectures(): readonly Architecture[] {
+  return ARCHITECTURES;
+}
 
 /**
  * Returns the architecture that serves the `model_type` of a config.json.

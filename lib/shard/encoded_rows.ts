@@ -96,8 +96,8 @@ export class Dequantizer implements Disposable {
   async #read(source: EncodedRows, firstRow: number, rows: number, into: Uint8Array): Promise<void> {
     const { granularity, cols } = source, rowBytes = cols * 4, atOnce = rowsAtOnce(source);
     const { packed: packedBytes, plain: plainBytes } = dequantizerBytes(source);
-    const packed = this.#packed = this.#atLeast(this.#packed, packedBytes),
-      plain = this.#plain = this.#atLeast(this.#plain, plainBytes);
+    const packed = this.#packed = await this.#atLeast(this.#packed, packedBytes);
+    const plain = this.#plain = await this.#atLeast(this.#plain, plainBytes);
     for (let row = firstRow; row < firstRow + rows;) {
       const start = row - row % granularity, count = Math.min(atOnce, source.rows - start);
       await source.read(start, count, packed.view());
@@ -116,10 +116,11 @@ export class Dequantizer implements Disposable {
     }
   }
 
-  #atLeast(buffer: HostBuffer | undefined, bytes: number): HostBuffer {
+  async #atLeast(buffer: HostBuffer | undefined, bytes: number): Promise<HostBuffer> {
     if (buffer !== undefined && buffer.bytes >= bytes) return buffer;
+    const larger = await this.#context.hostBuffer(bytes);
     buffer?.[Symbol.dispose]();
-    return this.#context.hostBuffer(bytes);
+    return larger;
   }
 
   /** Frees the buffers. No read may be in flight. */

@@ -5,7 +5,7 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { CancelledError, FormatError, NativeError } from "../errors.ts";
-import { AIRK_CANCELLED, AIRK_NOT_FINITE } from "../ffi/abi.ts";
+import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import type { Context } from "../ffi/context.ts";
 import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quantize.ts";
 import { Dequantizer, dequantizerBytes, EncodedRows } from "./encoded_rows.ts";
@@ -40,6 +40,30 @@ function addOffset({ buffer, byteOffset }: Uint8Array<ArrayBuffer>, count: numbe
   for (let i = 0; i < count; i++) values[i] += offset;
 }
 
+/** Returns rows of one of the 16-bit or 32-bit element types as float32, each scaled to unit length. */
+function unitRows(
+  { buffer, byteOffset }: Uint8Array<ArrayBuffer>,
+  type: number,
+  rows: number,
+  cols: number,
+): Uint8Array<ArrayBuffer> {
+  const count = rows * cols;
+  const values = type === AIRK_F32
+    ? new Float32Array(buffer, byteOffset, count).slice()
+    : type === AIRK_F16
+    ? Float32Array.from(new Float16Array(buffer, byteOffset, count))
+    : new Float32Array(Uint32Array.from(new Uint16Array(buffer, byteOffset, count), (bits) => bits << 16).buffer);
+  for (let row = 0; row < rows; row++) {
+    const elements = values.subarray(row * cols, (row + 1) * cols);
+    let squares = 0;
+    for (const value of elements) squares += value * value;
+    // As torch's normalize() does, which keeps a row of zeros one of zeros.
+    const length = Math.max(Math.sqrt(squares), 1e-12);
+    for (let i = 0; i < cols; i++) elements[i] /= length;
+  }
+  return new Uint8Array(values.buffer);
+}
+
 /** Takes an extent that was read as it is: nothing is lost. */
 function keep(source: Uint8Array, extent: Uint8Array): QuantizedExtent {
   extent.set(source);
@@ -62,7 +86,7 @@ interface BufferBytes {
   source: number;
   extent: number;
   sample: number;
-  /** Of encoded rows on their way to float32: both sides. */
+  /** Of encoded rows on their way to float32, or into an extent's order: both sides. */
   packed: number;
   plain: number;
 }
@@ -176,12 +200,14 @@ export class GroupQuantizer implements Disposable {
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
         if (i + 1 < chunks.length) reading = read(i + 1);
-        const source = this.#sources[i % 2].subarray(0, sourceBytes(tensor, rows)), extent = this.#extents[i % 2];
+        const stored = this.#sources[i % 2].subarray(0, sourceBytes(tensor, rows)), extent = this.#extents[i % 2];
+        const source = tensor.unitRows ? unitRows(stored, tensor.sourceType, rows, tensor.cols) : stored;
+        const sourceType = tensor.unitRows ? AIRK_F32 : tensor.sourceType;
         // Gaps between sections are not the quantizer's to write; equal weights shall give equal files.
         extent.fill(0, 0, paddedBytes(tensor.maxExtentBytes));
         const quantized = isKept(tensor) ? keep(source, extent) : await this.#run(
           chunk,
-          (format) => quantizeRows(this.#context, format, source, tensor.sourceType, rows, tensor.cols, parameters, extent),
+          (format) => quantizeRows(this.#context, format, source, sourceType, rows, tensor.cols, parameters, extent),
         );
         if (tensor.offset !== 0) addOffset(extent, rows * tensor.cols, tensor.offset);
         await writing;
@@ -192,7 +218,7 @@ export class GroupQuantizer implements Disposable {
             results.get(tensor)!.add({ ...written, bytes, rows, outliers }, quantized);
           }),
         );
-        this.#onChunk(tensor.name, source.length);
+        this.#onChunk(tensor.name, stored.length);
       }
       await writing;
     } finally {

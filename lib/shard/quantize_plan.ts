@@ -4,7 +4,7 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
-import { TensorRows } from "../checkpoint/tensor_rows.ts";
+import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
@@ -33,10 +33,12 @@ export interface TensorJob {
   cols: number;
   format: WeightFormatName;
   /** Encoded rows are kept as they are where they have `format`, else dequantized to float32. */
-  source: TensorRows | EncodedRows;
+  source: RowReader | EncodedRows;
   /** Added to each element once it is stored; 0 but for vectors. */
   offset: number;
-  /** Native id of the source's element type, and bytes of one row of it; of encoded rows, of what is quantized. */
+  /** Whether rows are scaled to unit length, in float32, before they are stored. */
+  unitRows: boolean;
+  /** Native id of the source's element type, and bytes of one row of it; of encoded rows, of what they are dequantized to. */
   sourceType: number;
   sourceRowBytes: number;
   /** Rows of each extent. */
@@ -77,12 +79,12 @@ export type ExtentBound = (format: WeightFormatName, rows: number, cols: number)
 
 /**
  * Returns the format a tensor is stored in. Embedding and LM head stay at 8 bits where linear layers go to 4: they are few bytes of a large
- * model and cost the most of its quality.
+ * model and cost the most of its quality. Routers stay as they are: a near tie decided otherwise is another expert.
  */
 function storedFormat(kind: TensorKind, compression: Compression, sourceFormat: WeightFormatName): WeightFormatName {
   if (kind === "vector") return "f32";
-  if (compression === "none") return sourceFormat;
-  return kind === "linear" ? compression : "q8";
+  if (compression === "none" || kind === "router") return sourceFormat;
+  return kind === "linear" || kind === "expert" ? compression : "q8";
 }
 
 /**
@@ -120,55 +122,65 @@ export function cutIntoExtents(
   return cut;
 }
 
+/** Where a tensor's rows are read from, and what they are then. */
+interface PlannedSource {
+  source: RowReader | EncodedRows;
+  /** The format that keeps the values. */
+  format: WeightFormatName;
+  /** Native id and size of the elements that are quantized. */
+  type: number;
+  elementBytes: number;
+}
+
+function planSource(checkpoint: Checkpoint, { kind, rows, cols }: TensorSpec, places: readonly TensorPlace[]): PlannedSource {
+  const [{ source: first, placement }] = places;
+  if (isEncoded(first)) {
+    const source = new EncodedRows(first, rows, cols, placement);
+    return { source, format: source.format, type: AIRK_F32, elementBytes: 4 };
+  }
+  const type = SOURCE_TYPES[first.dtype];
+  const readers = places.map(({ source, placement }) => {
+    if (type === undefined || isEncoded(source) || source.dtype !== first.dtype) {
+      const required = type === undefined
+        ? `supported: ${Object.keys(SOURCE_TYPES).join(", ")}`
+        : `required: ${first.dtype}, as its neighbours`;
+      const found = isEncoded(source) ? source.encoding : source.dtype;
+      throw new UnsupportedError(
+        `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(source.name)} has dtype ${found}, ${required}`,
+      );
+    }
+    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
+    return new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
+  });
+  const source = readers.length === 1 ? readers[0] : new JoinedVector(readers);
+  return { source, format: type!.format, type: type!.id, elementBytes: type!.bytes };
+}
+
 function planTensor(
   checkpoint: Checkpoint,
   spec: TensorSpec,
-  { source, placement }: TensorPlace,
+  places: readonly TensorPlace[],
   prefix: string,
   compression: Compression,
   bound: ExtentBound,
 ): TensorJob {
-  const { name, rows, cols, kind } = spec;
-  let rowSource: TensorRows | EncodedRows, sourceFormat: WeightFormatName, sourceType: number, sourceRowBytes: number;
-  if (isEncoded(source)) {
-    rowSource = new EncodedRows(source, rows, cols, placement);
-    sourceFormat = rowSource.format;
-    sourceType = AIRK_F32;
-    sourceRowBytes = cols * 4;
-  } else {
-    const type = SOURCE_TYPES[source.dtype];
-    if (type === undefined) {
-      throw new UnsupportedError(
-        `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}, supported: ${
-          Object.keys(SOURCE_TYPES).join(", ")
-        }`,
-      );
-    }
-    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols } : { cols, rowsTogether: 1 };
-    rowSource = new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
-    sourceFormat = type.format;
-    sourceType = type.id;
-    sourceRowBytes = cols * type.bytes;
-  }
-  const format = storedFormat(kind, compression, sourceFormat);
+  const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
+  const planned = planSource(checkpoint, spec, places);
+  const format = storedFormat(kind, compression, unitRows ? "f32" : planned.format);
+  const sourceRowBytes = cols * planned.elementBytes;
   // What is kept is read in the extent's own size.
-  const extentRows = cutIntoExtents(
-    name,
-    format,
-    rows,
-    cols,
-    isEncoded(source) && format === sourceFormat ? 0 : sourceRowBytes,
-    bound,
-  );
+  const kept = planned.source instanceof EncodedRows && format === planned.format;
+  const extentRows = cutIntoExtents(name, format, rows, cols, kept ? 0 : unitRows ? cols * 4 : sourceRowBytes, bound);
   return {
     name,
     relativeName: name.startsWith(prefix) ? name.slice(prefix.length) : name,
     rows,
     cols,
     format,
-    source: rowSource,
-    offset: spec.offset ?? 0,
-    sourceType,
+    source: planned.source,
+    offset,
+    unitRows,
+    sourceType: planned.type,
     sourceRowBytes,
     extentRows,
     maxExtentBytes: bound(format, Math.max(...extentRows), cols),
@@ -216,7 +228,7 @@ export function planQuantization(
     group("head.safetensors", declared.head, ""),
   ];
   const used = new Set(
-    places.values().flatMap(({ source }) => isEncoded(source) ? source.parts.map(({ name }) => name) : [source.name]),
+    [...places.values()].flat().flatMap(({ source }) => isEncoded(source) ? source.parts.map(({ name }) => name) : [source.name]),
   );
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {

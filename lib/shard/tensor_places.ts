@@ -6,7 +6,7 @@ import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { RowPlacement } from "../checkpoint/tensor_rows.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
-import type { TensorSpec } from "../models/architecture.ts";
+import type { TensorSource, TensorSpec } from "../models/architecture.ts";
 
 /** Where one stored tensor lies. */
 export interface TensorPlace {
@@ -19,30 +19,49 @@ export function isEncoded(tensor: CheckpointTensor | EncodedTensor): tensor is E
   return "parts" in tensor;
 }
 
-/** A spec in rows of the tensor it comes from; a vector counts as a column of as many rows. */
+/** A spec, or a share of it, in rows of the tensor it comes from; a vector counts as a column of as many rows. */
 interface SpecRows {
   spec: TensorSpec;
+  tensorName: string;
   count: number;
   cols: number;
-  index: number;
+  index: number | undefined;
   firstRow: number;
   runRows: number;
   rowStep: number;
+  transposed: boolean;
+  vectorCols: number | undefined;
 }
 
-function rowsOf(spec: TensorSpec): SpecRows {
-  const { kind, source } = spec;
-  const [count, cols] = kind === "vector" ? [spec.cols, 1] : [spec.rows, spec.cols];
-  const runRows = source?.rowStep === undefined ? count : source.runRows ?? 1;
-  return {
-    spec,
-    count,
-    cols,
-    index: source?.index ?? 0,
-    firstRow: source?.firstRow ?? 0,
-    runRows,
-    rowStep: source?.rowStep ?? count,
-  };
+function rowsOf(spec: TensorSpec): SpecRows[] {
+  const sources: readonly TensorSource[] = Array.isArray(spec.source) ? spec.source : [spec.source ?? { name: spec.name }];
+  const [rows, cols] = spec.kind === "vector" ? [spec.cols, 1] : [spec.rows, spec.cols];
+  const count = rows / sources.length;
+  return sources.map(({ name, index, firstRow = 0, rowStep, runRows = 1, transposed = false, vectorCols }) => ({
+    ...{ spec, tensorName: name, count, cols, index, firstRow, transposed, vectorCols },
+    ...(rowStep === undefined ? { runRows: count, rowStep: count } : { runRows, rowStep }),
+  }));
+}
+
+/** Returns the shape of a tensor of which all shares together use every row. */
+function requiredShape(together: readonly SpecRows[], rows: number, stack: number | undefined): number[] {
+  const [{ spec: { kind }, cols, transposed, vectorCols }] = together;
+  const vector = vectorCols === undefined ? [rows] : [rows / vectorCols, vectorCols];
+  const shape = kind === "vector" ? vector : transposed ? [cols, rows] : [rows, cols];
+  return stack === undefined ? shape : [stack, ...shape];
+}
+
+/** Refuses what an encoded tensor cannot be read as: a vector, or a matrix whose rows lie across its own. */
+function refuseForm({ encoding, turned = false }: EncodedTensor, together: readonly SpecRows[], what: string): void {
+  for (const { spec: { kind }, transposed } of together) {
+    if (kind !== "vector" && transposed === turned) continue;
+    const form = kind === "vector"
+      ? "vectors"
+      : transposed
+      ? "matrices stored as [cols, rows]"
+      : "matrices stored as [rows, cols]";
+    throw new UnsupportedError(`${what} is encoded as ${encoding}, which is not supported for ${form}`);
+  }
 }
 
 /** Returns the row after the last that a spec uses. */
@@ -64,7 +83,7 @@ function unusedRow(specs: readonly SpecRows[], rows: number): number | undefined
 }
 
 /**
- * Returns where each of the specs' tensors lies in the checkpoint.
+ * Returns where each of the specs' tensors lies in the checkpoint: one place, or several for a vector that is joined.
  *
  * @param encoded Tensors whose values are encoded, by the names of the plain ones.
  * @throws {FormatError} for a tensor that is missing or has another shape than its specs need together, and for rows that none of them uses.
@@ -74,37 +93,31 @@ export function placeTensors(
   checkpoint: Checkpoint,
   specs: readonly TensorSpec[],
   encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
-): Map<TensorSpec, TensorPlace> {
-  const places = new Map<TensorSpec, TensorPlace>();
-  for (const [name, together] of Map.groupBy(specs.map(rowsOf), ({ spec }) => spec.source?.name ?? spec.name)) {
+): Map<TensorSpec, TensorPlace[]> {
+  const places = new Map<TensorSpec, TensorPlace[]>(specs.map((spec) => [spec, []]));
+  for (const [name, together] of Map.groupBy(specs.flatMap(rowsOf), ({ tensorName }) => tensorName)) {
     const what = `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)}`;
-    const { spec: { kind, source: { transposed = false } = {} }, cols } = together[0];
     const rows = together.reduce((most, one) => Math.max(most, endRow(one)), 0);
-    const matrix = kind === "vector" ? [rows] : transposed ? [cols, rows] : [rows, cols];
-    const stacked = together.some(({ spec }) => spec.source?.index !== undefined);
-    const stack = stacked ? 1 + together.reduce((most, { index }) => Math.max(most, index), 0) : 1;
-    const required = stacked ? [stack, ...matrix] : matrix;
+    const stacked = together.some(({ index }) => index !== undefined);
+    const stack = stacked ? 1 + together.reduce((most, { index = 0 }) => Math.max(most, index), 0) : undefined;
+    const required = requiredShape(together, rows, stack);
     const source = encoded.get(name) ?? checkpoint.tensors.get(name);
     if (source === undefined) throw new FormatError(`${what} is missing; required with shape [${required.join(", ")}]`);
     if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
       throw new FormatError(`${what} has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
     }
-    const inRows = isEncoded(source) && (source.turned ?? false) === transposed;
-    if (isEncoded(source) && (!inRows || kind === "vector")) {
-      const form = kind === "vector" ? "vectors" : "matrices stored as [cols, rows]";
-      throw new UnsupportedError(`${what} is encoded as ${source.encoding}, which is not supported for ${form}`);
-    }
-    const byIndex = Map.groupBy(together, ({ index }) => index);
-    for (let index = 0; index < stack; index++) {
+    if (isEncoded(source)) refuseForm(source, together, what);
+    const byIndex = Map.groupBy(together, ({ index = 0 }) => index);
+    for (let index = 0; index < (stack ?? 1); index++) {
       const row = unusedRow(byIndex.get(index) ?? [], rows);
       if (row === undefined) continue;
       throw new FormatError(`${what} has no place in the model for row ${row} of ${rows}${stacked ? ` at index ${index}` : ""}`);
     }
-    for (const { spec, cols, index, firstRow, runRows, rowStep } of together) {
-      const placement: RowPlacement = transposed && !inRows
+    for (const { spec, cols, index = 0, firstRow, runRows, rowStep, transposed } of together) {
+      const placement: RowPlacement = transposed && !isEncoded(source)
         ? { firstRow, runRows, rowStep, transposed: { firstRow: index * cols, rowElements: rows } }
         : { firstRow: index * rows + firstRow, runRows, rowStep };
-      places.set(spec, { source, placement });
+      places.get(spec)!.push({ source, placement });
     }
   }
   return places;

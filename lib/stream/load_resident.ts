@@ -38,59 +38,80 @@ export interface LoadOptions {
  * @throws what a read or the device threw; {CancelledError} where the signal says so.
  */
 export async function loadResident(options: LoadOptions): Promise<void> {
-  const { tape, plan, files, slots, depth, pieceBytes, signal } = options;
-  const runs = runsToLoad(options);
+  const { files, slots, depth, pieceBytes, signal } = options;
+  const runs = new StayingRuns(options);
   let failure: { error: unknown } | undefined;
   const onFailure = (error: unknown): void => void (failure ??= { error });
   const cutter = new PieceCutter(() => runs.next(), pieceBytes);
   const pump = new ReadPump(files, depth, () => failure || signal?.aborted ? undefined : cutter.next(), onFailure);
   slots.lend({ onRoom: () => pump.start(), onFailure });
-  for (;;) {
+  // Reads start behind this loop's back as slots become free: only what has arrived says that it is over.
+  while (!failure && !signal?.aborted && !runs.haveArrived) {
     pump.start();
     await pump.idle();
-    if (failure || signal?.aborted || runs.done()) break;
     // All has been read that the slots have room for.
     await slots.idle();
   }
+  await pump.idle();
   if (failure) throw failure.error;
   if (signal?.aborted) throw new CancelledError("Cannot load the resident weights: it was cancelled", { cause: signal.reason });
+}
 
-  function runsToLoad({ resident, pinned, locate, onLoad }: LoadOptions) {
-    let position = 0, residentBytes = 0, pinnedBytes = 0, doneBytes = 0;
-    const skip = (): void => {
-      while (position < tape.length && !plan.resident[position] && !plan.pinned[position]) position++;
-    };
-    const toDevice = (bytes: number): Pick<Run, "target" | "done"> | undefined => {
-      const landing = resident.land(residentBytes, bytes);
-      if (!landing) return undefined;
-      residentBytes += bytes;
-      let unreadBytes = bytes;
-      return {
-        target: (start, length) => landing.target(start, length),
-        done: (readBytes) => {
-          unreadBytes -= readBytes;
-          if (unreadBytes === 0) landing.arrive();
-          onLoad?.(doneBytes += readBytes);
-        },
-      };
-    };
-    const toHost = (bytes: number): Pick<Run, "target" | "done"> => {
-      const offset = pinnedBytes;
-      pinnedBytes += bytes;
-      return { target: (start, length) => pinned!.view(offset + start, length), done: (n) => onLoad?.(doneBytes += n) };
-    };
-    skip();
+/** The extents that stay, as runs to read. */
+class StayingRuns {
+  readonly #options: LoadOptions;
+  readonly #positions: number[];
+  #begunExtents = 0;
+  #arrivedExtents = 0;
+  #residentBytes = 0;
+  #pinnedBytes = 0;
+  #loadedBytes = 0;
+
+  constructor(options: LoadOptions) {
+    const { tape, plan } = options;
+    this.#options = options;
+    this.#positions = [...tape.keys()].filter((position) => plan.resident[position] || plan.pinned[position]);
+  }
+
+  /** Whether all bytes have been read. */
+  get haveArrived(): boolean {
+    return this.#arrivedExtents === this.#positions.length;
+  }
+
+  /** Returns the next one; undefined while there is no room for it, or behind the last. */
+  next(): Run | undefined {
+    const { tape, plan, locate } = this.#options;
+    const position = this.#positions.at(this.#begunExtents);
+    if (position === undefined) return undefined;
+    const bytes = tape[position].paddedBytes;
+    const place = plan.resident[position] ? this.#onDevice(bytes) : this.#onHost(bytes);
+    if (!place) return undefined;
+    this.#begunExtents++;
+    let unreadBytes = bytes;
     return {
-      done: () => position === tape.length,
-      next: (): Run | undefined => {
-        if (position === tape.length) return undefined;
-        const bytes = tape[position].paddedBytes;
-        const way = plan.resident[position] ? toDevice(bytes) : toHost(bytes);
-        if (!way) return undefined;
-        const run = { ...locate(position++), bytes, ...way };
-        skip();
-        return run;
+      ...locate(position),
+      bytes,
+      target: place.target,
+      done: (readBytes) => {
+        unreadBytes -= readBytes;
+        if (unreadBytes === 0) {
+          this.#arrivedExtents++;
+          place.arrive();
+        }
+        this.#options.onLoad?.(this.#loadedBytes += readBytes);
       },
     };
+  }
+
+  #onDevice(bytes: number): { target: Run["target"]; arrive(): void } | undefined {
+    const landing = this.#options.resident.land(this.#residentBytes, bytes);
+    if (landing) this.#residentBytes += bytes;
+    return landing && { target: landing.target, arrive: () => landing.arrive({ isUsed: false }) };
+  }
+
+  #onHost(bytes: number): { target: Run["target"]; arrive(): void } {
+    const pinned = this.#options.pinned!, offset = this.#pinnedBytes;
+    this.#pinnedBytes += bytes;
+    return { target: (start, length) => pinned.view(offset + start, length), arrive: () => {} };
   }
 }

@@ -10,8 +10,11 @@ import type { Transfer } from "./transfer.ts";
 export interface Landing {
   /** Returns where a part of the run is to be read into. */
   target(start: number, bytes: number): Uint8Array<ArrayBuffer>;
-  /** To be called once, when all of it has been read: sends it on to the device where that has memory of its own. */
-  arrive(): void;
+  /**
+   * To be called once, when all of it has been read: sends it on to the device where that has memory of its own. With `isUsed` false `use` will not
+   * be called, since whoever uses it waits for all copies by other means.
+   */
+  arrive(options?: { isUsed: boolean }): void;
   /** To be called after that and before operations on it are enqueued: they wait for what is still on its way. */
   use(): void;
 }
@@ -70,10 +73,10 @@ export class SlotMemory implements Disposable {
     let copied: Event | undefined;
     return {
       target: (start, length) => staging.view(slot + start, length),
-      arrive: () => {
+      arrive: ({ isUsed } = { isUsed: true }) => {
         transfer.copy(this.deviceAddress(offset), staging.address(slot), bytes);
         staging.giveBack(slot, transfer.copied());
-        copied = transfer.copied();
+        if (isUsed) copied = transfer.copied();
       },
       use: () => {
         if (!copied) return;

@@ -61,6 +61,13 @@ export function fillExtent(into: Uint8Array, format: WeightFormatName, rows: num
       new Float32Array(into.buffer, into.byteOffset, rows * cols).fill(1); // norms
       return;
     }
+    case "bf16": {
+      random.fill(into.subarray(0, rows * cols * 2));
+      const values = new Uint16Array(into.buffer, into.byteOffset, rows * cols);
+      const bits = Uint16Array.from({ length: 256 }, (_, byte) => bf16Bits((byte - 127.5) / 73.9 * sigma));
+      for (let i = 0; i < values.length; i++) values[i] = bits[values[i] & 255];
+      return;
+    }
     case "q8": {
       const [scale, code] = sections;
       // Uniform int8 codes have a standard deviation of 256 / sqrt(12).

@@ -6,9 +6,12 @@ import { random } from "../random.ts";
 
 const SHAPE: KvCacheShape = { numLayers: 3, numKvHeads: 2, headDim: 4, type: "f16" };
 
-Deno.test("kvBytesPerToken() counts keys and values of all layers, in f16 and f32", () => {
+Deno.test("kvBytesPerToken() counts keys and values of all layers, in f16, f32 and q8", () => {
   assert.equal(kvBytesPerToken(SHAPE), 3 * 2 * 2 * 4 * 2);
   assert.equal(kvBytesPerToken({ ...SHAPE, type: "f32" }), 3 * 2 * 2 * 4 * 4);
+  // Whole blocks of 32 codes with a float16 scale.
+  assert.equal(kvBytesPerToken({ ...SHAPE, type: "q8" }), 3 * 2 * 2 * 34);
+  assert.equal(kvBytesPerToken({ ...SHAPE, headDim: 128, type: "q8" }), 3 * 2 * 2 * 136);
 });
 
 Deno.test("KvCache lays layers' keys and values out side by side in exactly its planned bytes", () => {

@@ -51,7 +51,9 @@ Deno.test("run --json prints one object with the documented fields, and stays wi
       ...["text", "promptTokens", "generatedTokens", "finishReason", "passes", "ttftSeconds", "secondsPerToken", "bytesRead"],
       ...["readBytesPerSecond", "peakRssBytes", "peakVramBytes", "plan"],
     ]);
-    assert.deepEqual(Object.keys(results.plan), ["residentBytes", "streamedBytesPerPass", "slotBytes", "kvCacheBytes"]);
+    assert.deepEqual(Object.keys(results.plan), [
+      ...["residentBytes", "streamedBytesPerPass", "slotBytes", "kvCacheBytes", "pinnedBytes", "deviceSlotBytes", "vramBytes"],
+    ]);
     assert.ok(results.text.length > 0);
     assert.equal(results.generatedTokens, 12);
     assert.equal(results.finishReason, "length");
@@ -95,7 +97,7 @@ Deno.test("run repeats itself with a seed, ends before --stop, and knows when th
     const full = await results("--context", "12");
     assert.equal(full.finishReason, "context");
     assert.equal(full.promptTokens + full.generatedTokens, 12);
-    const others = await results("--threads", "1", "--precision", "fast", "--kv-cache", "f32");
+    const others = await results("--threads", "1", "--precision", "fast", "--kv-cache-type", "f32");
     assert.equal(others.generatedTokens, 16);
   });
 });

@@ -60,6 +60,28 @@ Deno.test("translatePtx() refuses functions that were not inlined", () => {
   assert.throws(() => translatePtx(kernel("", ".func (.param .b32 r) f()\n;")), /\.func/);
 });
 
+Deno.test("translatePtx() takes the address of a parameter, and loads by it", () => {
+  const code = translatePtx(
+    kernel("\tmov.b64 %rd1, k_param_1;\n\tadd.s64 %rd2, %rd1, 8;\n\tld.param.v2.u32 {%r1, %r2}, [%rd2+-4];"),
+  );
+  assert.match(code, /R_rd1, static_cast<uint64_t>\(static_cast<uint64_t>\(reinterpret_cast<uint64_t>\(arguments\[1\]\)\)\)/);
+  assert.match(code, /from = \(reinterpret_cast<char \*>\(ptx::as<uint64_t>\(R_rd2\)\) \+ \(-4\)\); .*load<uint32_t>\(from, 1\)/);
+  assert.match(
+    translatePtx(kernel("\tld.param.u64 %rd1, [k_param_1+16];")),
+    /static_cast<const char \*>\(arguments\[1\]\) \+ 16/,
+  );
+  assert.throws(() => translatePtx(kernel("\tmov.b64 %rd1, k_param_2;")), /unknown register k_param_2/);
+});
+
+Deno.test("translatePtx() flushes approximate functions that say so, and rounds fma.rm down", () => {
+  const code = translatePtx(
+    kernel("\tex2.approx.ftz.f32 %f1, %f2;\n\tex2.approx.f32 %f1, %f2;\n\tfma.rm.f32 %f1, %f2, %f3, %f4;"),
+  );
+  assert.match(code, /flushed\(std::exp2\(ptx::flushed\(.*R_f2/);
+  assert.match(code, /static_cast<float>\(std::exp2\(ptx::as<float>\(R_f2\)\)\)/);
+  assert.match(code, /ptx::fma_down\(.*R_f2\), .*R_f3\), .*R_f4\)/);
+});
+
 Deno.test("translatePtx() guards, labels and compares as PTX does, NaN included", () => {
   const code = translatePtx(kernel("\tsetp.ne.f32 %p1, %f1, %f2;\n\t@!%p1 bra $L__BB0_2;\n\tadd.s32 %r1, %r1, -1;\n$L__BB0_2:"));
   assert.match(code, /if \(!R_p1\) \{ goto L_L__BB0_2; \}/);

@@ -191,7 +191,7 @@ Deno.test("open() refuses options that mean nothing, each by name", async () => 
     [{ logitRows: NaN }, /logitRows NaN/],
     [{ ramBytes: -5 }, /ramBytes -5/],
     [{ precision: "double" }, /precision "double": known are exact, fast/],
-    [{ kvCacheType: "i4" }, /kvCacheType "i4": known are f16, f32/],
+    [{ kvCacheType: "i4" }, /kvCacheType "i4": known are f16, f32, q8/],
   ];
   for (const [options, pattern] of refused) {
     await assert.rejects(Engine.open(shards.path, options), (error) => {
@@ -217,6 +217,11 @@ Deno.test("planModel() plans without loading; the engine takes the memory planne
   assert.equal(plan.contextTokens, 100);
   assert.equal(plan.streamedBytesPerPass, 0);
   assert.equal(planModel(directory, { ...options, kvCacheType: "f32" }).plan.kvCacheBytes, 2 * plan.kvCacheBytes);
+  // A head of 8 is padded to one block of 32 codes and a scale.
+  const q8 = planModel(directory, { ...options, kvCacheType: "q8" }).plan;
+  assert.equal(q8.kvCacheBytes, 2 * 128 * 2 * 2 * 2 * 34);
+  await using narrow = await Engine.open(directory, { ...options, kvCacheType: "q8" });
+  assert.equal(narrow.plan.kvCacheBytes, q8.kvCacheBytes);
   await using engine = await Engine.open(directory, options);
   assert.deepEqual({ ...engine.plan, baselineBytes: 0, totalBytes: 0 }, { ...plan, baselineBytes: 0, totalBytes: 0 });
   using _a = engine.openSequence();

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Engine, type EngineOptions, type Sequence } from "../../lib/engine/engine.ts";
 import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
+import { TEST_KIND } from "../kernels/reference.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/llama/", import.meta.url));
 
@@ -34,9 +35,14 @@ export function rowsOf({ dtype, shape, data }: TensorJson): Float32Array[] {
   return Array.from({ length: rows }, (_, row) => values.subarray(row * cols, (row + 1) * cols));
 }
 
-/** Returns what transformers computes for a checkpoint. */
+/** Returns what transformers computes for a checkpoint of tests/fixtures/llama. */
 export function expectedOf(name: string): ParityCase[] {
-  const { cases } = JSON.parse(readFileSync(`${FIXTURES}${name}/expected.json`, "utf8"));
+  return casesOf(FIXTURES + name);
+}
+
+/** Returns what transformers computes for the checkpoint in a folder, from its expected.json. */
+export function casesOf(folder: string): ParityCase[] {
+  const { cases } = JSON.parse(readFileSync(`${folder}/expected.json`, "utf8"));
   return cases.map((entry: Record<string, unknown>) => ({
     promptIds: entry.prompt_ids,
     promptLogits: rowsOf(entry.prompt_logits as TensorJson),
@@ -57,9 +63,12 @@ export async function shardCheckpoint(source: string): Promise<{ path: string } 
   return { path, [Symbol.dispose]: () => Deno.removeSync(path, { recursive: true }) };
 }
 
-/** Opens an engine that computes as exactly as it can. */
+/** Opens an engine that computes as exactly as it can, on the kind of device that AIRKERN_TEST_KIND names. */
 export function openExact(path: string, options: EngineOptions = {}): Promise<Engine> {
-  return Engine.open(path, { contextTokens: 128, kvCacheType: "f32", precision: "exact", threads: 2, ...options });
+  return Engine.open(path, {
+    ...{ device: TEST_KIND, contextTokens: 128, kvCacheType: "f32", precision: "exact", threads: 2 },
+    ...options,
+  });
 }
 
 /** Returns the largest error over rows, relative to the largest magnitude of each expected row. */

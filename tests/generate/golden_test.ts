@@ -51,6 +51,24 @@ Deno.test("perplexity() of the shipped model on its held-out text is transformer
   });
 });
 
+Deno.test("perplexity() over a q8 cache is that over an f32 cache, relative difference < 1e-3", async () => {
+  const { text, window } = golden.held_out;
+  await withTemporaryDirectory(async (directory) => {
+    const shards = await openShards(await quantizeShippedModel(join(directory, "none"), "none"));
+    const tokenizer = await loadModelTokenizer(shards);
+    const tokenIds = tokenizer.encode(Deno.readTextFileSync(join(ROOT, text)), { addSpecialTokens: false });
+    const score = async (kvCacheType: "f32" | "q8") => {
+      await using engine = await Engine.open(shards, { maxSequences: 1, contextTokens: window, logitRows: window, kvCacheType });
+      const given = { tokenIds, bosTokenId: tokenizer.bosTokenId!, windowTokens: window, logitRows: window };
+      return { nll: (await perplexity(engine, given)).meanNll, bytes: engine.plan.kvCacheBytes };
+    };
+    const exact = await score("f32"), narrow = await score("q8");
+    assert.notEqual(narrow.nll, exact.nll);
+    assert.ok(Math.abs(narrow.nll / exact.nll - 1) < 1e-3, `${narrow.nll}, over f32 ${exact.nll}`);
+    assert.equal(narrow.bytes / exact.bytes, 34 / 128);
+  });
+});
+
 Deno.test("q4o raises the shipped model's perplexity less than nf4, with fewer bits a weight", async () => {
   await withTemporaryDirectory(async (directory) => {
     const path = linkShippedModel(join(directory, "model"));

@@ -1,54 +1,81 @@
 import assert from "node:assert/strict";
-import { AIRK_F16, AIRK_F32 } from "../../lib/ffi/abi.ts";
+import { AIRK_F16, AIRK_F32, AIRK_Q8 } from "../../lib/ffi/abi.ts";
 import { NativeError } from "../../lib/errors.ts";
+import type { LayerCache } from "../../lib/ffi/ops.ts";
+import { q8CacheBytes, q8Offsets, toQ8 } from "./q8_rows.ts";
 import { Arena, eachIsa, random, toF16 } from "./reference.ts";
 
-for (const type of ["f16", "f32"] as const) {
-  for (const [tokens, kvHeads, headDim, pageTokens] of [[1, 1, 1, 1], [3, 2, 20, 4], [17, 1, 255, 3], [5, 8, 128, 16]]) {
-    eachIsa(
-      `kvAppend() is exact, ${type} tokens=${tokens} kvHeads=${kvHeads} headDim=${headDim} pageTokens=${pageTokens}`,
-      async (context) => {
-        const numbers = random(tokens + headDim);
-        const pages = Math.ceil(tokens / pageTokens) + 1;
-        const elements = pages * kvHeads * pageTokens * headDim;
-        using arena = new Arena(context);
-        const cache = (name: string) => type === "f16" ? arena.u16(elements, name) : arena.f32(elements, name);
-        const caches = [cache("kCache"), cache("vCache")];
-        const inputs = ["k", "v"].map((name) => arena.f32(numbers.floats(tokens * kvHeads * headDim), name));
-        const slots = arena.i32(numbers.permutation(pages * pageTokens).slice(0, tokens), "slots");
-        const expected = caches.map((each) => Array.from(each.data));
-        for (let which = 0; which < 2; which++) {
-          for (const [t, slot] of slots.data.entries()) {
-            for (let h = 0; h < kvHeads; h++) {
-              for (let d = 0; d < headDim; d++) {
-                const page = Math.floor(slot / pageTokens);
-                const value = inputs[which].data[(t * kvHeads + h) * headDim + d];
-                expected[which][((page * kvHeads + h) * pageTokens + slot % pageTokens) * headDim + d] = type === "f16"
-                  ? toF16(value)
-                  : value;
-              }
+const TYPES = { f32: AIRK_F32, f16: AIRK_F16, q8: AIRK_Q8 };
+
+const SHAPES = [[1, 1, 1, 1, 1], [3, 2, 20, 20, 4], [17, 1, 255, 255, 3], [5, 8, 128, 128, 16], [4, 3, 192, 128, 5], [
+  6,
+  2,
+  33,
+  65,
+  2,
+]];
+
+for (const type of ["f16", "f32", "q8"] as const) {
+  for (const [tokens, kvHeads, headDim, valueDim, pageTokens] of SHAPES) {
+    const shape = `tokens=${tokens} kvHeads=${kvHeads} headDim=${headDim} valueDim=${valueDim} pageTokens=${pageTokens}`;
+    eachIsa(`kvAppend() is exact, ${type} ${shape}`, async (context) => {
+      const numbers = random(tokens + headDim);
+      const pages = Math.ceil(tokens / pageTokens) + 1;
+      using arena = new Arena(context);
+      const sides = [["k", headDim], ["v", valueDim]].map(([name, width]) => {
+        const dim = Number(width), elements = pages * kvHeads * pageTokens * dim;
+        const cache = type === "q8"
+          ? arena.u8(q8CacheBytes(pages, kvHeads, pageTokens, dim), `${name}Cache`)
+          : type === "f16"
+          ? arena.u16(elements, `${name}Cache`)
+          : arena.f32(elements, `${name}Cache`);
+        return { dim, cache, input: arena.f32(numbers.floats(tokens * kvHeads * dim), String(name)) };
+      });
+      const slots = arena.i32(numbers.permutation(pages * pageTokens).slice(0, tokens), "slots");
+      const expected = sides.map(({ dim, cache, input }) => {
+        const data = Array.from(cache.data);
+        for (const [t, slot] of slots.data.entries()) {
+          for (let h = 0; h < kvHeads; h++) {
+            const row = input.data.subarray((t * kvHeads + h) * dim, (t * kvHeads + h + 1) * dim);
+            const page = Math.floor(slot / pageTokens), offset = slot % pageTokens;
+            if (type === "q8") {
+              const at = q8Offsets(page, h, offset, { kvHeads, pageTokens, dim }), { codes, scales } = toQ8(row);
+              codes.forEach((code, i) => data[at.code + i] = code & 255);
+              scales.forEach((scale, i) => {
+                data[at.scale + 2 * i] = scale & 255;
+                data[at.scale + 2 * i + 1] = scale >> 8;
+              });
+            } else {
+              row.forEach((value, d) =>
+                data[((page * kvHeads + h) * pageTokens + offset) * dim + d] = type === "f16" ? toF16(value) : value
+              );
             }
           }
         }
-        const cacheType = type === "f16" ? AIRK_F16 : AIRK_F32;
-        await arena.run((ops) =>
-          ops.kvAppend(
-            caches[0].address,
-            caches[1].address,
-            cacheType,
-            inputs[0].address,
-            inputs[1].address,
-            slots.address,
-            tokens,
-            kvHeads,
-            headDim,
-            pageTokens,
-          )
-        );
-        assert.deepEqual(caches.map((each) => Array.from(each.data)), expected);
-      },
-    );
+        return data;
+      });
+      const [k, v] = sides;
+      const cache: LayerCache = {
+        kCache: k.cache.address,
+        vCache: v.cache.address,
+        cacheType: TYPES[type],
+        kvHeads,
+        headDim,
+        valueDim,
+        pageTokens,
+      };
+      await arena.run((ops) => ops.kvAppend(cache, k.input.address, v.input.address, slots.address, tokens));
+      assert.deepEqual(sides.map(({ cache }) => Array.from(cache.data)), expected);
+      v.cache.data.fill(7);
+      await arena.run((ops) => ops.kvAppend({ ...cache, vCache: 0n }, k.input.address, 0n, slots.address, tokens));
+      assert.ok(v.cache.data.every((value) => value === 7), "keys alone");
+    });
   }
+}
+
+/** A cache of one slot that holds one head. */
+function oneSlot(kCache: bigint, vCache: bigint, cacheType: number, dim: number): LayerCache {
+  return { kCache, vCache, cacheType, kvHeads: 1, headDim: dim, valueDim: dim, pageTokens: 1 };
 }
 
 eachIsa("kvAppend() rounds to nearest even at every edge of f16", async (context) => {
@@ -64,10 +91,32 @@ eachIsa("kvAppend() rounds to nearest even at every edge of f16", async (context
   const slots = arena.i32([0], "slots");
   const caches = [arena.u16(count, "kCache"), arena.u16(count, "vCache")];
   await arena.run((ops) =>
-    ops.kvAppend(caches[0].address, caches[1].address, AIRK_F16, k.address, k.address, slots.address, 1, 1, count, 1)
+    ops.kvAppend(oneSlot(caches[0].address, caches[1].address, AIRK_F16, count), k.address, k.address, slots.address, 1)
   );
   assert.deepEqual([...caches[0].data], edges.map(toF16));
   assert.deepEqual([...caches[1].data], edges.map(toF16));
+});
+
+eachIsa("kvAppend() to q8 keeps zeros, clamps beside a tiny scale and shows NaN and what is too large", async (context) => {
+  const blocks = [
+    Array(32).fill(0),
+    // A scale below half of the smallest f16: rounds to 0. Above: rounds up or down by a lot.
+    Array.from({ length: 32 }, (_, i) => i * 1e-8),
+    Array.from({ length: 32 }, (_, i) => (i - 16) * 1.1e-5),
+    Array.from({ length: 32 }, (_, i) => i === 5 ? NaN : i),
+    Array.from({ length: 32 }, (_, i) => i === 5 ? -Infinity : i),
+    Array.from({ length: 32 }, (_, i) => i === 5 ? 1e7 : i),
+    // Halves of a code.
+    Array.from({ length: 32 }, (_, i) => i === 0 ? 127 : i - 15.5),
+  ];
+  const row = Float32Array.from(blocks.flat()), { codes, scales } = toQ8(row);
+  assert.equal(scales.filter((bits) => bits === 0x7e00).length, 3);
+  using arena = new Arena(context);
+  const k = arena.f32(row, "k"), slots = arena.i32([0], "slots");
+  const cache = arena.u8(q8CacheBytes(1, 1, 1, row.length), "cache");
+  await arena.run((ops) => ops.kvAppend(oneSlot(cache.address, 0n, AIRK_Q8, row.length), k.address, 0n, slots.address, 1));
+  assert.deepEqual([...cache.data.subarray(0, row.length)], codes.map((code) => code & 255));
+  assert.deepEqual([...cache.data.subarray(row.length)], scales.flatMap((bits) => [bits & 255, bits >> 8]));
 });
 
 eachIsa("kvAppend() refuses a negative slot and writes nothing", async (context) => {
@@ -76,8 +125,27 @@ eachIsa("kvAppend() refuses a negative slot and writes nothing", async (context)
   const slots = arena.i32([0, -1], "slots");
   const cache = arena.u16(2, "cache");
   await assert.rejects(
-    arena.run((ops) => ops.kvAppend(cache.address, cache.address, AIRK_F16, k.address, k.address, slots.address, 2, 1, 1, 2)),
+    arena.run((ops) =>
+      ops.kvAppend({ ...oneSlot(cache.address, 0n, AIRK_F16, 1), pageTokens: 2 }, k.address, 0n, slots.address, 2)
+    ),
     (error) => error instanceof NativeError && /slots\[1\] is -1/.test(error.message),
   );
   assert.deepEqual([...cache.data], [0xffff, 0xffff]);
+});
+
+eachIsa("kvAppend() refuses values without their cache and a cache type that caches do not have", async (context) => {
+  using arena = new Arena(context);
+  const k = arena.f32([1], "k"), slots = arena.i32([0], "slots"), cache = arena.f32(1, "cache");
+  for (
+    const [layer, v, message] of [
+      [oneSlot(cache.address, 0n, AIRK_F32, 1), k.address, /`v_cache` is null and `v` is not/],
+      [oneSlot(cache.address, cache.address, AIRK_F32, 1), 0n, /`v` is null and `v_cache` is not/],
+      [oneSlot(cache.address, 0n, 2, 1), 0n, /cache_type is 2/],
+    ] as [LayerCache, bigint, RegExp][]
+  ) {
+    await assert.rejects(
+      arena.run((ops) => ops.kvAppend(layer, k.address, v, slots.address, 1)),
+      (error) => error instanceof NativeError && message.test(error.message),
+    );
+  }
 });

@@ -11,12 +11,14 @@ import { rowsOf, type TensorJson } from "../engine/tiny_models.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/encodings/", import.meta.url));
 
-const matrix = (name: string, rows: number, cols: number, source: TensorSource): TensorSpec => ({
+type SlicedSpec = TensorSpec & { source: TensorSource };
+
+const matrix = (name: string, rows: number, cols: number, source: TensorSource): SlicedSpec => ({
   ...{ name, rows, cols, kind: "linear", source },
 });
 
 /** Returns specs that together use each row of a tensor [rows, cols] once: ranges, and runs that alternate. */
-function fusedSpecs(tensor: string, rows: number, cols: number, first: number, run: number): TensorSpec[] {
+function fusedSpecs(tensor: string, rows: number, cols: number, first: number, run: number): SlicedSpec[] {
   // Rows from `first` on alternate between two matrices, `run` rows of each at a time.
   const pairs = Math.floor((rows - first) / (2 * run)), end = first + pairs * 2 * run;
   return [
@@ -28,8 +30,8 @@ function fusedSpecs(tensor: string, rows: number, cols: number, first: number, r
 }
 
 /** Returns where row r of a spec lies in its tensor. */
-function tensorRow({ source }: TensorSpec, r: number): number {
-  const { firstRow = 0, runRows = 1, rowStep } = source!;
+function tensorRow({ source }: SlicedSpec, r: number): number {
+  const { firstRow = 0, runRows = 1, rowStep } = source;
   return rowStep === undefined ? firstRow + r : firstRow + Math.floor(r / runRows) * rowStep + r % runRows;
 }
 
@@ -64,7 +66,7 @@ for (
         const specs = fusedSpecs(tensor, rows, cols, first, run);
         const places = placeTensors(checkpoint, specs, encoded);
         for (const spec of specs) {
-          const { source, placement } = places.get(spec)!;
+          const { source, placement } = places.get(spec)![0];
           assert(isEncoded(source));
           const part = new EncodedRows(source, spec.rows, cols, placement);
           for (
@@ -101,17 +103,17 @@ Deno.test("EncodedRows of gpt-oss' MXFP4 experts gives what transformers convert
   ]);
   const places = placeTensors(checkpoint, specs, encoded);
   for (const spec of specs) {
-    const { source, placement } = places.get(spec)!;
+    const { source, placement } = places.get(spec)![0];
     assert(isEncoded(source));
     const part = new EncodedRows(source, spec.rows, spec.cols, placement);
     assert.equal(part.format, "mxfp4");
     const into = new Uint8Array(spec.rows * spec.cols * 4), values = new Float32Array(into.buffer);
     await dequantizer.read(part, 0, spec.rows, into);
-    const { shape, data, dtype } = tensors[spec.source!.name].values;
+    const { shape, data, dtype } = tensors[spec.source.name].values;
     const plain = rowsOf({ dtype, data, shape: [shape[0] * shape[1], shape[2]] } as TensorJson);
     for (let r = 0; r < spec.rows; r++) {
       for (let c = 0; c < spec.cols; c++) {
-        const expected = plain[spec.source!.index! * spec.cols + c][tensorRow(spec, r)];
+        const expected = plain[spec.source.index! * spec.cols + c][tensorRow(spec, r)];
         assert(
           Object.is(values[r * spec.cols + c], expected),
           `${spec.name} [${r}, ${c}]: ${values[r * spec.cols + c]}, ${expected}`,

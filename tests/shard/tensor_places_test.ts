@@ -28,7 +28,7 @@ async function read(
   first: number,
   rows: number,
 ): Promise<number[]> {
-  const { source, placement } = placeTensors(checkpoint, specs).get(spec)!;
+  const { source, placement } = placeTensors(checkpoint, specs).get(spec)![0];
   assert(!isEncoded(source));
   const elementBytes = source.dtype === "F32" ? 4 : 2;
   const shape = spec.kind === "vector"
@@ -80,7 +80,7 @@ for (const dtype of ["F32", "F16"] as const) {
       const specs = [...fused, ...grouped, ...experts, ...turned];
       /** Where element [row, col] of a stored tensor is in the checkpoint's, from what the spec says, a row at a time. */
       const expected = ({ source, kind, cols, rows }: TensorSpec, row: number, col: number): number => {
-        const { name, index = 0, firstRow = 0, rowStep, runRows = 1, transposed } = source!;
+        const { name, index = 0, firstRow = 0, rowStep, runRows = 1, transposed } = source as TensorSource;
         const [height, width] = checkpoint.tensors.get(name)!.shape.slice(-2);
         if (kind === "vector") return firstRow + col;
         assert(row < rows && col < cols);

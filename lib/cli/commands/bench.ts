@@ -4,15 +4,18 @@
  */
 import { type Command, Option } from "commander";
 import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model.ts";
-import { Context } from "../../ffi/context.ts";
 import { measurePeakFlops } from "../../ffi/measure.ts";
+import { openEngineDevice } from "../../engine/device_memory.ts";
 import type { GenerationStatistics } from "../../generate/generation.ts";
 import { Random } from "../../generate/random.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { formatBytes } from "../../memory/bytes.ts";
+import type { TensorKind } from "../../models/architecture.ts";
 import { architectureFor } from "../../models/registry.ts";
 import type { ShardDirectory } from "../../shard/reader.ts";
-import { diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { busCeiling, diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { engineOptions } from "../engine_options.ts";
+import { expertRunFigures } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
 import { formatSeconds, printJson, printLine, table } from "../output.ts";
@@ -52,11 +55,13 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
   });
   progress.stop();
-  using context = await Context.load({ threads });
-  const { plan, rounds } = await measureRounds();
+  // Told of once, where it is measured, not again where the model is opened.
+  using context = await openEngineDevice(engineOptions(options));
+  const { plan, peakVramBytes, rounds, experts } = await measureRounds();
   const { peakBytes } = residentSet();
   // Last, since it takes memory that the model was promised.
   const memoryBytesPerSecond = await memoryCeiling(context);
+  const busBytesPerSecond = plan.device ? await busCeiling(context) : undefined;
   const peakFlopsPerSecond = await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32");
 
   const share = (round: Round) => round.readBytesPerSecond / ((round.diskBefore + round.diskAfter) / 2);
@@ -64,7 +69,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const median = rounds[Math.floor(rounds.length / 2)];
   const { diskBefore, diskAfter, readBytesPerSecond, statistics } = median;
   const { ttftSeconds, secondsPerToken } = statistics;
-  const passBytes = plan.residentBytes + plan.streamedBytesPerPass;
+  const passBytes = plan.residentBytes + plan.pinnedBytes + plan.streamedBytesPerPass + (plan.experts?.activeBytesPerToken ?? 0);
+  const copiedBytesPerSecond = (plan.pinnedBytes + plan.streamedBytesPerPass) / secondsPerToken!;
   const weightBytesPerSecond = passBytes / secondsPerToken!;
   const figures = {
     promptTokens,
@@ -84,7 +90,14 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     weightBytesPerSecond,
     memoryBytesPerSecond,
     memoryShare: weightBytesPerSecond / memoryBytesPerSecond,
+    ...(busBytesPerSecond === undefined ? {} : {
+      copiedBytesPerPass: plan.pinnedBytes + plan.streamedBytesPerPass,
+      busBytesPerSecond,
+      busShare: copiedBytesPerSecond / busBytesPerSecond,
+    }),
     peakRssBytes: peakBytes,
+    peakVramBytes,
+    ...experts && { experts },
   };
   if (options.json) printJson({ model: path, ...figures });
   else for (const line of lines(figures)) printLine(line);
@@ -92,13 +105,11 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   async function measureRounds() {
     const tokenizer = await loadModelTokenizer(shards);
     await using model = await openModel(shards, tokenizer, {
-      ramBytes: options.ram,
+      ...engineOptions(options),
+      onNotice: undefined,
       contextTokens: promptTokens + maxTokens,
       maxSequences: 1,
       passTokens: promptTokens,
-      threads,
-      precision: options.precision,
-      kvCacheType: options.kvCache,
       onProgress,
       signal,
     });
@@ -115,7 +126,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
       rounds.push({ diskBefore, diskAfter, readBytesPerSecond, statistics });
       diskBefore = diskAfter;
     }
-    return { plan: model.plan, rounds };
+    const { peakVramBytes } = model.statistics;
+    return { plan: model.plan, peakVramBytes, rounds, ...expertRunFigures(model.plan, model.statistics) };
   }
 }
 
@@ -130,10 +142,17 @@ interface Round {
 /** Returns the multiplications and additions of a prompt's matrix products: two a weight and token, the LM head's for one token. */
 function prefillFlops(shards: ShardDirectory, tokens: number): number {
   const architecture = architectureFor(shards.manifest.config);
-  const { layers, headName } = architecture.tensors(architecture.parseConfig(shards.manifest.config));
+  const config = architecture.parseConfig(shards.manifest.config);
+  const { layers, headName } = architecture.tensors(config);
   const head = shards.tensor(headName);
-  const linear = layers.flat().filter(({ kind }) => kind === "linear");
-  return 2 * tokens * linear.reduce((sum, { rows, cols }) => sum + rows * cols, 0) + 2 * head.rows * head.cols;
+  // A token goes to topK of a layer's experts.
+  const elements = layers.flatMap((specs, layer) => {
+    const { feedForward } = config.layers[layer];
+    const expertShare = feedForward.kind === "moe" ? feedForward.router.topK / feedForward.router.numExperts : 0;
+    const shares: Partial<Record<TensorKind, number>> = { linear: 1, router: 1, expert: expertShare };
+    return specs.map(({ kind, rows, cols }) => (shares[kind] ?? 0) * rows * cols);
+  });
+  return 2 * tokens * elements.reduce((sum, count) => sum + count, 0) + 2 * head.rows * head.cols;
 }
 
 /** Figures of a benchmark. */
@@ -158,7 +177,13 @@ interface Figures {
   weightBytesPerSecond: number;
   memoryBytesPerSecond: number;
   memoryShare: number;
+  /** On a device with memory of its own, what is copied to it, what the bus could, and the share of that. */
+  copiedBytesPerPass?: number;
+  busBytesPerSecond?: number;
+  busShare?: number;
   peakRssBytes: number;
+  peakVramBytes: number;
+  experts?: ReturnType<typeof expertRunFigures>["experts"];
 }
 
 function lines(figures: Figures): string[] {
@@ -181,9 +206,27 @@ function lines(figures: Figures): string[] {
     ["decode, a token", formatSeconds(figures.secondsPerToken), `${(1 / figures.secondsPerToken).toPrecision(3)} tokens/s`],
     ["weights a pass", formatBytes(figures.weightBytesPerPass), `${formatBytes(figures.streamedBytesPerPass)} of them streamed`],
     ["weights while decoding", rate(figures.weightBytesPerSecond), percent(figures.memoryShare, "memory reads")],
+    ...figures.experts
+      ? [[
+        "experts while decoding",
+        `${figures.experts.decode.used} used`,
+        percent(
+          figures.experts.decode.hitRate,
+          `their bytes found in memory, ${percent(figures.experts.decode.predictionRate, "them foreseen")}`,
+        ),
+      ]]
+      : [],
     ["disk while decoding", rate(figures.readBytesPerSecond), percent(figures.diskShare, "bare direct reads")],
+    ...(figures.busBytesPerSecond === undefined ? [] : [
+      [
+        "copied while decoding",
+        rate(figures.busShare! * figures.busBytesPerSecond),
+        percent(figures.busShare!, `bare copies, ${formatBytes(figures.copiedBytesPerPass!)} a pass`),
+      ],
+    ]),
     ["memory reads", rate(figures.memoryBytesPerSecond), ""],
     ["disk before, after", rate(figures.diskBytesPerSecondBefore), rate(figures.diskBytesPerSecondAfter)],
     ["peak resident set", formatBytes(figures.peakRssBytes), "disk measurements included"],
+    ...(figures.busBytesPerSecond === undefined ? [] : [["peak device memory", formatBytes(figures.peakVramBytes), ""]]),
   ], "lrl");
 }

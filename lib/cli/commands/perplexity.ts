@@ -9,6 +9,7 @@ import { Engine, type EngineOptions } from "../../engine/engine.ts";
 import { FormatError, UsageError } from "../../errors.ts";
 import { comparePerplexity, perplexity, type PerplexityComparison } from "../../generate/perplexity.ts";
 import { architectureFor } from "../../models/registry.ts";
+import { engineOptions } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
 import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
 import { printJson, printLine, table } from "../output.ts";
@@ -50,7 +51,7 @@ export function addPerplexityCommand(root: Command): void {
     .addHelpText(
       "after",
       `
---ram holds for each model; with --against there are two of them.
+--ram and --vram hold for each model; with --against there are two of them.
 
 Example:
   deno run -A mod.ts perplexity /tmp/kjv-q4o models/kjv-5m/heldout.txt --against /tmp/kjv-none`,
@@ -81,19 +82,16 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   const { contextTokens, vocabSize } = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
   const windowTokens = options.window ?? Math.min(contextTokens, DEFAULT_WINDOW_TOKENS);
   const logitRows = Math.min(windowTokens, Math.max(1, Math.floor(LOGITS_BYTES / (4 * vocabSize))));
-  const engineOptions: EngineOptions = {
-    ramBytes: options.ram,
+  const scoringOptions: EngineOptions = {
+    ...engineOptions(options),
     contextTokens: windowTokens,
     maxSequences: 1,
     passTokens: logitRows,
     logitRows,
-    threads,
-    precision: options.precision,
-    kvCacheType: options.kvCache,
     onProgress,
     signal,
   };
-  await using engine = await Engine.open(shards, engineOptions);
+  await using engine = await Engine.open(shards, scoringOptions);
   const scoring = {
     tokenIds,
     bosTokenId,
@@ -115,7 +113,7 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   if (referenceIds.length !== tokenIds.length || referenceIds.some((id, i) => id !== tokenIds[i])) {
     throw new UsageError(`Cannot compare ${path} with ${options.against}: their tokenizers split the text differently`);
   }
-  await using reference = await Engine.open(referenceShards, engineOptions);
+  await using reference = await Engine.open(referenceShards, { ...scoringOptions, onNotice: undefined });
   const comparison = await comparePerplexity(engine, reference, scoring);
   progress.stop();
   if (options.json) printJson({ model: path, against: options.against, ...comparison });

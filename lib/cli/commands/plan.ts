@@ -4,16 +4,18 @@
  */
 import { type Command, Option } from "commander";
 import { loadModelTokenizer, openModelShards } from "../../auto_model.ts";
+import { deviceMemory, openEngineDevice } from "../../engine/device_memory.ts";
 import { planModel } from "../../engine/model_plan.ts";
-import { Context } from "../../ffi/context.ts";
+import { measurePeakFlops } from "../../ffi/measure.ts";
 import { formatBytes } from "../../memory/bytes.ts";
-import { predictSecondsPerToken } from "../../memory/planner.ts";
-import { diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { predictSecondsPerToken, type Speeds } from "../../memory/planner.ts";
+import { busCeiling, diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { engineOptions } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
 import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
 import { formatSeconds, printJson, printLine } from "../output.ts";
+import { planLines } from "../plan_lines.ts";
 import { ProgressDisplay } from "../progress.ts";
-import { planLines } from "./run.ts";
 
 interface PlanCommandOptions extends OpenOptions {
   context?: number;
@@ -26,7 +28,7 @@ export function addPlanCommand(root: Command): void {
     .summary("say what a memory budget gives")
     .description(
       "Says what of a model stays in memory within a budget and what streams from disk, and predicts seconds a token from a measurement of this " +
-        "disk and memory. No weights are loaded.",
+        "disk and memory, and of the bus to a GPU. No weights are loaded.",
     )
     .addOption(ramOption())
     .addOption(
@@ -37,7 +39,10 @@ export function addPlanCommand(root: Command): void {
         .argParser(wholeNumber(1)),
     );
   addJsonOption(addComputeOptions(addShardOptions(command)))
-    .addHelpText("after", "\nExample:\n  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048\n  deno run -A mod.ts plan /data/405b --vram 8GiB --ram 16GiB",
+    )
     .action(showPlan);
 }
 
@@ -50,23 +55,24 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   progress.stop();
   // As when it runs: what these two take is part of the plan.
   await loadModelTokenizer(shards);
-  using context = await Context.load({ threads });
-  const { plan } = planModel(shards, {
-    ramBytes: options.ram,
-    contextTokens: options.context,
-    threads,
-    precision: options.precision,
-    kvCacheType: options.kvCache,
-  });
-  const diskBytesPerSecond = await diskCeiling(context, shards, signal);
-  const memoryBytesPerSecond = await memoryCeiling(context);
-  const predictedSecondsPerToken = predictSecondsPerToken(plan, { diskBytesPerSecond, memoryBytesPerSecond });
+  const engine = { ...engineOptions(options), contextTokens: options.context };
+  using context = await openEngineDevice(engine);
+  const { plan, flopsPerToken } = planModel(shards, engine, deviceMemory(context));
+  const speeds: Speeds = {
+    diskBytesPerSecond: await diskCeiling(context, shards, signal),
+    ...(plan.device ? { busBytesPerSecond: await busCeiling(context) } : {}),
+    memoryBytesPerSecond: await memoryCeiling(context),
+    flopsPerSecond: await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32"),
+  };
+  const predictedSecondsPerToken = predictSecondsPerToken(plan, speeds, flopsPerToken);
   if (options.json) {
-    const { resident: _, ...figures } = plan;
-    printJson({ model: path, ...figures, diskBytesPerSecond, memoryBytesPerSecond, predictedSecondsPerToken });
+    const { resident: _resident, pinned: _pinned, ...figures } = plan;
+    printJson({ model: path, ...figures, ...speeds, flopsPerToken, predictedSecondsPerToken });
     return;
   }
   for (const line of planLines(plan)) printLine(line);
-  printLine(`disk reads ${formatBytes(diskBytesPerSecond)}/s, memory reads ${formatBytes(memoryBytesPerSecond)}/s`);
+  const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
+  const bus = speeds.busBytesPerSecond === undefined ? "" : `copies to the device ${rate(speeds.busBytesPerSecond)}, `;
+  printLine(`disk reads ${rate(speeds.diskBytesPerSecond)}, ${bus}memory reads ${rate(speeds.memoryBytesPerSecond)}`);
   printLine(`predicted ${formatSeconds(predictedSecondsPerToken)} a token`);
 }

@@ -11,8 +11,9 @@ import { DEFAULT_MAX_NEW_TOKENS, type Model } from "../../generate/model.ts";
 import { DEFAULT_PASS_TOKENS, longestContextTokens } from "../../engine/model_plan.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
-import type { Plan } from "../../memory/plan.ts";
 import { architectureFor } from "../../models/registry.ts";
+import { engineOptions } from "../engine_options.ts";
+import { expertRunFigures, expertStatisticsRows } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import {
   addComputeOptions,
@@ -24,6 +25,7 @@ import {
   wholeNumber,
 } from "../options.ts";
 import { formatSeconds, printError, printJson, printLine, table, writeOut } from "../output.ts";
+import { planFigures, planLines } from "../plan_lines.ts";
 import { ProgressDisplay } from "../progress.ts";
 
 interface RunOptions extends OpenOptions {
@@ -87,7 +89,8 @@ export function addRunCommand(root: Command): void {
       `
 Special tokens written in the prompt, such as <|eot_id|>, are ordinary text. Ctrl-C stops; the text so far stays.
 --json prints text, promptTokens, generatedTokens, finishReason (stop, length, context, cancelled), passes, ttftSeconds,
-secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan.
+secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan; of a model with routed
+experts also their plan, and how many were used, found in memory and foreseen.
 
 Examples:
   deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40
@@ -118,14 +121,11 @@ async function run(path: string, prompt: string, options: RunOptions): Promise<v
   const config = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
   const contextTokens = options.context ?? Math.min(promptIds.length + maxNewTokens, longestContextTokens(config));
   await using model = await openModel(shards, tokenizer, {
-    ramBytes: options.ram,
+    ...engineOptions(options),
     contextTokens,
     maxSequences: 1,
     // A short prompt needs no room for a long one.
     passTokens: Math.min(promptIds.length, DEFAULT_PASS_TOKENS),
-    threads,
-    precision: options.precision,
-    kvCacheType: options.kvCache,
     onProgress,
     signal,
   });
@@ -150,7 +150,6 @@ function readBytesPerSecond({ decodeBytesRead, decodeSeconds }: GenerationStatis
 
 function results(generation: Generation, model: Model): Record<string, unknown> {
   const { statistics } = generation;
-  const { residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes } = model.plan;
   return {
     text: generation.text,
     promptTokens: statistics.promptTokens,
@@ -162,29 +161,10 @@ function results(generation: Generation, model: Model): Record<string, unknown> 
     bytesRead: model.statistics.bytesRead,
     readBytesPerSecond: readBytesPerSecond(statistics),
     peakRssBytes: residentSet().peakBytes,
-    peakVramBytes: 0,
-    plan: { residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes },
+    peakVramBytes: model.statistics.peakVramBytes,
+    plan: planFigures(model.plan),
+    ...expertRunFigures(model.plan, model.statistics),
   };
-}
-
-/** Returns the plan as lines of text. */
-export function planLines(plan: Plan): string[] {
-  const { residentBytes, streamedBytesPerPass } = plan;
-  const weightBytes = residentBytes + streamedBytesPerPass;
-  const share = (bytes: number) => `${weightBytes > 0 ? (100 * bytes / weightBytes).toFixed(1) : "0.0"}%`;
-  return [
-    "plan",
-    ...table([
-      ["weights resident", formatBytes(residentBytes), share(residentBytes)],
-      ["weights streamed a pass", formatBytes(streamedBytesPerPass), share(streamedBytesPerPass)],
-      ["ring of slots", formatBytes(plan.slotBytes), ""],
-      ["KV cache", formatBytes(plan.kvCacheBytes), `${plan.contextTokens} tokens a sequence`],
-      ["activations and logits", formatBytes(plan.activationBytes), `${plan.passTokens} tokens a pass`],
-      ["norms and biases", formatBytes(plan.vectorBytes), ""],
-      ["runtime", formatBytes(plan.baselineBytes), ""],
-      ["all memory", formatBytes(plan.totalBytes), ""],
-    ], "lrl"),
-  ];
 }
 
 function printStatistics(generation: Generation, model: Model): void {
@@ -203,7 +183,9 @@ function printStatistics(generation: Generation, model: Model): void {
       ["time a token", seconds(secondsPerToken), rate],
       ["read in all", formatBytes(model.statistics.bytesRead), ""],
       ["read while decoding", formatBytes(decodeBytesRead), `${formatBytes(readBytesPerSecond(statistics))}/s`],
+      ...expertStatisticsRows(model.statistics),
       ["peak resident set", formatBytes(residentSet().peakBytes), ""],
+      ...(model.plan.device ? [["peak device memory", formatBytes(model.statistics.peakVramBytes), model.device.name]] : []),
     ], "lrl"),
   ];
   for (const line of lines) printError(line);

@@ -78,9 +78,13 @@ const multiply: Translation = (emit, i) => {
 const fma: Translation = (emit, i) => {
   const m = new Modifiers(i);
   const type = m.type(...FLOATS, ...SMALL_FLOATS);
-  m.required("rn");
+  const rounding = m.required("rn", "rm");
   m.end();
   const [to, ...operands] = i.operands;
+  if (rounding === "rm") {
+    if (type !== "f32") throw new Error("unsupported form");
+    return emit.assign(to, type, `ptx::fma_down(${operands.map((o) => emit.value(o, type)).join(", ")})`);
+  }
   if (SMALL_FLOATS.includes(type)) {
     return emit.assign(to, type, small(emit, type, "[](double a, double b, double c) { return a * b + c; }", operands));
   }
@@ -245,6 +249,15 @@ function byForm(forms: Record<string, Translation>): Translation {
   };
 }
 
+/** A float function that tanhf and its like use with .ftz too: numbers below the normal ones count as zero, going in and coming out. */
+function approximate(name: string, ...ignored: string[]): Translation {
+  const plain = unary({ float: name }, "approx", ...ignored);
+  return (emit, i) =>
+    i.modifiers.join(".") === "approx.ftz.f32"
+      ? emit.assign(i.operands[0], "f32", `ptx::flushed(${name}(ptx::flushed(${emit.value(i.operands[1], "f32")})))`)
+      : plain(emit, i);
+}
+
 /** Translations by opcode. */
 export const ARITHMETIC: Record<string, Translation> = {
   ...simple,
@@ -258,11 +271,11 @@ export const ARITHMETIC: Record<string, Translation> = {
   neg: unary({ float: "-", integer: "ptx::negate", small: "[](double a) { return -a; }" }),
   abs: unary({ float: "std::fabs", integer: "ptx::absolute", small: "[](double a) { return std::fabs(a); }" }),
   not: unary({ integer: "~", pred: "!" }),
-  ex2: unary({ float: "std::exp2" }, "approx"),
+  ex2: approximate("std::exp2"),
   lg2: unary({ float: "std::log2" }, "approx"),
   sqrt: unary({ float: "std::sqrt" }, "approx", "rn"),
   rsqrt: unary({ float: "1 / std::sqrt" }, "approx"),
-  rcp: unary({ float: "1 / " }, "approx", "rn"),
+  rcp: approximate("1 / ", "rn"),
   sin: unary({ float: "std::sin" }, "approx"),
   cos: unary({ float: "std::cos" }, "approx"),
   tanh: unary({ float: "std::tanh" }, "approx"),

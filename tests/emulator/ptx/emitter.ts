@@ -70,7 +70,15 @@ export class Emitter {
     }
     if (this.sharedOffsets.has(operand)) return `static_cast<${cpp}>(${this.sharedOffsets.get(operand)})`;
     if (this.memoryNames.has(operand)) return `static_cast<${cpp}>(reinterpret_cast<uint64_t>(&M_${operand}[0]))`;
+    const parameter = this.parameter(operand);
+    if (parameter) return `static_cast<${cpp}>(reinterpret_cast<uint64_t>(${parameter}))`;
     return `ptx::as<${cpp}>(${this.register(operand)})`;
+  }
+
+  /** Returns the address of a parameter of this name as a `void *`; undefined where there is none. */
+  parameter(name: string): string | undefined {
+    const index = this.kernel.parameters.findIndex((p) => p.name === name);
+    return index < 0 ? undefined : `arguments[${index}]`;
   }
 
   /** Returns `[register + offset]` as a `char *`. */

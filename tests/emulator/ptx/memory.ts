@@ -34,17 +34,15 @@ function load(emit: Emitter, i: Instruction): string {
   return `{ const char *from = ptx::aligned(${emit.address(i.operands[1], shared)}, ${bytes}); ${assigns.join(" ")} }`;
 }
 
+/** From a parameter by its name, or from an address of one that `mov` has put into a register. */
 function loadParameter(emit: Emitter, i: Instruction): string {
   const type = i.modifiers.at(-1)!, vector = i.modifiers.length === 3 ? i.modifiers[1] : undefined;
-  const m = i.operands[1].match(/^\[([\w$]+)(?:\+(\d+))?\]$/);
-  const index = m ? emit.kernel.parameters.findIndex((p) => p.name === m[1]) : -1;
-  if (!m || index < 0 || !(type in TYPE_BITS) || i.modifiers.length > 3 || (vector && !/^v[24]$/.test(vector))) {
-    throw new Error("unsupported form");
-  }
-  const assigns = emit.vector(i.operands[0]).map((to, n) =>
-    emit.assign(to, type, `ptx::load<${cppType(type)}>(static_cast<const char *>(arguments[${index}]) + ${m[2] ?? 0}, ${n})`)
-  );
-  return assigns.join(" ");
+  if (!(type in TYPE_BITS) || i.modifiers.length > 3 || (vector && !/^v[24]$/.test(vector))) throw new Error("unsupported form");
+  const named = i.operands[1].match(/^\[([\w$]+)(?:\+(\d+))?\]$/);
+  const parameter = named ? emit.parameter(named[1]) : undefined;
+  const from = parameter ? `static_cast<const char *>(${parameter}) + ${named![2] ?? 0}` : emit.address(i.operands[1], false);
+  const assigns = emit.vector(i.operands[0]).map((to, n) => emit.assign(to, type, `ptx::load<${cppType(type)}>(from, ${n})`));
+  return `{ const char *from = ${from}; ${assigns.join(" ")} }`;
 }
 
 function store(emit: Emitter, i: Instruction): string {
@@ -80,7 +78,7 @@ function move(emit: Emitter, i: Instruction): string {
 /** Between an address in a space and one in all memory. Only shared addresses differ. */
 function convertAddress(emit: Emitter, i: Instruction): string {
   const m = new Modifiers(i);
-  const type = m.type("u64"), to = m.optional("to"), space = m.required("global", "shared", "const", "local");
+  const type = m.type("u64"), to = m.optional("to"), space = m.required("global", "shared", "const", "local", "param");
   m.end();
   const address = emit.value(i.operands[1], type), base = "reinterpret_cast<uint64_t>(ptx::shared())";
   return emit.assign(i.operands[0], type, space !== "shared" ? address : to ? `${address} - ${base}` : `${address} + ${base}`);

@@ -134,6 +134,17 @@ template <class Function, class... Bits> uint32_t on_bfloat162(Function function
   return on_bfloat16(function, static_cast<uint16_t>(bits)...) | static_cast<uint32_t>(on_bfloat16(function, static_cast<uint16_t>(bits >> 16)...)) << 16;
 }
 
+// a * b + c, rounded towards minus infinity. In double the product is exact and the sum's error is known.
+inline float fma_down(float a, float b, float c) {
+  const double product = static_cast<double>(a) * b, sum = product + c, part = sum - product;
+  const double error = (product - (sum - part)) + (c - part);
+  const float nearest = static_cast<float>(sum);
+  const bool above = static_cast<double>(nearest) > sum || (static_cast<double>(nearest) == sum && error < 0);
+  return above ? std::nextafter(nearest, -std::numeric_limits<float>::infinity()) : nearest;
+}
+// .ftz: numbers below the normal ones count as zero, going in and coming out.
+inline float flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value; }
+
 // ---- shfl.sync (PTX ISA, "shfl.sync"): c holds the clamp in bits 0 to 4 and the segment mask in bits 8 to 12.
 
 struct Source {

@@ -31,6 +31,7 @@ EMU_EXPORT void emu_reset(void) {
   initialize();
   release_streams();
   release_memory();
+  for (int i = 0; i < device_count(); i++) device(i).peak_bytes = 0;
   forget_errors();
   clear_reports();
   forget_kernel_symbols();

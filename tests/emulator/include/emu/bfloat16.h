@@ -6,26 +6,12 @@
 #include "float16.h"
 #include "vector_types.h"
 
-struct __nv_bfloat16_raw {
-  unsigned short x;
-};
-struct alignas(2) __nv_bfloat16 {
-  uint16_t bits;
-  __nv_bfloat16() = default;
-  __nv_bfloat16(__nv_bfloat16_raw raw) : bits(raw.x) {}
-  __nv_bfloat16(float value) : bits(emu::float_to_bfloat16(value)) {}
-  operator float() const { return emu::bfloat16_to_float(bits); }
-  operator __nv_bfloat16_raw() const { return __nv_bfloat16_raw{bits}; }
-};
-struct alignas(4) __nv_bfloat162 {
-  __nv_bfloat16 x, y;
-};
-
 #define EMU_NUMBER __nv_bfloat16
 #define EMU_NUMBER2 __nv_bfloat162
-#include "float16_operations.h"
-#undef EMU_NUMBER
-#undef EMU_NUMBER2
+#define EMU_RAW __nv_bfloat16_raw
+#define EMU_ROUND emu::float_to_bfloat16
+#define EMU_WIDEN emu::bfloat16_to_float
+#include "number16.h"
 
 inline __nv_bfloat16 __float2bfloat16(float value) { return __nv_bfloat16(value); }
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return __nv_bfloat16(value); }

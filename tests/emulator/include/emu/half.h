@@ -6,28 +6,14 @@
 #include "float16.h"
 #include "vector_types.h"
 
-struct __half_raw {
-  unsigned short x;
-};
-struct alignas(2) __half {
-  uint16_t bits;
-  __half() = default;
-  __half(__half_raw raw) : bits(raw.x) {}
-  __half(float value) : bits(emu::float_to_half(value)) {}
-  operator float() const { return emu::half_to_float(bits); }
-  operator __half_raw() const { return __half_raw{bits}; }
-};
-struct alignas(4) __half2 {
-  __half x, y;
-};
-typedef __half half;
-typedef __half2 half2;
-
 #define EMU_NUMBER __half
 #define EMU_NUMBER2 __half2
-#include "float16_operations.h"
-#undef EMU_NUMBER
-#undef EMU_NUMBER2
+#define EMU_RAW __half_raw
+#define EMU_ROUND emu::float_to_half
+#define EMU_WIDEN emu::half_to_float
+#include "number16.h"
+typedef __half half;
+typedef __half2 half2;
 
 inline __half __float2half(float value) { return __half(value); }
 inline __half __float2half_rn(float value) { return __half(value); }

@@ -1,4 +1,20 @@
-// Included by half.h and bfloat16.h, once for each EMU_NUMBER and its pair EMU_NUMBER2; therefore without a guard.
+// A 16-bit float and its pair, computed in float and rounded once to nearest even. Included by half.h and bfloat16.h, once for each
+// EMU_NUMBER, EMU_RAW, EMU_NUMBER2 and the two conversions EMU_ROUND and EMU_WIDEN; therefore without a guard.
+struct EMU_RAW {
+  unsigned short x;
+};
+struct alignas(2) EMU_NUMBER {
+  uint16_t bits;
+  EMU_NUMBER() = default;
+  EMU_NUMBER(EMU_RAW raw) : bits(raw.x) {}
+  EMU_NUMBER(float value) : bits(EMU_ROUND(value)) {}
+  operator float() const { return EMU_WIDEN(bits); }
+  operator EMU_RAW() const { return EMU_RAW{bits}; }
+};
+struct alignas(4) EMU_NUMBER2 {
+  EMU_NUMBER x, y;
+};
+
 inline EMU_NUMBER __hadd(EMU_NUMBER a, EMU_NUMBER b) { return EMU_NUMBER(static_cast<float>(a) + static_cast<float>(b)); }
 inline EMU_NUMBER __hsub(EMU_NUMBER a, EMU_NUMBER b) { return EMU_NUMBER(static_cast<float>(a) - static_cast<float>(b)); }
 inline EMU_NUMBER __hmul(EMU_NUMBER a, EMU_NUMBER b) { return EMU_NUMBER(static_cast<float>(a) * static_cast<float>(b)); }
@@ -17,3 +33,9 @@ inline float __high2float(EMU_NUMBER2 v) { return static_cast<float>(v.y); }
 inline EMU_NUMBER operator+(EMU_NUMBER a, EMU_NUMBER b) { return __hadd(a, b); }
 inline EMU_NUMBER operator-(EMU_NUMBER a, EMU_NUMBER b) { return __hsub(a, b); }
 inline EMU_NUMBER operator*(EMU_NUMBER a, EMU_NUMBER b) { return __hmul(a, b); }
+
+#undef EMU_NUMBER
+#undef EMU_NUMBER2
+#undef EMU_RAW
+#undef EMU_ROUND
+#undef EMU_WIDEN

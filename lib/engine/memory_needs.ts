@@ -1,0 +1,103 @@
+/**
+ * Says how much memory a model needs of the host and of the device, as the planner counts it.
+ * @module
+ */
+import type { Precision } from "../ffi/ops.ts";
+import { arenaBytes } from "../ffi/device_arena.ts";
+import type { PlanRequest } from "../memory/plan.ts";
+import type { ModelConfig } from "../models/architecture.ts";
+import { expertWorkspaceBytes } from "./expert_workspace.ts";
+import { cpuScratchBytesPerToken, cudaScratchBytes } from "./scratch.ts";
+import { workspaceBytes, type WorkspaceShape } from "./workspace.ts";
+
+/** Where the KV cache is: in the memory that the device computes from, or in the host's, whence each layer's part is copied in every pass. */
+export type KvCacheLocation = "vram" | "ram";
+
+/** What a plan must know of a device with memory of its own. */
+export interface DeviceMemory {
+  /** Bytes that can be had. */
+  freeBytes: number;
+}
+
+/** The parts of a request that depend on the model and on where it is computed. */
+export interface MemoryNeeds {
+  request: Pick<PlanRequest, "vectorBytes" | "kvBytesPerToken" | "activationBytesPerToken" | "logitsBytesPerRow" | "device">;
+  /** Returns the device memory that operations keep between their kernels; 0 where they use the library's own. */
+  scratchBytes(passTokens: number): number;
+}
+
+/** Layers of a cache in host memory that are on the device at a time: one is computed on while the next is copied. */
+export const KV_WINDOW_LAYERS = 2;
+
+/**
+ * Parts that an engine's arena is cut into, each aligned: scratch memory, workspace, KV cache, resident weights, slots, experts, and what those work in.
+ */
+const ARENA_PARTS = 7;
+
+/** Returns the bytes of a workspace with what layers with routed experts take beside it; their fixed activations count as vectors. */
+function workspaceWithExperts(config: ModelConfig, shape: WorkspaceShape): ReturnType<typeof workspaceBytes> {
+  const workspace = workspaceBytes(config, shape), experts = expertWorkspaceBytes(config);
+  return {
+    ...workspace,
+    arrays: {
+      ...workspace.arrays,
+      bytesPerToken: workspace.arrays.bytesPerToken + experts.arrays.bytesPerToken,
+      fixedBytes: workspace.arrays.fixedBytes + experts.arrays.fixedBytes,
+    },
+    activationBytesPerToken: workspace.activationBytesPerToken + experts.activations.bytesPerToken,
+    vectorBytes: workspace.vectorBytes + experts.activations.fixedBytes,
+  };
+}
+
+/** Returns what a model needs where host memory is all there is. */
+export function hostNeeds(config: ModelConfig, shape: WorkspaceShape, kvBytesPerToken: number): MemoryNeeds {
+  const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceWithExperts(config, shape);
+  return {
+    request: {
+      vectorBytes: vectorBytes + arrays.fixedBytes,
+      kvBytesPerToken,
+      activationBytesPerToken: activationBytesPerToken + cpuScratchBytesPerToken({ widestInput }) + arrays.bytesPerToken,
+      logitsBytesPerRow: arrays.bytesPerLogitRow,
+    },
+    scratchBytes: () => 0,
+  };
+}
+
+/** What {@linkcode deviceNeeds} depends on beside the model. */
+export interface DeviceNeedsOptions {
+  device: DeviceMemory;
+  /** Budget of device memory. */
+  vramBytes: number | undefined;
+  precision: Precision;
+  kvCache: { bytesPerToken: number; location: KvCacheLocation };
+  contextTokens: number;
+}
+
+/** Returns what a model needs on a device with memory of its own, and of the host for it. */
+export function deviceNeeds(config: ModelConfig, shape: WorkspaceShape, options: DeviceNeedsOptions): MemoryNeeds {
+  const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceWithExperts(config, shape);
+  const { device, vramBytes, precision, kvCache, contextTokens } = options;
+  const { numHeads, headDim, numLayers } = config, { maxSequences } = shape;
+  const scratch = cudaScratchBytes({ precision, widestInput, numHeads, headDim, maxSequences, contextTokens });
+  const inVram = kvCache.location === "vram";
+  const layerBytesPerToken = kvCache.bytesPerToken / numLayers;
+  return {
+    request: {
+      // Vectors pass through host memory when the engine opens.
+      vectorBytes: vectorBytes + arrays.fixedBytes,
+      kvBytesPerToken: inVram ? 0 : kvCache.bytesPerToken,
+      activationBytesPerToken: arrays.bytesPerToken,
+      logitsBytesPerRow: arrays.bytesPerLogitRow,
+      device: {
+        vramBytes,
+        freeBytes: device.freeBytes,
+        vectorBytes: vectorBytes + arrays.fixedBytes,
+        scratchBytes: scratch.fixedBytes + ARENA_PARTS * arenaBytes(1),
+        kvBytesPerToken: inVram ? kvCache.bytesPerToken : layerBytesPerToken * Math.min(numLayers, KV_WINDOW_LAYERS),
+        activationBytesPerToken: activationBytesPerToken + scratch.bytesPerToken + arrays.bytesPerToken,
+        logitsBytesPerRow: arrays.bytesPerLogitRow,
+      },
+    },
+    scratchBytes: (passTokens) => scratch.fixedBytes + scratch.bytesPerToken * passTokens,
+  };
+}

@@ -1,0 +1,89 @@
+/**
+ * InternLM 2, 2.5 and 3: Llama under names of its own, InternLM 2 with queries, keys and values in one matrix. InternLM 2 follows what its
+ * published `modeling_internlm2.py` computes, InternLM 3 transformers' `internlm3`.
+ * @module
+ */
+import type { ModelConfig, TensorSource } from "./architecture.ts";
+import { ConfigReader } from "./config_reader.ts";
+import { decoderArchitecture } from "./decoder.ts";
+import { decoderConfig, gatedMlp, plainAttention, preNormLayer, readActivation, readShape, rmsNorm } from "./decoder_config.ts";
+import { parseRope } from "./rope_config.ts";
+import { refuseUnimplemented } from "./unimplemented_keys.ts";
+
+/** `biases`: of q_proj, k_proj and v_proj, of o_proj, and of the feed-forward layer. */
+function parseConfig(
+  config: ConfigReader,
+  modelType: string,
+  biases: { qkv: boolean; output: boolean; mlp: boolean },
+  missing: { contextTokens: number; numKvHeads?: number; headDim?: number; eps: number },
+): ModelConfig {
+  const shape = readShape(config, missing);
+  const eps = config.positive("rms_norm_eps", missing.eps);
+  const attention = plainAttention(shape.headDim, { qkvBias: biases.qkv, outputBias: biases.output });
+  const feedForward = gatedMlp(shape.intermediateSize, {
+    activation: readActivation(config, "hidden_act", "silu"),
+    bias: biases.mlp,
+  });
+  return decoderConfig(modelType, shape, {
+    ropes: [parseRope(config, { ...shape, theta: 10_000 })],
+    layers: Array(shape.numLayers).fill(preNormLayer(attention, feedForward, eps)),
+    finalNorm: rmsNorm("model.norm", eps),
+    tieWordEmbeddings: config.boolean("tie_word_embeddings", false),
+  });
+}
+
+function parseInternlm2(values: Record<string, unknown>): ModelConfig {
+  const config = new ConfigReader(values, "config.json");
+  refuseUnimplemented(config, ["bias"]);
+  config.integer("pretraining_tp", 1);
+  const bias = config.boolean("bias", true);
+  return parseConfig(config, "internlm2", { qkv: bias, output: bias, mlp: false }, { contextTokens: 2048, eps: 1e-6 });
+}
+
+function parseInternlm3(values: Record<string, unknown>): ModelConfig {
+  const config = new ConfigReader(values, "config.json");
+  refuseUnimplemented(config, ["bias", "qkv_bias", "attention_bias", "mlp_bias"]);
+  // transformers writes other names for the same.
+  const qkv = config.boolean(config.has("qkv_bias") ? "qkv_bias" : "attention_bias", false);
+  const bias = config.boolean(config.has("bias") ? "bias" : "mlp_bias", false);
+  return parseConfig(
+    config,
+    "internlm3",
+    { qkv, output: bias, mlp: bias },
+    { contextTokens: 32_768, numKvHeads: 2, headDim: 128, eps: 1e-5 },
+  );
+}
+
+/** InternLM 2's names within a layer, by the stored ones. */
+const LAYER_NAMES: Readonly<Record<string, string>> = {
+  "input_layernorm": "attention_norm",
+  "post_attention_layernorm": "ffn_norm",
+  "self_attn.o_proj": "attention.wo",
+  "mlp.gate_proj": "feed_forward.w1",
+  "mlp.up_proj": "feed_forward.w3",
+  "mlp.down_proj": "feed_forward.w2",
+};
+
+function layerSource(name: string, { numHeads, numKvHeads, headDim }: ModelConfig): TensorSource {
+  const [, stem, ending] = /^(.*)(\.weight|\.bias)$/.exec(name)!;
+  const projection = /^self_attn\.([qkv])_proj$/.exec(stem)?.[1];
+  if (!projection) return { name: LAYER_NAMES[stem] + ending };
+  const queries = numHeads / numKvHeads;
+  return {
+    name: `attention.wqkv${ending}`,
+    firstRow: { q: 0, k: queries, v: queries + 1 }[projection]! * headDim,
+    runRows: projection === "q" ? queries * headDim : headDim,
+    rowStep: (queries + 2) * headDim,
+  };
+}
+
+/** InternLM 2 and 2.5. */
+export const INTERNLM2 = decoderArchitecture({
+  modelTypes: ["internlm2"],
+  parseConfig: parseInternlm2,
+  layerSource,
+  rootNames: { "model.embed_tokens.weight": "model.tok_embeddings.weight", "lm_head.weight": "output.weight" },
+});
+
+/** InternLM 3. */
+export const INTERNLM3 = decoderArchitecture({ modelTypes: ["internlm3"], parseConfig: parseInternlm3 });

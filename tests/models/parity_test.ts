@@ -1,0 +1,132 @@
+/**
+ * Every family against transformers: the fixtures of scripts/model/make_architecture_fixtures.py, resident and streamed, alone and together.
+ */
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Engine, EngineOptions, Sequence } from "../../lib/engine/engine.ts";
+import { BudgetError } from "../../lib/errors.ts";
+import { architectures } from "../../lib/models/registry.ts";
+import { EXTENT_ALIGNMENT } from "../../lib/shard/manifest.ts";
+import { casesOf, greedy, logitRows, openExact, type ParityCase, relativeError, shardCheckpoint } from "../engine/tiny_models.ts";
+import { TEST_KIND } from "../kernels/reference.ts";
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/architectures/", import.meta.url));
+const TOLERANCE = 1e-4;
+const GREEDY_TOKENS = 32;
+
+/** Fixtures as `family/variant`. */
+const NAMES = readdirSync(FIXTURES).sort().flatMap((family) =>
+  readdirSync(FIXTURES + family).sort().map((variant) => `${family}/${variant}`)
+);
+
+/** Returns the logits of a prompt that is brought in chunks of `chunkTokens`. */
+async function prefill(engine: Engine, sequence: Sequence, ids: number[], chunkTokens: number): Promise<Float32Array[]> {
+  const rows: Float32Array[] = [];
+  for (let start = 0; start < ids.length; start += chunkTokens) {
+    const tokens = ids.slice(start, start + chunkTokens);
+    const [chunk] = await engine.pass([{ sequence, tokens, logits: "all", ropeSpanTokens: ids.length }]);
+    rows.push(...logitRows(engine, chunk.logits));
+  }
+  return rows;
+}
+
+/** Runs one prompt as the reference did: at once, then a token a pass, then greedily from the prompt's end. */
+async function checkAlone(engine: Engine, { promptIds, promptLogits, greedyIds, decodeLogits }: ParityCase): Promise<void> {
+  using sequence = engine.openSequence();
+  const promptError = relativeError(await prefill(engine, sequence, promptIds, engine.plan.passTokens), promptLogits);
+  assert.ok(promptError < TOLERANCE, `prompt of ${promptIds.length}: relative error ${promptError}`);
+  const steps: Float32Array[] = [];
+  for (const token of greedyIds.slice(0, decodeLogits.length)) {
+    const [step] = await engine.pass([{ sequence, tokens: [token], logits: "last" }]);
+    steps.push(...logitRows(engine, step.logits));
+  }
+  const stepError = relativeError(steps, decodeLogits);
+  assert.ok(stepError < TOLERANCE, `steps after a prompt of ${promptIds.length}: relative error ${stepError}`);
+  sequence.truncate(promptIds.length);
+  assert.equal(greedyIds.length, GREEDY_TOKENS);
+  assert.deepEqual(await greedy(engine, sequence, greedyIds[0], GREEDY_TOKENS), greedyIds);
+}
+
+/** Runs all prompts in one pass where the plan has room for them, then a token of each a pass. */
+async function checkTogether(engine: Engine, cases: readonly ParityCase[]): Promise<void> {
+  const sequences = cases.map(() => engine.openSequence());
+  const tokens = cases.reduce((sum, { promptIds }) => sum + promptIds.length, 0);
+  if (tokens <= engine.plan.passTokens) {
+    const outputs = await engine.pass(
+      cases.map(({ promptIds }, i) => ({ sequence: sequences[i], tokens: promptIds, logits: "all" as const })),
+    );
+    cases.forEach(({ promptLogits }, i) => {
+      const error = relativeError(logitRows(engine, outputs[i].logits), promptLogits);
+      assert.ok(error < TOLERANCE, `prompt ${i} beside others: relative error ${error}`);
+    });
+  } else {
+    for (const [i, { promptIds }] of cases.entries()) await prefill(engine, sequences[i], promptIds, engine.plan.passTokens);
+  }
+  const texts = cases.map(({ greedyIds }) => [greedyIds[0]]);
+  while (texts[0].length < GREEDY_TOKENS) {
+    const next = await engine.pass(
+      texts.map((text, i) => ({
+        ...{ sequence: sequences[i], tokens: text.slice(-1), logits: "last" as const, output: "argmax" as const },
+      })),
+    );
+    next.forEach(({ argmax }, i) => texts[i].push(argmax![0]));
+  }
+  assert.deepEqual(texts, cases.map(({ greedyIds }) => greedyIds));
+  for (const sequence of sequences) sequence[Symbol.dispose]();
+}
+
+/** Opens an engine that keeps no weights where it computes: they come from disk, on a device with memory of its own through host memory. */
+async function openStreamed(path: string, options: EngineOptions): Promise<Engine> {
+  // No more tokens than the planner keeps to: it would take fewer a pass where that makes all weights fit.
+  options = { ...options, passTokens: 32, logitRows: 32 };
+  if (TEST_KIND === "cpu") return await openExact(path, { ...options, residentBytes: 0, expertCacheBytes: 1 });
+  let vramBytes: number;
+  {
+    await using resident = await openExact(path, options);
+    const { device, residentBytes } = resident.plan;
+    vramBytes = device!.totalBytes - residentBytes;
+  }
+  // Some extents for slots, fewer than all; what else the device needs is the same.
+  for (let slotBytes = 2 * EXTENT_ALIGNMENT;; slotBytes += EXTENT_ALIGNMENT) {
+    try {
+      return await openExact(path, { ...options, vramBytes: vramBytes + slotBytes });
+    } catch (error) {
+      if (!(error instanceof BudgetError) || slotBytes > 16 * EXTENT_ALIGNMENT) throw error;
+    }
+  }
+}
+
+for (const name of NAMES) {
+  const cases = casesOf(FIXTURES + name);
+  const options = { maxSequences: cases.length, logitRows: 96, passTokens: 96 };
+
+  Deno.test(`${name} matches transformers: prompts, cached steps, ${GREEDY_TOKENS} greedy tokens, in chunks, alone and together`, async () => {
+    using shards = await shardCheckpoint(FIXTURES + name);
+    await using engine = await openExact(shards.path, options);
+    assert.equal(engine.plan.streamedBytesPerPass, 0);
+    for (const expected of cases) await checkAlone(engine, expected);
+    await checkTogether(engine, cases);
+
+    const { promptIds, promptLogits } = cases.at(-1)!;
+    using sequence = engine.openSequence();
+    assert.ok(relativeError(await prefill(engine, sequence, promptIds, 5), promptLogits) < TOLERANCE);
+  });
+
+  Deno.test(`${name} gives the same streamed`, async () => {
+    using shards = await shardCheckpoint(FIXTURES + name);
+    await using engine = await openStreamed(shards.path, options);
+    const { streamedBytesPerPass, deviceSlotBytes } = engine.plan;
+    assert.ok(streamedBytesPerPass > 0 || deviceSlotBytes > 0);
+    await checkTogether(engine, cases);
+    await checkAlone(engine, cases[0]);
+  });
+}
+
+Deno.test("every model_type that is served has a parity fixture", () => {
+  const tested = new Set(NAMES.map((name) => name.split("/")[0]));
+  const elsewhere = ["llama"];
+  for (const { modelTypes } of architectures()) {
+    for (const modelType of modelTypes) assert.ok(tested.has(modelType) || elsewhere.includes(modelType), modelType);
+  }
+});
