@@ -2,10 +2,10 @@
  * Opens a model by its path, quantizing it on first use.
  * @module
  */
-import { accessSync, constants, existsSync } from "node:fs";
+import { accessSync, constants } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { openCheckpoint } from "./checkpoint/checkpoint.ts";
+import { hasWeightFiles, openCheckpoint } from "./checkpoint/checkpoint.ts";
 import { Engine, type EngineOptions } from "./engine/engine.ts";
 import { UsageError } from "./errors.ts";
 import type { DeviceChoice } from "./ffi/device.ts";
@@ -87,11 +87,6 @@ function isWritable(directory: string): boolean {
   }
 }
 
-/** Returns whether a directory still has weights to quantize. */
-function hasWeights(path: string): boolean {
-  return ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(path, name)));
-}
-
 /**
  * Opens the shards of a model: of a shard directory itself, or of a checkpoint, which is quantized first where that was not done yet.
  *
@@ -111,7 +106,7 @@ export async function openModelShards(path: string, options: ShardOptions = {}):
   const wanted = compression ?? defaultCompression(path);
   const beside = join(path, `airkern-${wanted}`);
   // The source may have been removed by --delete-original.
-  if (!hasWeights(path) && isShardDirectory(beside)) return await openShards(beside);
+  if (!hasWeightFiles(path) && isShardDirectory(beside)) return await openShards(beside);
   let name: string, revision: string;
   {
     using checkpoint = await openCheckpoint(path);
