@@ -23,6 +23,11 @@ export type { Generation, GenerationResult, GenerationStatistics, GenerationStep
 export type { SamplingOptions } from "./lib/generate/sampler.ts";
 export type { FinishReason } from "./lib/generate/stopping.ts";
 export type { DecodeOptions, EncodeOptions, Tokenizer } from "./lib/tokenizer/tokenizer.ts";
+export type { ChatPrompt } from "./lib/tokenizer/chat_encoder.ts";
+export type { ChatMessage, ChatTemplateOptions, ContentPart, ToolCall } from "./lib/tokenizer/chat_template.ts";
+export type { HubOptions } from "./lib/hub/settings.ts";
+export type { WeightSupply } from "./lib/checkpoint/weight_supply.ts";
+export type { Dtype, SafetensorsHeader, SafetensorsTensor } from "./lib/checkpoint/safetensors.ts";
 export type { DetokenizerOptions } from "./lib/tokenizer/detokenizer.ts";
 export { Detokenizer } from "./lib/tokenizer/detokenizer.ts";
 export { quantizeCheckpoint, type QuantizeOptions, type QuantizeProgress } from "./lib/shard/quantizer.ts";
@@ -53,6 +58,8 @@ export {
   BudgetError,
   CancelledError,
   FormatError,
+  HubError,
+  type HubFault,
   NativeError,
   UnsupportedError,
   UsageError,

@@ -17,6 +17,8 @@ export class EncodedRows {
   readonly encoding: string;
   /** The format that keeps its values. */
   readonly format: WeightFormatName;
+  /** Indexes of the checkpoint's files that it is read from. */
+  readonly files: readonly number[];
   /** Rows that an extent starts on a multiple of. */
   readonly granularity: number;
   readonly #matrix: EncodedMatrix;
@@ -32,6 +34,7 @@ export class EncodedRows {
     this.format = this.#matrix.format;
     this.granularity = rowGranularity(this.format, cols);
     this.#placement = placement;
+    this.files = [...new Set(tensor.parts.map(({ file }) => file))].sort((a, b) => a - b);
   }
 
   /** Returns the bytes of an extent of so many rows. */
@@ -118,9 +121,8 @@ export class Dequantizer implements Disposable {
 
   async #atLeast(buffer: HostBuffer | undefined, bytes: number): Promise<HostBuffer> {
     if (buffer !== undefined && buffer.bytes >= bytes) return buffer;
-    const larger = await this.#context.hostBuffer(bytes);
     buffer?.[Symbol.dispose]();
-    return larger;
+    return await this.#context.hostBuffer(bytes);
   }
 
   /** Frees the buffers. No read may be in flight. */

@@ -12,6 +12,7 @@ import { Dequantizer, dequantizerBytes, EncodedRows } from "./encoded_rows.ts";
 import type { FinishedGroup } from "./journal.ts";
 import { type ExtentEntry, paddedBytes } from "./manifest.ts";
 import { type GroupJob, isKept, MAX_SOURCE_CHUNK_BYTES, sourceBytes, type TensorJob } from "./quantize_plan.ts";
+import type { GroupUnderWay } from "./source_removal.ts";
 import { ShardFileWriter } from "./writer.ts";
 
 /** Most bytes of a tensor that its shared parameters are trained on. */
@@ -86,7 +87,7 @@ interface BufferBytes {
   source: number;
   extent: number;
   sample: number;
-  /** Of encoded rows on their way to float32, or into an extent's order: both sides. */
+  /** Of encoded rows on their way to float32: both sides. */
   packed: number;
   plain: number;
 }
@@ -122,6 +123,12 @@ export function quantizingBytes(groups: readonly GroupJob[]): number {
   const { source, extent, sample, packed, plain } = bufferBytes(groups);
   const scratch = groups.flatMap(({ tensors }) => tensors).reduce((most, tensor) => Math.max(most, scratchBytes(tensor)), 0);
   return 2 * source + 2 * extent + sample + packed + plain + scratch;
+}
+
+/** Returns things in the order in which the source files that they need follow each other, so that each file is needed for a while only. */
+export function inSourceOrder<T>(things: readonly T[], filesOf: (thing: T) => readonly number[]): T[] {
+  return things.map((thing) => ({ thing, last: Math.max(-1, ...filesOf(thing)), first: Math.min(...filesOf(thing)) }))
+    .sort((a, b) => a.last - b.last || a.first - b.first).map(({ thing }) => thing);
 }
 
 /** Quantizes files one after the other, with buffers and a device context that all of them share. */
@@ -169,13 +176,23 @@ export class GroupQuantizer implements Disposable {
 
   /**
    * Writes one file.
+   *
+   * Where the source's files are supplied, tensors are written in the order of the files that they are in, so that only one source file has to be
+   * on disk at a time; their order of use matters little, since an extent is a read of its own anyway.
+   *
+   * @param onSourceDone Is told when all of the group's tensors of one source file are written and another file follows.
    * @throws {FormatError} where a weight is NaN or infinite, or the source cannot be read.
    * @throws {BudgetError} where the disk is full.
    * @throws {CancelledError} after the signal.
    */
-  async quantize(group: GroupJob): Promise<FinishedGroup> {
+  async quantize(
+    group: GroupJob,
+    onSourceDone: (file: number, current: GroupUnderWay) => Promise<void> = () => Promise.resolve(),
+  ): Promise<FinishedGroup> {
     const chunks: Chunk[] = [];
-    for (const tensor of group.tensors) {
+    const supplied = this.#checkpoint.supply !== undefined;
+    const ordered = supplied ? inSourceOrder(group.tensors, ({ source }) => source.files) : group.tensors;
+    for (const tensor of ordered) {
       let firstRow = 0;
       tensor.extentRows.forEach((rows, index) => {
         chunks.push({ tensor, index, firstRow, rows });
@@ -189,7 +206,12 @@ export class GroupQuantizer implements Disposable {
       chunks.map((chunk) => ({ name: name(chunk), maxBytes: chunk.tensor.maxExtentBytes })),
     );
     const results = new Map(group.tensors.map((tensor) => [tensor, new TensorResult(tensor)]));
+    const entries = (tensors: readonly TensorJob[]) => tensors.map((tensor) => results.get(tensor)!.entry());
     const read = (i: number) => handled(this.#read(chunks[i], this.#sources[i % 2]));
+    const lastUse = new Map(chunks.flatMap(({ tensor }, i) => tensor.source.files.map((file) => [file, i] as const)));
+    /** Source files that no chunk after this one needs. */
+    const ended = (i: number) => chunks[i].tensor.source.files.filter((file) => lastUse.get(file) === i);
+    const endsSource = (i: number) => supplied && i + 1 < chunks.length && ended(i).length > 0;
     let reading = read(0);
     let writing: Promise<unknown> = Promise.resolve();
     let parameters = new Uint8Array(0);
@@ -199,7 +221,7 @@ export class GroupQuantizer implements Disposable {
         const { tensor, rows } = chunk;
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
-        if (i + 1 < chunks.length) reading = read(i + 1);
+        if (i + 1 < chunks.length && !endsSource(i)) reading = read(i + 1);
         const stored = this.#sources[i % 2].subarray(0, sourceBytes(tensor, rows)), extent = this.#extents[i % 2];
         const source = tensor.unitRows ? unitRows(stored, tensor.sourceType, rows, tensor.cols) : stored;
         const sourceType = tensor.unitRows ? AIRK_F32 : tensor.sourceType;
@@ -219,6 +241,14 @@ export class GroupQuantizer implements Disposable {
           }),
         );
         this.#onChunk(tensor.name, stored.length);
+        if (endsSource(i)) {
+          await writing;
+          for (const file of ended(i)) {
+            const tensors = entries(ordered.filter(({ source }) => source.files.includes(file)));
+            await onSourceDone(file, { group, path: writer.partialPath, tensors });
+          }
+          reading = read(i + 1);
+        }
       }
       await writing;
     } finally {
@@ -226,7 +256,7 @@ export class GroupQuantizer implements Disposable {
       await Promise.allSettled([reading, writing]);
     }
     const file = await writer.finish();
-    return { file, tensors: group.tensors.map((tensor) => results.get(tensor)!.entry()) };
+    return { file, tensors: entries(group.tensors) };
   }
 
   /** Reads what the chunk is made from: an extent to keep, or values to quantize. */

@@ -2,7 +2,7 @@
  * Decides what a quantization writes: which file holds which tensors, in which format, cut into which extents.
  * @module
  */
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
@@ -38,7 +38,7 @@ export interface TensorJob {
   offset: number;
   /** Whether rows are scaled to unit length, in float32, before they are stored. */
   unitRows: boolean;
-  /** Native id of the source's element type, and bytes of one row of it; of encoded rows, of what they are dequantized to. */
+  /** Native id of the source's element type, and bytes of one row of it; of encoded rows, of what is quantized. */
   sourceType: number;
   sourceRowBytes: number;
   /** Rows of each extent. */
@@ -122,38 +122,44 @@ export function cutIntoExtents(
   return cut;
 }
 
-/** Where a tensor's rows are read from, and what they are then. */
-interface PlannedSource {
-  source: RowReader | EncodedRows;
-  /** The format that keeps the values. */
-  format: WeightFormatName;
-  /** Native id and size of the elements that are quantized. */
-  type: number;
-  elementBytes: number;
+/** Returns the element type of plain tensors. */
+function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor[]): NonNullable<(typeof SOURCE_TYPES)[Dtype]> {
+  const [{ dtype }] = sources;
+  const type = SOURCE_TYPES[dtype];
+  const wrong = type === undefined ? sources[0] : sources.find((source) => source.dtype !== dtype);
+  if (type !== undefined && wrong === undefined) return type;
+  const { name, dtype: found } = wrong!;
+  const required = type === undefined
+    ? `supported: ${Object.keys(SOURCE_TYPES).join(", ")}`
+    : `required: ${dtype}, as its neighbours`;
+  throw new UnsupportedError(
+    `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${found}, ${required}`,
+  );
 }
 
-function planSource(checkpoint: Checkpoint, { kind, rows, cols }: TensorSpec, places: readonly TensorPlace[]): PlannedSource {
+/** Returns what reads a tensor, and what it gives. */
+function readerOf(
+  checkpoint: Checkpoint,
+  { rows, cols, kind }: TensorSpec,
+  places: readonly TensorPlace[],
+): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
   const [{ source: first, placement }] = places;
+  // Only vectors are joined from several places, and those are never encoded.
   if (isEncoded(first)) {
     const source = new EncodedRows(first, rows, cols, placement);
-    return { source, format: source.format, type: AIRK_F32, elementBytes: 4 };
+    return { source, sourceFormat: source.format, sourceType: AIRK_F32, sourceRowBytes: cols * 4 };
   }
-  const type = SOURCE_TYPES[first.dtype];
+  const type = sourceTypeOf(checkpoint, places.map(({ source }) => source as CheckpointTensor));
   const readers = places.map(({ source, placement }) => {
-    if (type === undefined || isEncoded(source) || source.dtype !== first.dtype) {
-      const required = type === undefined
-        ? `supported: ${Object.keys(SOURCE_TYPES).join(", ")}`
-        : `required: ${first.dtype}, as its neighbours`;
-      const found = isEncoded(source) ? source.encoding : source.dtype;
-      throw new UnsupportedError(
-        `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(source.name)} has dtype ${found}, ${required}`,
-      );
-    }
     const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
-    return new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
+    return new TensorRows(checkpoint, source as CheckpointTensor, { ...shape, elementBytes: type.bytes }, placement);
   });
-  const source = readers.length === 1 ? readers[0] : new JoinedVector(readers);
-  return { source, format: type!.format, type: type!.id, elementBytes: type!.bytes };
+  return {
+    source: readers.length === 1 ? readers[0] : new JoinedVector(readers),
+    sourceFormat: type.format,
+    sourceType: type.id,
+    sourceRowBytes: cols * type.bytes,
+  };
 }
 
 function planTensor(
@@ -165,22 +171,22 @@ function planTensor(
   bound: ExtentBound,
 ): TensorJob {
   const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
-  const planned = planSource(checkpoint, spec, places);
-  const format = storedFormat(kind, compression, unitRows ? "f32" : planned.format);
-  const sourceRowBytes = cols * planned.elementBytes;
+  const { source, sourceFormat, sourceType, sourceRowBytes } = readerOf(checkpoint, spec, places);
+  const format = storedFormat(kind, compression, unitRows ? "f32" : sourceFormat);
   // What is kept is read in the extent's own size.
-  const kept = planned.source instanceof EncodedRows && format === planned.format;
-  const extentRows = cutIntoExtents(name, format, rows, cols, kept ? 0 : unitRows ? cols * 4 : sourceRowBytes, bound);
+  const isKept = source instanceof EncodedRows && format === sourceFormat;
+  const rowBytes = isKept ? 0 : unitRows ? cols * 4 : sourceRowBytes;
+  const extentRows = cutIntoExtents(name, format, rows, cols, rowBytes, bound);
   return {
     name,
     relativeName: name.startsWith(prefix) ? name.slice(prefix.length) : name,
     rows,
     cols,
     format,
-    source: planned.source,
+    source,
     offset,
     unitRows,
-    sourceType: planned.type,
+    sourceType,
     sourceRowBytes,
     extentRows,
     maxExtentBytes: bound(format, Math.max(...extentRows), cols),

@@ -51,19 +51,6 @@ function requiredShape(together: readonly SpecRows[], rows: number, stack: numbe
   return stack === undefined ? shape : [stack, ...shape];
 }
 
-/** Refuses what an encoded tensor cannot be read as: a vector, or a matrix whose rows lie across its own. */
-function refuseForm({ encoding, turned = false }: EncodedTensor, together: readonly SpecRows[], what: string): void {
-  for (const { spec: { kind }, transposed } of together) {
-    if (kind !== "vector" && transposed === turned) continue;
-    const form = kind === "vector"
-      ? "vectors"
-      : transposed
-      ? "matrices stored as [cols, rows]"
-      : "matrices stored as [rows, cols]";
-    throw new UnsupportedError(`${what} is encoded as ${encoding}, which is not supported for ${form}`);
-  }
-}
-
 /** Returns the row after the last that a spec uses. */
 function endRow({ count, firstRow, runRows, rowStep }: SpecRows): number {
   const last = count - 1;
@@ -106,7 +93,12 @@ export function placeTensors(
     if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
       throw new FormatError(`${what} has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
     }
-    if (isEncoded(source)) refuseForm(source, together, what);
+    const [{ spec: { kind }, transposed: turned }] = together;
+    const inRows = isEncoded(source) && (source.turned ?? false) === turned;
+    if (isEncoded(source) && (!inRows || kind === "vector")) {
+      const form = kind === "vector" ? "vectors" : "matrices stored as [cols, rows]";
+      throw new UnsupportedError(`${what} is encoded as ${source.encoding}, which is not supported for ${form}`);
+    }
     const byIndex = Map.groupBy(together, ({ index = 0 }) => index);
     for (let index = 0; index < (stack ?? 1); index++) {
       const row = unusedRow(byIndex.get(index) ?? [], rows);
@@ -114,7 +106,7 @@ export function placeTensors(
       throw new FormatError(`${what} has no place in the model for row ${row} of ${rows}${stacked ? ` at index ${index}` : ""}`);
     }
     for (const { spec, cols, index = 0, firstRow, runRows, rowStep, transposed } of together) {
-      const placement: RowPlacement = transposed && !isEncoded(source)
+      const placement: RowPlacement = transposed && !inRows
         ? { firstRow, runRows, rowStep, transposed: { firstRow: index * cols, rowElements: rows } }
         : { firstRow: index * rows + firstRow, runRows, rowStep };
       places.get(spec)!.push({ source, placement });

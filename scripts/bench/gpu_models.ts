@@ -70,7 +70,7 @@ export async function foundingRows(bench: GpuBench, { founding, promptTokens }: 
       ceiling: `${rate(figures.busBytesPerSecond)} bare page-locked copies`,
       share: percent(figures.busShare),
     },
-    {
+    figures.streamedBytesPerPass === 0 ? { what: `${what}: weights from the disk`, figure: "none: host memory holds them" } : {
       what: `${what}: weights from the disk`,
       figure: rate(figures.readBytesPerSecond),
       ceiling: `${rate(disk)} bare direct reads before and after`,

@@ -11,14 +11,12 @@ import { rowsOf, type TensorJson } from "../engine/tiny_models.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/encodings/", import.meta.url));
 
-type SlicedSpec = TensorSpec & { source: TensorSource };
-
-const matrix = (name: string, rows: number, cols: number, source: TensorSource): SlicedSpec => ({
+const matrix = (name: string, rows: number, cols: number, source: TensorSource): TensorSpec => ({
   ...{ name, rows, cols, kind: "linear", source },
 });
 
 /** Returns specs that together use each row of a tensor [rows, cols] once: ranges, and runs that alternate. */
-function fusedSpecs(tensor: string, rows: number, cols: number, first: number, run: number): SlicedSpec[] {
+function fusedSpecs(tensor: string, rows: number, cols: number, first: number, run: number): TensorSpec[] {
   // Rows from `first` on alternate between two matrices, `run` rows of each at a time.
   const pairs = Math.floor((rows - first) / (2 * run)), end = first + pairs * 2 * run;
   return [
@@ -30,8 +28,8 @@ function fusedSpecs(tensor: string, rows: number, cols: number, first: number, r
 }
 
 /** Returns where row r of a spec lies in its tensor. */
-function tensorRow({ source }: SlicedSpec, r: number): number {
-  const { firstRow = 0, runRows = 1, rowStep } = source;
+function tensorRow({ source }: TensorSpec, r: number): number {
+  const { firstRow = 0, runRows = 1, rowStep } = source as TensorSource;
   return rowStep === undefined ? firstRow + r : firstRow + Math.floor(r / runRows) * rowStep + r % runRows;
 }
 
@@ -109,11 +107,11 @@ Deno.test("EncodedRows of gpt-oss' MXFP4 experts gives what transformers convert
     assert.equal(part.format, "mxfp4");
     const into = new Uint8Array(spec.rows * spec.cols * 4), values = new Float32Array(into.buffer);
     await dequantizer.read(part, 0, spec.rows, into);
-    const { shape, data, dtype } = tensors[spec.source.name].values;
+    const { shape, data, dtype } = tensors[(spec.source as TensorSource).name].values;
     const plain = rowsOf({ dtype, data, shape: [shape[0] * shape[1], shape[2]] } as TensorJson);
     for (let r = 0; r < spec.rows; r++) {
       for (let c = 0; c < spec.cols; c++) {
-        const expected = plain[spec.source.index! * spec.cols + c][tensorRow(spec, r)];
+        const expected = plain[(spec.source as TensorSource).index! * spec.cols + c][tensorRow(spec, r)];
         assert(
           Object.is(values[r * spec.cols + c], expected),
           `${spec.name} [${r}, ${c}]: ${values[r * spec.cols + c]}, ${expected}`,
