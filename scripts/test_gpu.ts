@@ -13,7 +13,7 @@ import { findGpu } from "./gpu/find_gpu.ts";
 import { closingLine, countTests, type TestCounts } from "./gpu/test_summary.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const paths = Deno.args.length > 0 ? Deno.args : ["tests/kernels"];
+const paths = Deno.args.length > 0 ? Deno.args : ["tests/kernels", "tests/device"];
 
 /** Returns the test files at a path. */
 function testFiles(path: string): string[] {
