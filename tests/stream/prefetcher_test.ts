@@ -231,7 +231,7 @@ Deno.test("Prefetcher does not read the end of the tape for passes that do not u
     using stream = context.stream();
     const residentBytes = Math.floor(next() * shards.tapeBytes / 2), slotBytes = LARGEST * (1 + Math.floor(next() * 30));
     await using prefetcher = await Prefetcher.open(options(shards, stream, residentBytes, slotBytes));
-    await using consumer = new Consumer(shards, stream);
+    await using consumer = await Consumer.open(shards, stream);
     const { resident } = spreadResident(shards.tape, residentBytes);
     const streamedBytes = (extents: number) =>
       shards.tape.reduce((sum, { paddedBytes }, i) => sum + (i < extents && !resident[i] ? paddedBytes : 0), 0);
