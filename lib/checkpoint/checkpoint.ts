@@ -92,6 +92,22 @@ export class Checkpoint implements Disposable {
     await readTensor(this.files[tensor.file], descriptor, tensor, offset, into);
   }
 
+  /**
+   * Fills `into` as {@linkcode read} does, but without waiting for a file that is not on disk: a range of it is enough. For small tensors that
+   * say how others are stored, before anything is quantized.
+   * @throws as {@linkcode read}.
+   */
+  async peek(tensor: CheckpointTensor, offset: number, into: Uint8Array): Promise<void> {
+    const { name, path } = this.files[tensor.file];
+    if (this.supply === undefined || this.#descriptors[tensor.file] !== undefined || fs.existsSync(path)) {
+      return await this.read(tensor, offset, into);
+    }
+    if (offset + into.length > tensor.bytes) {
+      throw new RangeError(`Cannot read ${into.length} bytes of tensor ${tensor.name} at ${offset}`);
+    }
+    await this.supply.peek(name, tensor.offset + offset, into);
+  }
+
   /** Opens a file once, however many reads ask for it at a time. */
   #open(file: number): Promise<number> {
     let opening = this.#opening.get(file);
