@@ -54,7 +54,7 @@ sanitize:
 #
 # The quantizers and the views of weights are the CPU twin's objects, hidden in each library; all tiers of the emulator share them.
 NVCC         ?= $(shell command -v nvcc)
-SHARED_CPU   := context_core formats isa kernels exact fast memory_info quantize thread_pool tiles train
+SHARED_CPU   := context_core formats isa kernels exact fast integer memory_info quantize thread_pool tiles train
 SHARED_FILES := $(filter $(SHARED_CPU:%=cpu/%%),$(SOURCES))
 SHARED_BUILD := build/objects
 SHARED_OBJECTS := $(patsubst cpu/%.cpp,$(SHARED_BUILD)/%.o,$(SHARED_FILES))

@@ -27,7 +27,7 @@ export type { ChatPrompt } from "./lib/tokenizer/chat_encoder.ts";
 export type { ChatMessage, ChatTemplateOptions, ContentPart, ToolCall } from "./lib/tokenizer/chat_template.ts";
 export type { HubOptions } from "./lib/hub/settings.ts";
 export type { WeightSupply } from "./lib/checkpoint/weight_supply.ts";
-export type { Dtype, SafetensorsHeader, SafetensorsTensor } from "./lib/checkpoint/safetensors.ts";
+export { type Dtype, DTYPE_BITS, type SafetensorsHeader, type SafetensorsTensor } from "./lib/checkpoint/safetensors.ts";
 export type { DetokenizerOptions } from "./lib/tokenizer/detokenizer.ts";
 export { Detokenizer } from "./lib/tokenizer/detokenizer.ts";
 export { quantizeCheckpoint, type QuantizeOptions, type QuantizeProgress } from "./lib/shard/quantizer.ts";
@@ -39,6 +39,7 @@ export type {
   Activation,
   AttentionConfig,
   HeadNormConfig,
+  LatentConfig,
   LayerConfig,
   MlpConfig,
   ModelConfig,

@@ -214,7 +214,7 @@ AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t fo
  * y[t * y_stride + r] = sum over c of x[t * x_stride + c] * weight[r, c]  (+ bias[r])   for t < tokens, r < rows, c < cols.
  * bias: f32 [rows] or 0. continues: 1 where the operation before on this stream multiplied the same x by an earlier extent of the same matrix, so
  * that what was prepared from x (and the column scale, which a matrix's extents share) may be used again; else 0. precision 0 (exact): float32 products and sums; 1 (fast): activations may be rounded inside the kernel
- * (16-bit or bfloat16 operands) where that is quicker. y must not overlap x.
+ * (8-bit, 16-bit or bfloat16 operands) where that is quicker. y must not overlap x.
  */
 AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t continues, int32_t precision);
 

@@ -12,6 +12,8 @@ export interface WeightSupply {
   readonly identity: string;
   /** Reads a file's header, without the file where it is not there. */
   header(name: string): Promise<SafetensorsHeader>;
+  /** Fills `into` from a position of a file that is not on disk; nothing vouches for what comes but the connection. */
+  peek(name: string, position: number, into: Uint8Array): Promise<void>;
   /** Says which files will be read, which is what progress counts. Returns the bytes of each that are not on disk yet. */
   expect(names: readonly string[]): Map<string, number>;
   /** Returns a file's path once all of it is on disk and known to be right. */

@@ -5,7 +5,7 @@
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { CancelledError, UsageError } from "../errors.ts";
-import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import type { AttentionInput, Ops, Precision, RowGroups, WeightExtent } from "../ffi/ops.ts";
 import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
@@ -14,7 +14,8 @@ import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
 import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
-import type { Workspace } from "./workspace.ts";
+import type { KvWindow } from "./kv_window.ts";
+import { viewKey, viewOf, type Workspace } from "./workspace.ts";
 
 /** What every pass of an engine works with. */
 export interface ForwardParts {
@@ -25,6 +26,8 @@ export interface ForwardParts {
   ops: Ops;
   workspace: Workspace;
   cache: KvCache;
+  /** The part of the cache that is on the device, where the cache is in host memory and the device has memory of its own. */
+  kvWindow: KvWindow | undefined;
   weights: WeightTape;
   /** The routed experts, if there are any. */
   experts: RoutedExperts | undefined;
@@ -45,16 +48,18 @@ export class ForwardPass implements Pass {
   readonly ropes: readonly { cos: bigint; sin: bigint }[];
   readonly #parts: ForwardParts;
   readonly #layout: PassLayout;
+  readonly #sequences: readonly CachedSequence[];
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
-  /** Device addresses of the first position that each token sees through a window, by the window's width. */
-  readonly #firstVisible = new Map<number, bigint>();
+  /** Device addresses of the first position that each token sees, by the view's name. */
+  readonly #firstVisible = new Map<string, bigint>();
 
   /** `sequences` are the items' caches, already extended by the pass's tokens. */
   constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
     const { config, workspace, cache } = parts;
     this.#parts = parts;
     this.#layout = layout;
+    this.#sequences = sequences;
     this.#signal = signal;
     this.config = config;
     this.ops = parts.ops;
@@ -75,14 +80,14 @@ export class ForwardPass implements Pass {
       heads: config.numHeads,
       kvHeads: config.numKvHeads,
       headDim: config.headDim,
-      valueDim: config.headDim,
+      valueDim: config.sharedValueDim ?? config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
       slopes: config.alibiSlopes && workspace.address("slopes"),
     };
     this.#describe(sequences, rotary);
-    this.#describeWindows(sequences);
+    this.#describeViews(sequences);
     if (config.alibiSlopes) workspace.fillFloat32("slopes", config.alibiSlopes.length).set(config.alibiSlopes);
   }
 
@@ -116,31 +121,38 @@ export class ForwardPass implements Pass {
   }
 
   /**
-   * Writes the first position that each token sees of each window that is narrower than a sequence.
-   * @throws {UsageError} for a mask that cannot be combined with a window or ALiBi, which count positions and not depths.
+   * Writes the first position that each token sees of each view that is narrower than a sequence.
+   * @throws {UsageError} for a mask that cannot be combined with such a view or ALiBi, which count positions and not depths.
    */
-  #describeWindows(sequences: readonly CachedSequence[]): void {
+  #describeViews(sequences: readonly CachedSequence[]): void {
     const { items, tokens: passTokens } = this.#layout;
-    const windows = this.#parts.workspace.fillFirstVisible(passTokens);
-    const narrowest = Math.min(...windows.map(({ windowTokens }) => windowTokens), this.config.alibiSlopes ? 0 : Infinity);
-    const masked = items.find(({ item, tokens }) => item.mask && tokens > narrowest);
-    if (masked) {
-      throw new UsageError(
-        narrowest === 0
-          ? "Cannot use a mask: the model's attention counts distances of positions (ALiBi)"
-          : `Cannot use a mask of ${masked.tokens} tokens: the model's narrowest window has ${narrowest}`,
-      );
-    }
-    for (const { windowTokens, address, values } of windows) {
-      if (windowTokens >= this.#attention.contextTokens) continue;
-      this.#firstVisible.set(windowTokens, address);
+    const { contextTokens } = this.#attention;
+    for (const { view, address, values } of this.#parts.workspace.fillFirstVisible(passTokens)) {
+      const { kind, tokens: viewTokens } = view;
+      if (viewTokens >= contextTokens) continue;
+      this.#checkMasks(kind === "window" ? viewTokens : 0, `its layers see a ${viewKey(view)}`);
+      this.#firstVisible.set(viewKey(view), address);
       items.forEach(({ item, firstToken, tokens }, index) => {
         const before = sequences[index].tokens - tokens;
         for (let i = 0; i < tokens; i++) {
-          values[firstToken + i] = Math.max(0, before + depthInPass(item, i) - windowTokens + 1);
+          const position = before + depthInPass(item, i);
+          values[firstToken + i] = kind === "window" ? Math.max(0, position - viewTokens + 1) : position - position % viewTokens;
         }
       });
     }
+    if (this.config.alibiSlopes) this.#checkMasks(0, "its attention counts distances of positions (ALiBi)");
+  }
+
+  /** Refuses masks of more than so many tokens. @throws {UsageError} */
+  #checkMasks(mostTokens: number, reason: string): void {
+    const masked = this.#layout.items.find(({ item, tokens }) => item.mask && tokens > mostTokens);
+    if (masked) throw new UsageError(`Cannot use a mask of ${masked.tokens} tokens with this model: ${reason}`);
+  }
+
+  /** Extents of the tape that the pass uses: without logits not those of the head. */
+  get usedExtents(): number | undefined {
+    const { weights, tensors } = this.#parts;
+    return this.#layout.logitRows.length > 0 ? undefined : weights.extentsBefore(tensors.headName);
   }
 
   /** Whether every sequence brings one token. */
@@ -158,31 +170,38 @@ export class ForwardPass implements Pass {
     return this.#parts.weights.linear(this.ops, y, x, this.tokens, name, bias, this.precision);
   }
 
+  linearGrouped(y: bigint, x: bigint, xStride: number, name: string, groups: Omit<RowGroups, "firstRow">): Promise<void> {
+    this.#checkSignal();
+    return this.#parts.weights.linearGrouped(this.ops, y, x, xStride, this.tokens, name, groups, this.precision);
+  }
+
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
-    const { cache, workspace, config } = this.#parts;
-    const { scale, softcap, windowTokens = Infinity } = config.layers[layer].attention;
+    const { cache, kvWindow, workspace, config } = this.#parts;
+    const { keys, values } = kvWindow?.enter(layer) ?? { keys: cache.keys(layer), values: cache.values(layer) };
+    const { attention } = config.layers[layer], { scale, softcap } = attention, view = viewOf(attention);
     const input = {
       ...this.#attention,
-      kCache: cache.keys(layer),
-      vCache: cache.values(layer),
-      firstVisible: this.#firstVisible.get(windowTokens),
+      kCache: keys,
+      vCache: values,
+      firstVisible: view && this.#firstVisible.get(viewKey(view)),
       scale,
       softcap,
     };
     this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
+    kvWindow?.appended(layer);
     return input;
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
   async run(): Promise<void> {
-    const { architecture, config, weights } = this.#parts;
+    const { architecture, config, weights, kvWindow } = this.#parts;
     weights.rewind();
+    kvWindow?.beginPass(this.#sequences, this.#layout.items.map(({ tokens }) => tokens));
     this.experts?.beginPass(this.tokens);
     await this.#embed();
     for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
     this.#checkSignal();
     if (this.#layout.logitRows.length > 0) await this.#logits();
-    else await weights.skipRest();
   }
 
   async #embed(): Promise<void> {

@@ -5,7 +5,7 @@
 import fs from "node:fs";
 import { FormatError, HubError, UsageError } from "../errors.ts";
 import { isModelId } from "./model_id.ts";
-import { type HubSnapshot, openSnapshot, type SnapshotOptions } from "./snapshot.ts";
+import type { HubSnapshot, SnapshotOptions } from "./snapshot.ts";
 
 /** Where a model is. */
 export interface LocatedModel {
@@ -35,6 +35,8 @@ export async function locateModel(model: string, options: SnapshotOptions = {}):
     const hint = model.includes("/") ? "" : "; models of the hub are named organisation/name";
     throw new FormatError(`Cannot open model ${model}: no such directory${hint}`);
   }
+  // Loaded here, not at the top: importing AirKern must stay cheap for those who need no hub.
+  const { openSnapshot } = await import("./snapshot.ts");
   try {
     const snapshot = await openSnapshot(model, options);
     return { path: snapshot.path, snapshot };

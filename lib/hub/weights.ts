@@ -69,6 +69,10 @@ export class HubWeights implements WeightSupply {
     return parseHeader(header, bytes, where);
   }
 
+  async peek(name: string, position: number, into: Uint8Array): Promise<void> {
+    await this.#downloads.ranges(name).read(position, into);
+  }
+
   /**
    * Brings all of them to disk.
    * @throws {HubError} as {@linkcode Downloads.fetch}.

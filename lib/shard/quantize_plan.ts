@@ -5,6 +5,7 @@
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
+import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
@@ -140,19 +141,31 @@ function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor
 /** Returns what reads a tensor, and what it gives. */
 function readerOf(
   checkpoint: Checkpoint,
-  { rows, cols, kind }: TensorSpec,
+  { name, rows, cols, kind, source: origin }: TensorSpec,
   places: readonly TensorPlace[],
 ): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
   const [{ source: first, placement }] = places;
+  const blockRows = origin && "turnedBlockRows" in origin ? origin.turnedBlockRows : undefined;
   // Only vectors are joined from several places, and those are never encoded.
   if (isEncoded(first)) {
+    if (blockRows !== undefined) {
+      throw new UnsupportedError(
+        `Cannot use model ${checkpoint.path}: tensor ${
+          JSON.stringify(name)
+        } is made of turned blocks, which is not supported for tensors ` +
+          `encoded as ${first.encoding}`,
+      );
+    }
     const source = new EncodedRows(first, rows, cols, placement);
     return { source, sourceFormat: source.format, sourceType: AIRK_F32, sourceRowBytes: cols * 4 };
   }
   const type = sourceTypeOf(checkpoint, places.map(({ source }) => source as CheckpointTensor));
-  const readers = places.map(({ source, placement }) => {
-    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
-    return new TensorRows(checkpoint, source as CheckpointTensor, { ...shape, elementBytes: type.bytes }, placement);
+  const readers = places.map(({ source, placement }): RowReader => {
+    const shape = kind === "vector"
+      ? { cols: 1, rowsTogether: cols / places.length }
+      : { cols: blockRows ?? cols, rowsTogether: 1 };
+    const stored = new TensorRows(checkpoint, source as CheckpointTensor, { ...shape, elementBytes: type.bytes }, placement);
+    return blockRows === undefined ? stored : new TurnedBlocks(stored, { blockRows, cols, elementBytes: type.bytes });
   });
   return {
     source: readers.length === 1 ? readers[0] : new JoinedVector(readers),

@@ -3,7 +3,7 @@
  * @module
  */
 import { FormatError, UsageError } from "../errors.ts";
-import { type ChatMessage, ChatTemplate, type ChatTemplateOptions } from "./chat_template.ts";
+import type { ChatMessage, ChatTemplate, ChatTemplateOptions } from "./chat_template.ts";
 import { chooseMark, ControlTokenGuard } from "./control_token_guard.ts";
 import type { AddedToken, Encoder } from "./encoder.ts";
 
@@ -93,6 +93,8 @@ export class ChatEncoder {
   }
 
   async #parse(source: string) {
+    // Loaded here, not at the top, as the parser is: many use a tokenizer without a chat.
+    const { ChatTemplate } = await import("./chat_template.ts");
     const template = await ChatTemplate.parse(source, this.#specialTokens);
     // Tokens that the template writes are its own, special or not; the model's earlier messages may hold those that are not, such as
     // <think>.

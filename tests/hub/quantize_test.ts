@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { join } from "node:path";
 import { openModelShards, predictModelShards, type ShardOptions } from "../../lib/auto_model.ts";
+import { openCheckpoint } from "../../lib/checkpoint/checkpoint.ts";
 import { BudgetError } from "../../lib/errors.ts";
 import { openSnapshot } from "../../lib/hub/snapshot.ts";
 import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
@@ -151,6 +152,31 @@ Deno.test(
     const one = await required(true), all = await required(false);
     const difference = sizes.reduce((a, b) => a + b) - Math.max(...sizes);
     assert(Math.abs(all - one - difference) < 0.11 * 2 ** 20, `${all} ${one} ${difference}`);
+  }),
+);
+
+Deno.test(
+  "Checkpoint.peek() reads a range of a file that is not there, and the file where it is",
+  withHub(async ({ server, files, directory, options, cache }) => {
+    const [tensor] = cutBySize(files, directory, 2);
+    const snapshot = await openSnapshot(ID, options());
+    using checkpoint = await openCheckpoint(snapshot.path, snapshot.weights);
+    const stored = checkpoint.tensors.get(tensor.name)!;
+    const peeked = new Uint8Array(64), read = new Uint8Array(64);
+    server.requests.length = 0;
+    await checkpoint.peek(stored, 128, peeked);
+    const first = stored.offset + 128;
+    assert.deepEqual(server.downloads.filter(({ host }) => host === "content").map(({ range }) => range), [
+      `bytes=${first}-${first + 63}`,
+    ]);
+    assert.deepEqual(weightFiles(cache), []);
+    await checkpoint.read(stored, 128, read);
+    assert.deepEqual(peeked, read);
+    assert.equal(weightFiles(cache).length, 1);
+    server.requests.length = 0;
+    await checkpoint.peek(stored, 128, peeked);
+    assert.equal(server.requests.length, 0);
+    await assert.rejects(checkpoint.peek(checkpoint.tensors.get("lm_head.weight")!, 2 ** 40, read), RangeError);
   }),
 );
 

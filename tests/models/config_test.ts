@@ -85,6 +85,8 @@ Deno.test("families refuse keys that would change what they compute, naming key,
     ["falcon/multi_query", { num_ln_in_parallel_attn: 2 }, /num_ln_in_parallel_attn is 2, required 1/],
     ["falcon/new", { activation: "mish" }, /activation is "mish"/],
     ["internlm2/base", { qkv_bias: true }, /qkv_bias is true/],
+    ["baichuan/unit_rows", { tie_word_embeddings: true }, /tie_word_embeddings is true, required false/],
+    ["chatglm/base", { pre_seq_len: 128 }, /pre_seq_len is 128/],
     ["baichuan/rope", { num_key_value_heads: 2 }, /num_key_value_heads is 2, required num_attention_heads \(4\)/],
   ];
   for (const [fixture, changes, pattern] of refused) {
