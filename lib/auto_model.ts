@@ -5,8 +5,7 @@
 import { accessSync, constants, existsSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { openCheckpoint } from "./checkpoint/checkpoint.ts";
-import { INDEX_FILE, SINGLE_FILE } from "./checkpoint/model_files.ts";
+import { hasWeightFiles, openCheckpoint } from "./checkpoint/checkpoint.ts";
 import { Engine, type EngineOptions } from "./engine/engine.ts";
 import { UsageError } from "./errors.ts";
 import type { DeviceChoice } from "./ffi/device.ts";
@@ -104,11 +103,6 @@ function isWritable(directory: string): boolean {
   }
 }
 
-/** Returns whether a directory still has weights to quantize. */
-function hasWeights(path: string): boolean {
-  return [SINGLE_FILE, INDEX_FILE].some((name) => existsSync(join(path, name)));
-}
-
 /** A checkpoint, and the directory that its shards are in or belong into. */
 interface ShardPlace extends LocatedModel {
   out: string;
@@ -153,7 +147,7 @@ async function shardPlace(located: LocatedModel, compression: Compression, optio
   const { path, snapshot } = located;
   const beside = join(path, `airkern-${compression}`);
   // The source may have been removed by --delete-original.
-  if (!snapshot && !hasWeights(path) && isShardDirectory(beside)) {
+  if (!snapshot && !hasWeightFiles(path) && isShardDirectory(beside)) {
     return { ...located, out: beside, isEarlier: false };
   }
   let name: string, revision: string;
@@ -207,7 +201,7 @@ export async function openModelShards(model: string, options: ShardOptions = {})
   const wanted = compression ?? defaultCompression(located.path);
   const { path, snapshot, out, isEarlier } = await shardPlace(located, wanted, options);
   const supply = snapshot?.weights;
-  const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeights(path);
+  const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeightFiles(path);
   if (!isShardDirectory(out) || (deleteOriginal && sourceIsLeft && !isEarlier)) {
     await quantizeCheckpoint({
       ...{ source: path, supply, out, compression: wanted, threads, ramBytes, deleteOriginal, onProgress, signal },

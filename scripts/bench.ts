@@ -135,6 +135,27 @@ const SECTIONS: Record<string, Section> = {
       return rows;
     },
   },
+  moe: {
+    says: "Qwen3-30B-A3B's shape under 4 GiB: experts read, hit rate, share of the disk's ceiling (17 GB of disk)",
+    onlyByName: true,
+    async run(models) {
+      const figures = await script("scripts/bench/moe.ts", [await synthetic(models, "qwen3-30b-a3b", false), "--ram", "4GiB"]);
+      const found = `${percent(figures.hitRate)} in memory, ${percent(figures.foreseen)} foreseen`;
+      return [
+        { what: "30B-A3B under 4 GiB: seconds a token", figure: figures.secondsPerToken.toFixed(3) },
+        { what: "30B-A3B: experts a token uses", figure: formatBytes(figures.activeExpertBytesPerToken), share: found },
+        {
+          what: "30B-A3B: disk during decode",
+          figure: rate(figures.readBytesPerSecond),
+          ceiling: `${rate(figures.diskBytesPerSecond)} bare direct reads before and after`,
+          share: `${percent(figures.diskShare)} (rounds: ${
+            figures.diskShares.map((share: number) => percent(share)).join(", ")
+          })`,
+        },
+        { what: "30B-A3B: peak resident set", figure: formatBytes(figures.peakRssBytes) },
+      ];
+    },
+  },
   founding: {
     says: "a 405B shape under 8 GiB and under 2 GiB (about 15 minutes, 6 GB of disk)",
     onlyByName: true,

@@ -2,9 +2,9 @@
  * Runs a model one pass at a time: sequences bring tokens, and get logits where they ask.
  * @module
  */
-import { KvCache } from "../cache/kv_cache.ts";
+import { kvBytesPerToken, KvCache, PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { BudgetError, CancelledError, NativeError, UsageError } from "../errors.ts";
-import type { Context, DeviceDescription, Stream } from "../ffi/context.ts";
+import type { Context, DeviceAllocator, DeviceDescription, Stream } from "../ffi/context.ts";
 import { Ops } from "../ffi/ops.ts";
 import { RotaryTable } from "../layers/rope.ts";
 import { residentSet } from "../memory/budget.ts";
@@ -17,6 +17,7 @@ import { openEngineDevice, reserveDevice } from "./device_memory.ts";
 import { EmbeddingRows } from "./embedding_rows.ts";
 import { type ForwardParts, ForwardPass } from "./forward.ts";
 import type { EngineOptions, ModelPlan } from "./model_plan.ts";
+import { KvWindow } from "./kv_window.ts";
 import { layOutPass, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { Sequence } from "./sequence.ts";
 import { RoutedExperts } from "./routed_experts.ts";
@@ -58,6 +59,24 @@ interface EngineParts {
   openSeconds: number;
 }
 
+/** Reserves the KV cache, where the plan has it. */
+async function reserveKvCache(
+  context: Context,
+  memory: DeviceAllocator,
+  ops: Ops,
+  model: ModelPlan,
+  resources: AsyncDisposableStack,
+): Promise<{ cache: KvCache; kvWindow: KvWindow | undefined }> {
+  const { config, plan, kvCachePages } = model;
+  const shape = { ...config, type: model.kvCacheType };
+  const isInHostMemory = plan.device !== undefined && model.kvCacheLocation === "ram";
+  if (!isInHostMemory) return { cache: resources.use(new KvCache(memory, shape, kvCachePages)), kvWindow: undefined };
+  const pool = await context.hostBuffer(kvCachePages * PAGE_TOKENS * kvBytesPerToken(shape));
+  const cache = resources.use(new KvCache({ deviceBuffer: () => pool }, shape, kvCachePages));
+  const transfer = resources.use(new Transfer(context, ops.stream, memory));
+  return { cache, kvWindow: resources.use(new KvWindow(cache, transfer, ops)) };
+}
+
 /**
  * A model in memory, as far as its budget reaches, and the rest of it streamed.
  *
@@ -95,7 +114,8 @@ export class Engine implements AsyncDisposable {
     if (plan.device) stream.setScratch(memory.deviceBuffer(model.scratchBytes));
     const transfer = resources.use(new Transfer(context, stream, memory));
     const workspace = resources.use(await Workspace.reserve(context, memory, config, model.workspace));
-    const cache = resources.use(new KvCache(memory, { ...config, type: model.kvCacheType }, model.kvCachePages));
+    const ops = new Ops(stream);
+    const { cache, kvWindow } = await reserveKvCache(context, memory, ops, model, resources);
     const vectorBytes = await loadVectors(directory, model.workspace.vectors, workspace);
     await workspace.uploadVectors(stream);
     const embeddingTensor = directory.tensor(tensors.embeddingName);
@@ -106,7 +126,6 @@ export class Engine implements AsyncDisposable {
     const prefetcher = resources.use(
       await Prefetcher.open({ path, manifest, tape, plan, transfer, signal: options.signal, onLoad }),
     );
-    const ops = new Ops(stream);
     const { expertTable: table, precision } = model, { passTokens } = plan;
     const experts = table && resources.use(
       await RoutedExperts.open({
@@ -120,6 +139,7 @@ export class Engine implements AsyncDisposable {
       workspace,
       experts,
       cache,
+      kvWindow,
       weights: new WeightTape(context, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
       embedding,
@@ -259,8 +279,9 @@ export class Engine implements AsyncDisposable {
     const cancel = (): void => context.cancel(true);
     signal?.addEventListener("abort", cancel);
     try {
-      prefetcher.beginPass({ expectAnother });
+      prefetcher.beginPass({ expectAnother, usedExtents: forward.usedExtents });
       await forward.run();
+      await prefetcher.skipRest();
       await stream.synchronize();
       // A signal that came when all was computed has set the device's cancel flag none the less; recovering clears it.
       if (signal?.aborted || this.#closed) throw new CancelledError("Cannot finish the pass: it was cancelled");
@@ -291,6 +312,7 @@ export class Engine implements AsyncDisposable {
       // What is queued is of no use any more, and the reader waits for it.
       context.cancel(true);
       await Promise.all([prefetcher.abortPass(), this.#parts.forward.experts?.abortPass()]);
+      await this.#parts.forward.kvWindow?.settle();
       await stream.synchronize().catch(() => {});
       context.cancel(false);
       await stream.synchronize();

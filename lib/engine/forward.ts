@@ -14,6 +14,7 @@ import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
 import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
+import type { KvWindow } from "./kv_window.ts";
 import { viewKey, viewOf, type Workspace } from "./workspace.ts";
 
 /** What every pass of an engine works with. */
@@ -25,6 +26,8 @@ export interface ForwardParts {
   ops: Ops;
   workspace: Workspace;
   cache: KvCache;
+  /** The part of the cache that is on the device, where the cache is in host memory and the device has memory of its own. */
+  kvWindow: KvWindow | undefined;
   weights: WeightTape;
   /** The routed experts, if there are any. */
   experts: RoutedExperts | undefined;
@@ -45,6 +48,7 @@ export class ForwardPass implements Pass {
   readonly ropes: readonly { cos: bigint; sin: bigint }[];
   readonly #parts: ForwardParts;
   readonly #layout: PassLayout;
+  readonly #sequences: readonly CachedSequence[];
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
   /** Device addresses of the first position that each token sees, by the view's name. */
@@ -55,6 +59,7 @@ export class ForwardPass implements Pass {
     const { config, workspace, cache } = parts;
     this.#parts = parts;
     this.#layout = layout;
+    this.#sequences = sequences;
     this.#signal = signal;
     this.config = config;
     this.ops = parts.ops;
@@ -144,6 +149,12 @@ export class ForwardPass implements Pass {
     if (masked) throw new UsageError(`Cannot use a mask of ${masked.tokens} tokens with this model: ${reason}`);
   }
 
+  /** Extents of the tape that the pass uses: without logits not those of the head. */
+  get usedExtents(): number | undefined {
+    const { weights, tensors } = this.#parts;
+    return this.#layout.logitRows.length > 0 ? undefined : weights.extentsBefore(tensors.headName);
+  }
+
   /** Whether every sequence brings one token. */
   get isDecode(): boolean {
     return this.tokens === this.#layout.items.length;
@@ -165,30 +176,32 @@ export class ForwardPass implements Pass {
   }
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
-    const { cache, workspace, config } = this.#parts;
+    const { cache, kvWindow, workspace, config } = this.#parts;
+    const { keys, values } = kvWindow?.enter(layer) ?? { keys: cache.keys(layer), values: cache.values(layer) };
     const { attention } = config.layers[layer], { scale, softcap } = attention, view = viewOf(attention);
     const input = {
       ...this.#attention,
-      kCache: cache.keys(layer),
-      vCache: cache.values(layer),
+      kCache: keys,
+      vCache: values,
       firstVisible: view && this.#firstVisible.get(viewKey(view)),
       scale,
       softcap,
     };
     this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
+    kvWindow?.appended(layer);
     return input;
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */
   async run(): Promise<void> {
-    const { architecture, config, weights } = this.#parts;
+    const { architecture, config, weights, kvWindow } = this.#parts;
     weights.rewind();
+    kvWindow?.beginPass(this.#sequences, this.#layout.items.map(({ tokens }) => tokens));
     this.experts?.beginPass(this.tokens);
     await this.#embed();
     for (let layer = 0; layer < config.numLayers; layer++) await architecture.block(this, layer);
     this.#checkSignal();
     if (this.#layout.logitRows.length > 0) await this.#logits();
-    else await weights.skipRest();
   }
 
   async #embed(): Promise<void> {

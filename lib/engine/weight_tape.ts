@@ -100,11 +100,9 @@ export class WeightTape {
     }
   }
 
-  /** Passes over the rest of the tape without computing: a pass is whole only when every extent had its turn. */
-  async skipRest(): Promise<void> {
-    for (; this.#position < this.#weights.length; this.#position++) {
-      await this.#prefetcher.acquire(this.#position);
-      this.#prefetcher.release(this.#position);
-    }
+  /** Returns the extents of the tape that come before the named matrix. */
+  extentsBefore(name: string): number {
+    const tensor = this.#shards.tensorIndex(name);
+    return this.#weights.findIndex((weight) => weight.tensor === tensor);
   }
 }

@@ -36,6 +36,11 @@ export class Ops {
     this.#stream = stream;
   }
 
+  /** The stream that operations are enqueued on. */
+  get stream(): Stream {
+    return this.#stream;
+  }
+
   #check(status: number, op: string): void {
     if (status !== 0) this.#stream.context.check(status, `run ${op}`);
   }

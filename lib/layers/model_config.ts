@@ -109,11 +109,13 @@ export interface LatentConfig {
   queryRank?: number;
   /** Elements of a latent. */
   rank: number;
-  /** Elements of a head's query and key that are not rotated, and those that are. */
+  /** Elements of a head's query and key that are not rotated. */
   plainDim: number;
+  /** Those that are. */
   rotaryDim: number;
   /** Elements of a head's value. */
   valueDim: number;
+  /** Which of the config's ropes, and whether it pairs neighbours. */
   rope: { index: number; interleaved: boolean };
   /** Of the norms of latents. */
   eps: number;

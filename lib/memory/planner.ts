@@ -303,17 +303,18 @@ export interface Speeds {
  * @param flopsPerToken multiplications and additions of a token.
  */
 export function predictSecondsPerToken(
-  plan: Pick<Plan, "residentBytes" | "pinnedBytes" | "streamedBytesPerPass" | "experts">,
+  plan: Pick<Plan, "residentBytes" | "pinnedBytes" | "streamedBytesPerPass" | "kvCacheBytes" | "experts">,
   speeds: Speeds,
   flopsPerToken = 0,
 ): number {
-  const { residentBytes, pinnedBytes, streamedBytesPerPass } = plan;
+  const { residentBytes, pinnedBytes, streamedBytesPerPass, kvCacheBytes } = plan;
   const { diskBytesPerSecond, busBytesPerSecond = Infinity, memoryBytesPerSecond, flopsPerSecond = Infinity } = speeds;
   const { activeBytesPerToken = 0, assumedHitRate = 0 } = plan.experts ?? {};
   const readBytes = streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate);
   return Math.max(
     readBytes / diskBytesPerSecond,
-    (pinnedBytes + readBytes) / busBytesPerSecond,
+    // A KV cache in host memory passes over the bus too, at most all of it.
+    (pinnedBytes + readBytes + kvCacheBytes) / busBytesPerSecond,
     (residentBytes + pinnedBytes + streamedBytesPerPass + activeBytesPerToken) / memoryBytesPerSecond,
     flopsPerToken / flopsPerSecond,
   );

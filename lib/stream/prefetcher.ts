@@ -76,6 +76,8 @@ export class Prefetcher implements AsyncDisposable {
   #expectAnother = false;
   #inPass = false;
   #nextPosition = 0;
+  /** Position behind the last extent of the pass. */
+  #passEnd = 0;
   #held = false;
   #waiter: PromiseWithResolvers<bigint> | undefined;
   #failure: { error: unknown } | undefined;
@@ -192,13 +194,18 @@ export class Prefetcher implements AsyncDisposable {
     };
   }
 
-  /** Begins a pass at position 0. With `expectAnother` the reader runs on into the pass after it. */
-  beginPass(options: { expectAnother: boolean }): void {
+  /**
+   * Begins a pass at position 0. With `expectAnother` the reader runs on into the pass after it. A pass that does not use the tape from `usedExtents` on
+   * does not read that, unless it has begun already.
+   */
+  beginPass(options: { expectAnother: boolean; usedExtents?: number }): void {
     if (this.#inPass || this.#stopping) throw new Error("Cannot begin a pass: another is under way");
     this.#inPass = true;
     this.#nextPosition = 0;
     this.#begunPasses++;
     this.#passStart = this.statistics;
+    const { usedExtents = this.#addresses.length } = options;
+    this.#passEnd = Math.min(this.#addresses.length, this.#feed.cut(this.#begunPasses - 1, usedExtents));
     this.expectPass(options.expectAnother);
   }
 
@@ -244,9 +251,18 @@ export class Prefetcher implements AsyncDisposable {
     this.#advance();
   }
 
+  /** Passes over what was brought of extents that this pass does not use, and of which the last before has been released. */
+  async skipRest(): Promise<void> {
+    while (this.#nextPosition < this.#passEnd) {
+      const position = this.#nextPosition;
+      await this.acquire(position);
+      this.release(position);
+    }
+  }
+
   /** Ends a pass whose extents were all released, and returns what it cost. */
   endPass(options: { expectAnother: boolean }): StreamStatistics {
-    this.#check("end the pass", this.#inPass && this.#nextPosition === this.#addresses.length);
+    this.#check("end the pass", this.#inPass && this.#nextPosition === this.#passEnd);
     this.#inPass = false;
     this.expectPass(options.expectAnother);
     const { bytesRead, readBusyMs, stallMs, stalls } = this.statistics;

@@ -9,6 +9,7 @@ import type { HostSlots } from "./host_slots.ts";
 import { PieceCutter } from "./piece.ts";
 import type { Run } from "./piece.ts";
 import { ReadPump } from "./read_pump.ts";
+import { TapeCursor } from "./tape_cursor.ts";
 
 /** What {@linkcode ReadAhead} works with. */
 export interface ReadAheadOptions {
@@ -43,14 +44,14 @@ export class ReadAhead {
   readonly #options: ReadAheadOptions;
   readonly #pump: ReadPump;
   readonly #cutter: PieceCutter;
-  /** Extents begun to be read since the tape was last rewound, and those that may be. */
-  #begunExtents = 0;
-  #expectedExtents = 0;
+  readonly #cursor: TapeCursor;
+  #expectedPasses = 0;
   #slots: ReadSlot[] = [];
   #stopped = false;
 
   constructor(options: ReadAheadOptions) {
     this.#options = options;
+    this.#cursor = new TapeCursor(options.streamed);
     this.#cutter = new PieceCutter(() => this.#nextRun(), options.pieceBytes);
     this.#pump = new ReadPump(
       options.files,
@@ -77,8 +78,16 @@ export class ReadAhead {
 
   /** Says how many passes since the last `stop` may be read for, and reads on. */
   expect(passes: number): void {
-    this.#expectedExtents = passes * this.#options.streamed.length;
+    this.#expectedPasses = passes;
     this.#pump.start();
+  }
+
+  /**
+   * Says that a pass (number since the last `rewind`, from 0) does not use what the tape has from `position` on, so that it is not read unless that has begun.
+   * Returns the position up to which extents come nevertheless.
+   */
+  cut(pass: number, position: number): number {
+    return this.#cursor.cut(pass, position);
   }
 
   /** Gives the first extent back: its slot is used again once the event is reached. */
@@ -102,20 +111,21 @@ export class ReadAhead {
     this.#cutter.reset();
     this.#options.slots.reset();
     this.#slots = [];
-    this.#begunExtents = this.#expectedExtents = 0;
+    this.#cursor.rewind();
+    this.#expectedPasses = 0;
     this.#stopped = false;
   }
 
   /** Returns the next extent to read, with its slot; undefined while there is no room or no pass to read for. */
   #nextRun(): Run | undefined {
-    const { streamed, tape, slots, locate } = this.#options;
+    const { tape, slots, locate } = this.#options;
     // Of a small model the slots may hold several passes: no more than the next is expected.
-    if (this.#begunExtents >= this.#expectedExtents) return undefined;
-    const position = streamed[this.#begunExtents % streamed.length];
+    const position = this.#cursor.next(this.#expectedPasses);
+    if (position === undefined) return undefined;
     const bytes = tape[position].paddedBytes;
     const offset = slots.allocate(bytes);
     if (offset === undefined) return undefined;
-    this.#begunExtents++;
+    this.#cursor.advance();
     const slot: ReadSlot = { position, offset, unreadBytes: bytes };
     this.#slots.push(slot);
     return {

@@ -7,6 +7,7 @@ import type { DeviceSpan } from "../ffi/context.ts";
 import type { HostSlots } from "./host_slots.ts";
 import type { ReadAhead } from "./read_ahead.ts";
 import { SlotRing } from "./slot_ring.ts";
+import { TapeCursor } from "./tape_cursor.ts";
 import type { Transfer } from "./transfer.ts";
 
 /** Brings extents to the device in the order of the tape, ahead of their use. */
@@ -17,6 +18,8 @@ export interface WeightFeed {
   giveBack(): void;
   /** Says how many passes since the last rewind may be prepared for, and goes on. */
   expect(passes: number): void;
+  /** Says that a pass does not use what the tape has from a position on, as {@linkcode ReadAhead.cut}. */
+  cut(pass: number, position: number): number;
   /** Goes on with what has been read. */
   advance(): void;
   /** Goes back to the start of the tape; nothing may be in flight. */
@@ -46,6 +49,10 @@ export class UnifiedFeed implements WeightFeed {
 
   expect(passes: number): void {
     this.#reads.expect(passes);
+  }
+
+  cut(pass: number, position: number): number {
+    return this.#reads.cut(pass, position);
   }
 
   advance(): void {}
@@ -86,11 +93,12 @@ export class CopyingFeed implements WeightFeed {
   readonly #ring: SlotRing;
   /** Extents whose copies are enqueued and that were not taken yet, in order. */
   #copies: DeviceSlot[] = [];
-  #begunExtents = 0;
-  #expectedExtents = 0;
+  readonly #cursor: TapeCursor;
+  #expectedPasses = 0;
 
   constructor(options: CopyingFeedOptions) {
     this.#options = options;
+    this.#cursor = new TapeCursor(options.copied);
     this.#ring = new SlotRing(options.deviceSlots.bytes, options.transfer.events);
   }
 
@@ -112,20 +120,26 @@ export class CopyingFeed implements WeightFeed {
   }
 
   expect(passes: number): void {
-    this.#expectedExtents = passes * this.#options.copied.length;
+    this.#expectedPasses = passes;
     this.advance();
     // Behind the copies, which give slots back.
     this.#options.reads.expect(passes);
   }
 
   advance(): void {
-    while (this.#begunExtents < this.#expectedExtents && this.#copyNext()) this.#begunExtents++;
+    while (this.#copyNext()) this.#cursor.advance();
+  }
+
+  cut(pass: number, position: number): number {
+    // What has begun to be read is in slots that are given back by copying.
+    return this.#cursor.cut(pass, this.#options.reads.cut(pass, position));
   }
 
   /** Enqueues the next copy, where its bytes are there and it has a place to go to. */
   #copyNext(): boolean {
-    const { transfer, tape, copied, pinned, slots, reads, deviceSlots } = this.#options;
-    const position = copied[this.#begunExtents % copied.length];
+    const { transfer, tape, pinned, slots, reads, deviceSlots } = this.#options;
+    const position = this.#cursor.next(this.#expectedPasses);
+    if (position === undefined) return false;
     const staying = pinned.get(position), slot = reads.first;
     if (staying === undefined && !(slot?.position === position && slot.unreadBytes === 0)) return false;
     const bytes = tape[position].paddedBytes;
@@ -147,6 +161,7 @@ export class CopyingFeed implements WeightFeed {
     for (const { copied } of this.#copies.splice(0)) transfer.events.giveBack(copied);
     this.#ring.reset();
     reads.rewind();
-    this.#begunExtents = this.#expectedExtents = 0;
+    this.#cursor.rewind();
+    this.#expectedPasses = 0;
   }
 }

@@ -207,7 +207,7 @@ def llama4_maverick():
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
     )
     return Fixture(
-        config, v4(("layer_types",), rope_theta=500000.0, rope_scaling=None, attn_temperature_tuning=4), prompt_lengths=(5, 20)
+        config, v4(("layer_types",), rope_theta=500000.0, rope_scaling=None), prompt_lengths=(5, 20)
     )
 
 

@@ -13,9 +13,16 @@ export interface RunOptions {
   onOutput?: (child: Deno.ChildProcess) => void;
 }
 
-/** Runs `deno run -A mod.ts ...` and returns what it printed. */
+/** Commands that compute on a device. */
+const COMPUTING = ["run", "plan", "perplexity", "bench"];
+
+/**
+ * Runs `deno run -A mod.ts ...` and returns what it printed. On the CPU unless the arguments name a device: whether the CUDA library happens to be built
+ * shall change no test.
+ */
 export async function airkern(args: string[], { env, onOutput }: RunOptions = {}): Promise<Outcome> {
-  return await run(["mod.ts", ...args], { env, onOutput });
+  const device = COMPUTING.includes(args[0]) && !args.includes("--device") && !args.includes("--help") ? ["--device", "cpu"] : [];
+  return await run(["mod.ts", ...args, ...device], { env, onOutput });
 }
 
 /** Runs a script of the repository. */

@@ -1,17 +1,20 @@
 /**
  * The device that the tests of this folder open: the CUDA library as built to run on the CPU, with control over its faults and its memory.
  *
- * With AIRKERN_LIBRARY_PATH another library is tested: another build of the emulator, or, where it is none, the machine's GPU, on which tests that
- * plant faults or count memory are skipped.
+ * With AIRKERN_LIBRARY_PATH another build of the emulator is tested; with AIRKERN_TEST_KIND=cuda and no such path the machine's GPU, on which tests
+ * that plant faults or count memory are skipped. The emulator's settings are the process's, so these files do not run in parallel.
  */
 import assert from "node:assert/strict";
 import { basename, dirname } from "node:path";
 import { libraryPath } from "../../lib/ffi/library.ts";
 import { ROOT } from "../shipped_model.ts";
 
-/** Path of the CUDA library under test. */
-export const DEVICE_LIBRARY: string = Deno.env.get("AIRKERN_LIBRARY_PATH") ?? `${ROOT}build/libairkern_emu.so`;
-Deno.env.set("AIRKERN_LIBRARY_PATH", DEVICE_LIBRARY);
+if (!Deno.env.get("AIRKERN_LIBRARY_PATH") && Deno.env.get("AIRKERN_TEST_KIND") !== "cuda") {
+  Deno.env.set("AIRKERN_LIBRARY_PATH", `${ROOT}build/libairkern_emu.so`);
+}
+
+/** Path of the CUDA library under test. A library that is not there is an error: no test shall pass for want of it. */
+export const DEVICE_LIBRARY: string = libraryPath("cuda");
 
 const RUNTIME = {
   emu_configure: { parameters: ["buffer"], result: "i32" },
@@ -85,13 +88,10 @@ class Emulator {
   }
 }
 
-// A library that is not there is an error of its own: a test must not pass for want of it.
-const path = libraryPath("cuda");
-
-/** The emulator, whose builds are named libairkern_emu.so and libairkern_ptx.so; undefined on a GPU. */
-export const emulator: Emulator | undefined = basename(path) === "libairkern.so"
-  ? undefined
-  : new Emulator(`${dirname(path)}/libcudart_emu.so`);
+/** The emulator; undefined on a GPU. */
+export const emulator: Emulator | undefined = /^libairkern_(emu|ptx)\.so$/.test(basename(DEVICE_LIBRARY))
+  ? new Emulator(`${dirname(DEVICE_LIBRARY)}/libcudart_emu.so`)
+  : undefined;
 
 /** Registers a test that needs the emulator, and on a GPU says why it is skipped. */
 export function emulatedTest(name: string, run: (emulated: Emulator) => Promise<void> | void): void {

@@ -74,12 +74,12 @@ class Consumer implements Disposable {
   }
 
   /** Returns how many extents the device saw with other content than the file's, and makes it forget them. */
-  async wrongExtents(): Promise<number> {
+  async wrongExtents(extents: number = this.shards.contents.length): Promise<number> {
     this.#ops.copyToHost(this.#host.address, this.#seen.address, this.shards.tapeBytes);
     this.#ops.fill(this.#seen.address, 0, this.shards.tapeBytes);
     await this.stream.synchronize();
     let offset = 0, wrong = 0;
-    for (const content of this.shards.contents) {
+    for (const content of this.shards.contents.slice(0, extents)) {
       const seen = this.#host.view(offset, content.length);
       if (!content.every((byte, i) => byte === seen[i])) wrong++;
       offset += content.length;
@@ -107,12 +107,14 @@ async function wrongExtents(
   await using prefetcher = await Prefetcher.open({ path, manifest, tape, plan: planOf(shards, division), transfer, io });
   using consumer = await Consumer.open(context, shards, stream);
   let wrong = 0;
-  for (let pass = 0; pass < 3; pass++) {
-    const expectAnother = pass < 2;
-    prefetcher.beginPass({ expectAnother });
-    await consumer.pass(prefetcher);
+  // Some passes do not use the end of the tape.
+  for (const [pass, used] of [1, 0.8, 0.6, 1, 0.9].entries()) {
+    const expectAnother = pass < 4, usedExtents = Math.ceil(used * tape.length);
+    prefetcher.beginPass({ expectAnother, usedExtents });
+    await consumer.pass(prefetcher, 0, usedExtents);
+    await prefetcher.skipRest();
     prefetcher.endPass({ expectAnother });
-    wrong += await consumer.wrongExtents();
+    wrong += await consumer.wrongExtents(usedExtents);
   }
   return wrong;
 }

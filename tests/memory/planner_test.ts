@@ -235,6 +235,12 @@ Deno.test("plan() without a budget plans against the machine's memory, and never
 
 Deno.test("predictSecondsPerToken() is the slower of the disk and the memory", () => {
   const speed = { diskBytesPerSecond: 2e9, memoryBytesPerSecond: 20e9 };
-  assert.equal(predictSecondsPerToken({ residentBytes: 4e9, pinnedBytes: 0, streamedBytesPerPass: 0 }, speed), 0.2);
-  assert.equal(predictSecondsPerToken({ residentBytes: 3e9, pinnedBytes: 0, streamedBytesPerPass: 1e9 }, speed), 0.5);
+  assert.equal(
+    predictSecondsPerToken({ residentBytes: 4e9, pinnedBytes: 0, streamedBytesPerPass: 0, kvCacheBytes: 0 }, speed),
+    0.2,
+  );
+  assert.equal(
+    predictSecondsPerToken({ residentBytes: 3e9, pinnedBytes: 0, streamedBytesPerPass: 1e9, kvCacheBytes: 0 }, speed),
+    0.5,
+  );
 });

@@ -224,6 +224,36 @@ Deno.test("Prefetcher runs on into an expected pass, as far as the slots hold, a
   assert.equal(pass.bytesRead, shards.tapeBytes - ahead, "what was read ahead is not read again");
 });
 
+Deno.test("Prefetcher does not read the end of the tape for passes that do not use it, unless it has begun already", async () => {
+  const next = random(5);
+  for (let round = 0; round < 8; round++) {
+    using shards = small(round);
+    using stream = context.stream();
+    const residentBytes = Math.floor(next() * shards.tapeBytes / 2), slotBytes = LARGEST * (1 + Math.floor(next() * 30));
+    await using prefetcher = await Prefetcher.open(options(shards, stream, residentBytes, slotBytes));
+    await using consumer = await Consumer.open(shards, stream);
+    const { resident } = spreadResident(shards.tape, residentBytes);
+    const streamedBytes = (extents: number) =>
+      shards.tape.reduce((sum, { paddedBytes }, i) => sum + (i < extents && !resident[i] ? paddedBytes : 0), 0);
+    let expectedBytes = 0;
+    for (let pass = 0; pass < 8; pass++) {
+      const usedExtents = pass === 7 || next() < 0.3 ? shards.tape.length : 1 + Math.floor(next() * shards.tape.length);
+      expectedBytes += streamedBytes(usedExtents);
+      // Without reading ahead nothing has begun when a pass says what it uses.
+      prefetcher.beginPass({ expectAnother: round % 2 === 1, usedExtents });
+      await consumer.consume(prefetcher, 0, usedExtents);
+      await prefetcher.skipRest();
+      prefetcher.endPass({ expectAnother: round % 2 === 1 && pass < 7 });
+      const wrong = await consumer.wrongExtents();
+      assert.ok(wrong <= shards.tape.length - usedExtents, `round ${round}, pass ${pass}`);
+    }
+    const { bytesRead } = prefetcher.statistics;
+    if (round % 2 === 0) assert.equal(bytesRead, expectedBytes);
+    else assert.ok(bytesRead >= expectedBytes && bytesRead <= 8 * streamedBytes(shards.tape.length));
+    prefetcher.expectPass(false);
+  }
+});
+
 Deno.test("Prefetcher counts bytes, busy time and stalls of a pass", async () => {
   using shards = small();
   using stream = context.stream();
