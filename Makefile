@@ -39,8 +39,8 @@ isa_flags = $(if $(filter %_avx2.cpp,$(1)),$(AVX2),$(if $(filter %_avx512.cpp,$(
 all: $(BUILD)/libairkern_cpu.so
 
 # -Bsymbolic and a temporary name: a library that looks whole is whole.
-$(BUILD)/libairkern_cpu.so: $(OBJECT_FILES)
-	$(CXX) -shared -pthread -Wl,-Bsymbolic -Wl,--no-undefined $(LDFLAGS) -o $@.partial $^
+$(BUILD)/libairkern_cpu.so: $(OBJECT_FILES) cuda/exports.map
+	$(CXX) -shared -pthread -Wl,--version-script=cuda/exports.map -Wl,-Bsymbolic -Wl,--no-undefined $(LDFLAGS) -o $@.partial $(OBJECT_FILES)
 	mv $@.partial $@
 
 $(OBJECTS)/%.o: cpu/%.cpp $(HEADERS) Makefile
@@ -54,7 +54,7 @@ sanitize:
 #
 # The quantizers and the views of weights are the CPU twin's objects, hidden in each library; all tiers of the emulator share them.
 NVCC         ?= $(shell command -v nvcc)
-SHARED_CPU   := context_core formats isa kernels exact fast memory_info quantize thread_pool tiles train
+SHARED_CPU   := context_core formats isa kernels exact fast integer memory_info quantize thread_pool tiles train
 SHARED_FILES := $(filter $(SHARED_CPU:%=cpu/%%),$(SOURCES))
 SHARED_BUILD := build/objects
 SHARED_OBJECTS := $(patsubst cpu/%.cpp,$(SHARED_BUILD)/%.o,$(SHARED_FILES))
@@ -81,8 +81,9 @@ cuda:
 else
 cuda: $(BUILD)/libairkern.so
 
-$(BUILD)/libairkern.so: $(CUDA_OBJECTS) $(SHARED_OBJECTS)
-	$(NVCC) -shared -cudart static -Xcompiler -pthread,-static-libstdc++ -Xlinker -Bsymbolic,--no-undefined,--exclude-libs,ALL -o $@.partial $^
+$(BUILD)/libairkern.so: $(CUDA_OBJECTS) $(SHARED_OBJECTS) cuda/exports.map
+	$(NVCC) -shared -cudart static -Xcompiler -pthread,-static-libstdc++ \
+	  -Xlinker -Bsymbolic,--no-undefined,--exclude-libs,ALL,--version-script=cuda/exports.map -o $@.partial $(CUDA_OBJECTS) $(SHARED_OBJECTS)
 	mv $@.partial $@
 
 # ptxas only warns where registers spill to memory; here that is an error. It fails by itself where shared memory does not suffice.

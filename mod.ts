@@ -23,6 +23,11 @@ export type { Generation, GenerationResult, GenerationStatistics, GenerationStep
 export type { SamplingOptions } from "./lib/generate/sampler.ts";
 export type { FinishReason } from "./lib/generate/stopping.ts";
 export type { DecodeOptions, EncodeOptions, Tokenizer } from "./lib/tokenizer/tokenizer.ts";
+export type { ChatPrompt } from "./lib/tokenizer/chat_encoder.ts";
+export type { ChatMessage, ChatTemplateOptions, ContentPart, ToolCall } from "./lib/tokenizer/chat_template.ts";
+export type { HubOptions } from "./lib/hub/settings.ts";
+export type { WeightSupply } from "./lib/checkpoint/weight_supply.ts";
+export { type Dtype, DTYPE_BITS, type SafetensorsHeader, type SafetensorsTensor } from "./lib/checkpoint/safetensors.ts";
 export type { DetokenizerOptions } from "./lib/tokenizer/detokenizer.ts";
 export { Detokenizer } from "./lib/tokenizer/detokenizer.ts";
 export { quantizeCheckpoint, type QuantizeOptions, type QuantizeProgress } from "./lib/shard/quantizer.ts";
@@ -43,17 +48,18 @@ export type {
   RopeScaling,
 } from "./lib/layers/model_config.ts";
 export type { RouterConfig } from "./lib/layers/router.ts";
-export type { ExpertTotals } from "./lib/engine/statistics.ts";
 export type { DevicePlan, ExpertPlan, Plan } from "./lib/memory/plan.ts";
 export type { DeviceDescription } from "./lib/ffi/context.ts";
 export type { DeviceChoice } from "./lib/ffi/device.ts";
 export type { LibraryKind } from "./lib/ffi/library_lookup.ts";
-export type { EngineStatistics, PassTotals } from "./lib/engine/statistics.ts";
+export type { EngineStatistics, ExpertTotals, PassTotals } from "./lib/engine/statistics.ts";
 export {
   AirkernError,
   BudgetError,
   CancelledError,
   FormatError,
+  HubError,
+  type HubFault,
   NativeError,
   UnsupportedError,
   UsageError,

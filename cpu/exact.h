@@ -287,13 +287,16 @@ bool sparse_dots(const uint16_t *col, const uint16_t *value, uint64_t count, uin
   return true;
 }
 
-[[maybe_unused]] bool sparse_dot_scalar(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sum) {
-  float total = 0;
-  for (uint64_t i = 0; i < count; i++) {
-    if (col[i] >= cols) return false;
-    total += Simd::from_half(value[i]) * x[col[i]];
+[[maybe_unused]] bool sparse_rows_scalar(const uint16_t *col, const uint16_t *value, const uint64_t *start, uint64_t rows, uint64_t cols, const float *x,
+                                         float *sums) {
+  for (uint64_t r = 0; r < rows; r++) {
+    float total = 0;
+    for (uint64_t i = start[r]; i < start[r + 1]; i++) {
+      if (col[i] >= cols) return false;
+      total += Simd::from_half(value[i]) * x[col[i]];
+    }
+    sums[r] = total;
   }
-  *sum += total;
   return true;
 }
 

@@ -67,6 +67,6 @@ struct Simd {
 
 const airk::Kernels *airk::kernels_avx2() {
   static const TileKernel tiles = tiles_f32<6, 2>(), few = tiles_f32<8, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_scalar, sparse_dots, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
+  static const Kernels kernels = {decode, dot, sparse_rows_scalar, sparse_dots, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
   return &kernels;
 }

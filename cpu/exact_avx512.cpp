@@ -59,18 +59,39 @@ struct Simd {
 namespace airk {
 namespace {
 
-bool sparse_dot_gather(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sum) {
+// Brings in what the outliers of several rows multiply, element by element, before it adds the rows up: a row has only a few, and a
+// loop over each would cost more in mispredicted ends than in products.
+bool sparse_rows(const uint16_t *col, const uint16_t *value, const uint64_t *start, uint64_t rows, uint64_t cols, const float *x, float *sums) {
+  constexpr uint64_t capacity = 512;
+  alignas(64) float gathered[capacity];
   const __m512i limit = _mm512_set1_epi32(static_cast<int>(cols));
-  __m512 total = _mm512_setzero_ps();
-  for (uint64_t i = 0; i < count; i += 16) {
-    const uint64_t left = count - i;
-    const __mmask16 live = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
-    const __m512i index = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(live, col + i));
-    if (_mm512_mask_cmplt_epi32_mask(live, index, limit) != live) return false;
-    const __m512 weight = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(live, value + i));
-    total = _mm512_fmadd_ps(weight, _mm512_mask_i32gather_ps(_mm512_setzero_ps(), live, index, x, 4), total);
+  const auto live = [](uint64_t left) { return left >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << left) - 1); };
+  const auto weights = [value](__mmask16 mask, uint64_t i) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, value + i)); };
+  for (uint64_t i = start[0]; i < start[rows]; i += 16) {
+    const __mmask16 mask = live(start[rows] - i);
+    const __m512i index = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, col + i));
+    if (_mm512_mask_cmplt_epi32_mask(mask, index, limit) != mask) return false;
   }
-  *sum += _mm512_reduce_add_ps(total);
+  for (uint64_t row = 0; row < rows;) {
+    const uint64_t first = start[row];
+    uint64_t end = row;
+    while (end < rows && start[end + 1] - first <= capacity) end++;
+    if (end == row) {
+      float total = 0.0f;
+      for (uint64_t i = first; i < start[row + 1]; i++) total += _cvtsh_ss(value[i]) * x[col[i]];
+      sums[row++] = total;
+      continue;
+    }
+    for (uint64_t i = first; i < start[end]; i++) gathered[i - first] = x[col[i]];
+    for (; row < end; row++) {
+      __m512 total = _mm512_setzero_ps();
+      for (uint64_t i = start[row]; i < start[row + 1]; i += 16) {
+        const __mmask16 mask = live(start[row + 1] - i);
+        total = _mm512_fmadd_ps(weights(mask, i), _mm512_maskz_loadu_ps(mask, gathered + (i - first)), total);
+      }
+      sums[row] = _mm512_reduce_add_ps(total);
+    }
+  }
   return true;
 }
 
@@ -79,6 +100,6 @@ bool sparse_dot_gather(const uint16_t *col, const uint16_t *value, uint64_t coun
 
 const airk::Kernels *airk::kernels_avx512() {
   static const TileKernel tiles = tiles_f32<12, 2>(), few = tiles_f32<24, 1>();
-  static const Kernels kernels = {decode, dot, sparse_dot_gather, sparse_dots, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
+  static const Kernels kernels = {decode, dot, sparse_rows, sparse_dots, &tiles, &few, read_all, peak_fma, {search, errors, assign}};
   return &kernels;
 }

@@ -1,8 +1,8 @@
 // Fast dot products of q8 and q4o on AVX-512 VNNI.
 //
-// Weights are used as the integers they are stored as. Activations become 16-bit integers X = 256 * high + low with one scale a
-// block of 32, two signed bytes each, since vpdpbusd multiplies unsigned by signed bytes: weights enter as code + 128, and
-// 128 * sum(X) is taken off again through the scales of 16 blocks at a time.
+// Weights are used as the integers they are stored as. Activations become 8-bit integers X with one scale a block of 32. vpdpbusd
+// multiplies unsigned by signed bytes: weights enter as code + 128, and 128 * sum(X) is taken off again through the scales of 16
+// blocks at a time. 16 bits would take two products and twice the time, more than memory leaves.
 #include <immintrin.h>
 
 #include "kernels.h"
@@ -15,11 +15,13 @@ namespace airk {
 namespace {
 
 constexpr uint64_t run_blocks = 16;  // blocks whose scales fill one vector
-constexpr float largest_integer = 32639.0f;  // 256 * 127 + 127
+constexpr float largest_integer = 127.0f;
+constexpr uint64_t scales_ahead = 2048;  // bytes: some 16 rows
 
 // 64 bytes of code are a chunk: 4 blocks of q4o, as two vectors of bytes, or 2 blocks of q8, as one.
 struct Q4oChunks {
   static constexpr int parts = 2;
+  static constexpr uint64_t run_scale_bytes = run_blocks;
   const uint8_t *code;
   const int8_t *scale;
   __m512i table;
@@ -36,10 +38,12 @@ struct Q4oChunks {
   inline __attribute__((always_inline)) __m512 scales(uint64_t block, __mmask16 live) const {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(live, scale + block)));
   }
+  void prefetch_scales(uint64_t block) const { _mm_prefetch(reinterpret_cast<const char *>(scale + block) + scales_ahead, _MM_HINT_T1); }
 };
 
 struct Q8Chunks {
   static constexpr int parts = 1;
+  static constexpr uint64_t run_scale_bytes = 2 * run_blocks;
   const uint8_t *code;
   const uint16_t *scale;
   Q8Chunks(const Weight &w, uint64_t row)
@@ -51,17 +55,17 @@ struct Q8Chunks {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(live, scale + block));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
+  void prefetch_scales(uint64_t block) const { _mm_prefetch(reinterpret_cast<const char *>(scale + block) + scales_ahead, _MM_HINT_T1); }
 };
 
-// One token's activations: for each run of 16 blocks its scales and corrections, then its chunks' high and low bytes.
+// One token's activations: for each run of 16 blocks its scales and corrections, then its chunks.
 template <class Chunks>
 struct PackedRun {
   static constexpr int chunk_blocks = 2 * Chunks::parts;
   static constexpr int chunks = static_cast<int>(run_blocks) / chunk_blocks;
   float scale[run_blocks];
   float correction[run_blocks];  // -128 * sum(X) * scale
-  int8_t high[chunks][Chunks::parts][64];
-  int8_t low[chunks][Chunks::parts][64];
+  int8_t x[chunks][Chunks::parts][64];
 };
 
 uint64_t runs_of(const Weight &w) { return (w.blocks + run_blocks - 1) / run_blocks; }
@@ -88,13 +92,10 @@ void pack_runs(const Weight &w, const float *x, PackedRun<Chunks> *runs) {
     int sum = 0;
     for (int half = 0; half < 2; half++) {
       const __m512i integer = _mm512_cvtps_epi32(_mm512_mul_ps(v[half], _mm512_set1_ps(inverse)));
-      const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(integer, _mm512_set1_epi32(128)), 8);
-      const __m512i low = _mm512_sub_epi32(integer, _mm512_slli_epi32(high, 8));
       sum += _mm512_reduce_add_epi32(integer);
       // q4o: a block's halves lie in different vectors, as its nibbles do; q8: one behind the other.
       const int part = Chunks::parts == 2 ? half : 0, offset = Chunks::parts == 2 ? 16 * in_chunk : 32 * in_chunk + 16 * half;
-      _mm_storeu_si128(reinterpret_cast<__m128i *>(run.high[chunk][part] + offset), _mm512_cvtepi32_epi8(high));
-      _mm_storeu_si128(reinterpret_cast<__m128i *>(run.low[chunk][part] + offset), _mm512_cvtepi32_epi8(low));
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(run.x[chunk][part] + offset), _mm512_cvtepi32_epi8(integer));
     }
     const float scale = inverse == 0.0f ? 0.0f : largest / largest_integer;
     run.scale[in_run] = scale;
@@ -118,6 +119,9 @@ inline __attribute__((always_inline)) void dot_one_run(const Weight &w, const Ch
   __m512 scale[R][T];
   for (int r = 0; r < R; r++) {
     const __m512 of_blocks = rows[r].scales(first, live);
+    // The processor's prefetchers follow the codes by themselves, and what is asked of the memory besides would only hold them up. The
+    // scales they forget in between.
+    if (run % (64 / Chunks::run_scale_bytes) == 0) rows[r].prefetch_scales(first);
     for (int t = 0; t < T; t++) {
       scale[r][t] = _mm512_mul_ps(of_blocks, _mm512_loadu_ps(x[t][run].scale));
       acc[r][t] = _mm512_fmadd_ps(of_blocks, _mm512_loadu_ps(x[t][run].correction), acc[r][t]);
@@ -126,7 +130,6 @@ inline __attribute__((always_inline)) void dot_one_run(const Weight &w, const Ch
   // Lane i of a chunk's sums belongs to block i / (16 / chunk_blocks) of the chunk.
   const __m512i lane = _mm512_srli_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), Chunks::parts == 2 ? 2 : 3);
   const uint64_t block_bytes = 64 / Run::chunk_blocks, row_bytes = blocks * block_bytes;
-  const uint64_t ahead = R * w.blocks * block_bytes;
 #pragma GCC unroll 8
   for (int c = 0; c < Run::chunks; c++) {
     const uint64_t begin = static_cast<uint64_t>(c) * 64;
@@ -140,19 +143,12 @@ inline __attribute__((always_inline)) void dot_one_run(const Weight &w, const Ch
       } else {
         packed = _mm512_loadu_si512(code);
       }
-      // The rows after these, into the second level, which has more misses in flight than the first: the processor's own prefetchers
-      // stop at a page, and a row is often half of one.
-      _mm_prefetch(reinterpret_cast<const char *>(code + ahead), _MM_HINT_T1);
       __m512i bytes[Chunks::parts];
       rows[r].unpack(packed, bytes);
       for (int t = 0; t < T; t++) {
-        __m512i high = _mm512_setzero_si512(), low = _mm512_setzero_si512();
-        for (int p = 0; p < Chunks::parts; p++) {
-          high = _mm512_dpbusd_epi32(high, bytes[p], _mm512_loadu_si512(x[t][run].high[c][p]));
-          low = _mm512_dpbusd_epi32(low, bytes[p], _mm512_loadu_si512(x[t][run].low[c][p]));
-        }
-        const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
-        acc[r][t] = _mm512_fmadd_ps(sum, _mm512_permutexvar_ps(of_lane, scale[r][t]), acc[r][t]);
+        __m512i sum = _mm512_setzero_si512();
+        for (int p = 0; p < Chunks::parts; p++) sum = _mm512_dpbusd_epi32(sum, bytes[p], _mm512_loadu_si512(x[t][run].x[c][p]));
+        acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_permutexvar_ps(of_lane, scale[r][t]), acc[r][t]);
       }
     }
   }
@@ -196,7 +192,7 @@ void dot_run(const Weight &w, uint64_t row_begin, uint64_t row_end, const void *
 
 template <class Chunks>
 void dot_tokens(const Weight &w, uint64_t row_begin, uint64_t row_end, const void *packed, int tokens, float *sums, uint64_t sum_stride) {
-  if (tokens == 1) return dot_run<Chunks, 2, 1>(w, row_begin, row_end, packed, tokens, sums, sum_stride);
+  if (tokens == 1) return dot_run<Chunks, 1, 1>(w, row_begin, row_end, packed, tokens, sums, sum_stride);
   if (tokens == 2) return dot_run<Chunks, 2, 2>(w, row_begin, row_end, packed, tokens, sums, sum_stride);
   if (tokens <= 4) return dot_run<Chunks, 2, 4>(w, row_begin, row_end, packed, tokens, sums, sum_stride);
   if (tokens <= 6) return dot_run<Chunks, 1, 6>(w, row_begin, row_end, packed, tokens, sums, sum_stride);

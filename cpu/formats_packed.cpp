@@ -49,7 +49,7 @@ bool valid(const Packing &p) {
   if (g.group ? (row ? !g.may_be_row : p.group_shift < g.group_least || p.group_shift > g.group_most) : p.group_shift != 0) return false;
   const bool lacks = p.second_shift == not_nested;
   if (g.second ? (lacks ? !g.may_lack_second : p.second_shift < 0 || p.second_shift > g.second_most) : !lacks) return false;
-  return p.type >= 0 && p.type < (g.type ? g.types : 1) && (g.zero || !p.zero) && !(p.type == type_scb && p.zero);
+  return p.type >= 0 && p.type < (g.type ? g.types : 1) && (g.zero || !(p.zero || p.order)) && !(p.type == type_scb && (p.zero || p.order)) && !(row && p.order);
 }
 
 }  // namespace
@@ -61,7 +61,7 @@ bool parse_packing(const char *name, Packing *packing) {
     const char *at = name;
     const Grammar &g = grammars[family];
     if (!read_word(&at, names[family]) || (g.group ? *at != '-' : *at != 0)) continue;
-    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false};
+    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false, false};
     if (g.group) {
       at++;
       if (g.second_first && !(read_power(&at, &p.second_shift) && read_word(&at, "x"))) return false;
@@ -80,6 +80,7 @@ bool parse_packing(const char *name, Packing *packing) {
       else return false;
     }
     if (g.zero) p.zero = read_word(&at, "-zero");
+    if (g.zero) p.order = read_word(&at, "-order");
     *packing = p;
     return *at == 0 && valid(p);
   }
@@ -87,12 +88,13 @@ bool parse_packing(const char *name, Packing *packing) {
 }
 
 int32_t packing_bits(const Packing &p) {
-  return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 4 | (p.second_shift + 1) << 9 | p.type << 14 | static_cast<int32_t>(p.zero) << 16;
+  return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 4 | (p.second_shift + 1) << 9 | p.type << 14 | static_cast<int32_t>(p.zero) << 16 |
+         static_cast<int32_t>(p.order) << 17;
 }
 
 bool packing_of(int32_t bits, Packing *packing) {
-  if (bits < 0 || bits >= 1 << 17 || (bits & 15) >= family_count) return false;
-  *packing = {static_cast<Family>(bits & 15), (bits >> 4 & 31) - 1, (bits >> 9 & 31) - 1, bits >> 14 & 3, (bits >> 16 & 1) != 0};
+  if (bits < 0 || bits >= 1 << 18 || (bits & 15) >= family_count) return false;
+  *packing = {static_cast<Family>(bits & 15), (bits >> 4 & 31) - 1, (bits >> 9 & 31) - 1, bits >> 14 & 3, (bits >> 16 & 1) != 0, (bits >> 17 & 1) != 0};
   return valid(*packing);
 }
 
@@ -125,6 +127,7 @@ bool packed_layout_of(const Packing &p, uint64_t rows, uint64_t cols, PackedLayo
     case Family::int8:
       layout->scale = sections.add(row_groups, scale_bytes);
       if (p.zero) layout->zero = sections.add(row_groups, p.family == Family::int4 ? 1 : 2);
+      if (p.order) layout->order = sections.add(cols, 2);
       layout->code = sections.add(row_blocks, p.family == Family::int4 ? 16 : 32);
       break;
     case Family::fp8:
@@ -166,6 +169,7 @@ PackedView packed_view_of(const Packing &p, const PackedLayout &layout, uint64_t
           base + layout.code,
           base + layout.scale,
           base + layout.zero,
+          base + layout.order,
           floats(layout.map),
           floats(layout.nested_map),
           floats(layout.nested),

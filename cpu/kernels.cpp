@@ -19,11 +19,16 @@ const FastKernels *fast_kernels_of(Isa isa, Format format, uint64_t tokens) {
 
 const TileKernel *fast_tiles_of(Isa isa, bool few_tokens) { return isa == Isa::amx ? bf16_tiles_amx(few_tokens) : nullptr; }
 
+const IntegerTiles *integer_tiles_of(Isa isa, Format format, bool few_tokens) {
+  return isa == Isa::avx512 && (format == Format::q8 || format == Format::q4o) ? integer_tiles_avx512(few_tokens) : nullptr;
+}
+
 #else
 
 const Kernels *kernels_of(Isa) { return kernels_portable(); }
 const FastKernels *fast_kernels_of(Isa, Format, uint64_t) { return nullptr; }
 const TileKernel *fast_tiles_of(Isa, bool) { return nullptr; }
+const IntegerTiles *integer_tiles_of(Isa, Format, bool) { return nullptr; }
 
 #endif
 

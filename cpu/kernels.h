@@ -1,7 +1,7 @@
 // The inner loops of the matrix operations, one table of functions for each instruction set.
 //
 // All of them work on "core" weights: what a format stores without q4o's row scale, column scale and outliers. The column scale is
-// multiplied into the activations once, the row scale into the finished sums, and the outliers are added by sparse_dot, so that
+// multiplied into the activations once, the row scale into the finished sums, and the outliers are added by sparse_rows, so that
 // no dense loop knows about them. For other formats core weights are the weights.
 #pragma once
 
@@ -43,9 +43,9 @@ struct Kernels {
   void (*decode)(const Weight &weight, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out);
   // sums[t * sum_stride + r - row_begin] = core dot products in float32 for rows [row_begin, row_end), t < tokens <= max_dot_tokens.
   void (*dot)(const Weight &weight, uint64_t row_begin, uint64_t row_end, const Activations &x, int tokens, float *sums, uint64_t sum_stride);
-  // Adds value[i] * x[col[i]] to *sum. Returns false where a column is out of range.
-  bool (*sparse_dot)(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sum);
-  // The same for max_dot_tokens tokens at once, side by side: x [cols][max_dot_tokens], sums [max_dot_tokens].
+  // sums[r] = sum of value[i] * x[col[i]] over start[r] <= i < start[r + 1], r < rows. Returns false where a column is out of range.
+  bool (*sparse_rows)(const uint16_t *col, const uint16_t *value, const uint64_t *start, uint64_t rows, uint64_t cols, const float *x, float *sums);
+  // Adds value[i] * x[col[i]] of one row for max_dot_tokens tokens, side by side: x [cols][max_dot_tokens], sums [max_dot_tokens].
   bool (*sparse_dots)(const uint16_t *col, const uint16_t *value, uint64_t count, uint64_t cols, const float *x, float *sums);
   const TileKernel *exact_tiles;      // float32
   const TileKernel *few_exact_tiles;  // float32, half as many tokens a tile
@@ -56,7 +56,8 @@ struct Kernels {
   SearchKernels search;  // of the q4o quantizer
 };
 
-// The fast dot products of q8 and q4o: weights stay integers, activations become 16-bit integers with a scale a block of 32.
+// The fast dot products of q8 and q4o: weights stay integers, activations become integers with a scale a block of 32: of 8 bits with
+// AVX-512, of 16 with AVX2, and with AMX for more than two tokens.
 struct FastKernels {
   // Bytes of the packed activations of all tokens.
   uint64_t (*packed_bytes)(const Weight &weight, int tokens);
@@ -64,6 +65,23 @@ struct FastKernels {
   void (*pack)(const Weight &weight, const float *x, int token, void *packed);
   // As Kernels::dot.
   void (*dot)(const Weight &weight, uint64_t row_begin, uint64_t row_end, const void *packed, int tokens, float *sums, uint64_t sum_stride);
+};
+
+// Products of many tokens on integers, for q8 and q4o: weights stay integers, activations become 8-bit integers with a scale a block of 32.
+struct IntegerTiles {
+  int row_tile, token_tile;
+  // Bytes of a packed tile of tokens.
+  uint64_t (*packed_bytes)(uint64_t blocks);
+  // Packs one token's activations, padded with zeros to [blocks * 32], into its place in a tile.
+  void (*pack)(const float *x, uint64_t blocks, int token, void *packed);
+  // Bytes of an unpacked tile of rows.
+  uint64_t (*panel_bytes)(uint64_t blocks);
+  // Unpacks rows [row_begin, row_end), row_tile of them at most.
+  void (*unpack)(const Weight &weight, uint64_t row_begin, uint64_t row_end, void *panel);
+  // sums [row_tile][token_tile] = core dot products.
+  void (*multiply)(const void *panel, const void *packed, uint64_t blocks, float *sums);
+  // sums [token_tile] += weight * the activations of one column.
+  void (*add_column)(const void *packed, uint64_t col, float weight, float *sums);
 };
 
 const Kernels *kernels_portable();
@@ -75,10 +93,13 @@ const FastKernels *fast_kernels_avx512();
 const FastKernels *fast_kernels_amx();
 const TileKernel *bf16_tiles_amx(bool few_tokens);
 double peak_amx(int64_t repeats);
+const IntegerTiles *integer_tiles_avx512(bool few_tokens);
+double peak_integers_avx512(int64_t repeats);
 
 // Return the best that an instruction set has; nullptr where it has nothing faster than the exact kernels.
 const Kernels *kernels_of(Isa isa);
 const FastKernels *fast_kernels_of(Isa isa, Format format, uint64_t tokens);
 const TileKernel *fast_tiles_of(Isa isa, bool few_tokens);
+const IntegerTiles *integer_tiles_of(Isa isa, Format format, bool few_tokens);
 
 }  // namespace airk

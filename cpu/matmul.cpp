@@ -1,4 +1,4 @@
-// airk_matmul: validation, and the choice between dot products and panels.
+// airk_matmul: validation, and the choice between dot products, panels and integers.
 #include "matmul.h"
 
 #include <algorithm>
@@ -43,6 +43,9 @@ airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk
   arguments.continues = continues == 1;
   arguments.fast = precision == 1;
   return enqueue(stream, [arguments]() -> airk_status {
-    return arguments.tokens <= max_dot_tokens ? multiply_by_rows(arguments) : multiply_by_panels(arguments);
+    if (arguments.tokens <= max_dot_tokens) return multiply_by_rows(arguments);
+    const Isa isa = isa_of(arguments.context);
+    const IntegerTiles *tiles = arguments.fast ? integer_tiles_of(isa, arguments.weight.format, arguments.tokens <= 16) : nullptr;
+    return tiles != nullptr ? multiply_by_integers(arguments, *tiles) : multiply_by_panels(arguments);
   });
 }

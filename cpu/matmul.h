@@ -26,5 +26,7 @@ void decode_column_scale(const Weight &weight, float *values);
 airk_status multiply_by_rows(const MatmulArguments &arguments);
 // Many tokens: panels of decoded weights, used for all tokens.
 airk_status multiply_by_panels(const MatmulArguments &arguments);
+// The same on integers, where the instruction set has tiles for the format.
+airk_status multiply_by_integers(const MatmulArguments &arguments, const IntegerTiles &tiles);
 
 }  // namespace airk

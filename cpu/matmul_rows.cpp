@@ -2,38 +2,112 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <vector>
 
 #include "matmul.h"
 
 namespace airk {
 namespace {
 
-constexpr uint64_t run_rows = 128;  // rows whose sums wait on the stack for their outliers, scale and bias
-constexpr uint64_t most_run_rows = 1024;  // rows that a thread takes at a time
+// Rows whose sums wait on the stack for their outliers, scale and bias. Few, so that what the dense loop has asked of the memory
+// is still on its way when it goes on.
+constexpr uint64_t run_rows = 32;
+constexpr uint64_t line_bytes = 64;
+constexpr uint64_t rows_ahead = 64;  // at which row scales and starts of outliers are asked of the memory
 
-// Adds what the dense loop left out and writes y. Returns false where the outlier sections are corrupt.
-// interleaved: the prepared activations as [cols][max_dot_tokens], or nullptr for one token.
-bool finish_rows(const MatmulArguments &a, const Kernels &kernels, const Activations &x, const float *interleaved, uint64_t row_begin,
-                 uint64_t row_end, const float *sums) {
-  const Weight &w = a.weight;
-  for (uint64_t row = row_begin; row < row_end; row++) {
-    float sparse[max_dot_tokens] = {}, scale = 1.0f;
-    if (w.format == Format::q4o) {
-      uint64_t begin, end;
-      if (!outliers_of_row(w, row, &begin, &end)) return false;
-      const uint16_t *col = w.q4o.outlier_col + begin, *value = w.q4o.outlier + begin;
-      const bool valid = interleaved == nullptr ? kernels.sparse_dot(col, value, end - begin, w.cols, x.row[0], sparse)
-                                                : kernels.sparse_dots(col, value, end - begin, w.cols, interleaved, sparse);
-      if (!valid) return false;
-      scale = from_bf16(w.q4o.row_scale[row]);
-    }
-    for (uint64_t t = 0; t < a.tokens; t++) {
-      const float sum = sums[t * run_rows + row - row_begin] + outlier_unit * sparse[t];
-      a.y[t * a.y_stride + row] = sum * scale + (a.bias == nullptr ? 0.0f : a.bias[row]);
-    }
+// Writes where the outliers of rows [begin, end) start, and where the last ones end, and has them brought in, as well as what the same
+// will need of the rows after these. Returns false where the outlier sections are corrupt.
+bool find_outliers(const Weight &w, uint64_t begin, uint64_t end, uint64_t *start) {
+  const Q4oView &q = w.q4o;
+  __builtin_prefetch(q.outlier_start + begin + rows_ahead);
+  __builtin_prefetch(q.row_scale + begin + rows_ahead);
+  for (uint64_t row = begin; row < end; row++) start[row - begin] = uint64_t{q.outlier_base[row / outlier_group]} + q.outlier_start[row];
+  uint64_t last_begin;
+  if (!outliers_of_row(w, end - 1, &last_begin, &start[end - begin])) return false;
+  for (uint64_t row = begin; row < end; row++) {
+    if (start[row - begin] > start[row - begin + 1]) return false;
+  }
+  for (uint64_t i = start[0]; i < start[end - begin]; i += line_bytes / sizeof(uint16_t)) {
+    __builtin_prefetch(q.outlier_col + i);
+    __builtin_prefetch(q.outlier + i);
   }
   return true;
 }
+
+// Adds what the dense loop left out and writes y. Returns false where the outlier sections are corrupt.
+// interleaved: the prepared activations as [cols][max_dot_tokens], or nullptr for one token or where there are no outliers.
+bool finish_rows(const MatmulArguments &a, const Kernels &kernels, const Activations &x, const float *interleaved, uint64_t row_begin,
+                 uint64_t row_end, const uint64_t *start, const float *sums) {
+  const Weight &w = a.weight;
+  if (w.format != Format::q4o) {
+    for (uint64_t t = 0; t < a.tokens; t++) {
+      for (uint64_t row = row_begin; row < row_end; row++)
+        a.y[t * a.y_stride + row] = sums[t * run_rows + row - row_begin] + (a.bias == nullptr ? 0.0f : a.bias[row]);
+    }
+    return true;
+  }
+  float of_one[run_rows];
+  if (a.tokens == 1 && !kernels.sparse_rows(w.q4o.outlier_col, w.q4o.outlier, start, row_end - row_begin, w.cols, x.row[0], of_one)) return false;
+  for (uint64_t row = row_begin; row < row_end; row++) {
+    float of_several[max_dot_tokens] = {};
+    const float *sparse = a.tokens == 1 ? of_one + (row - row_begin) : of_several;
+    if (interleaved != nullptr) {
+      const uint64_t begin = start[row - row_begin], count = start[row - row_begin + 1] - begin;
+      if (!kernels.sparse_dots(w.q4o.outlier_col + begin, w.q4o.outlier + begin, count, w.cols, interleaved, of_several)) return false;
+    }
+    const float scale = from_bf16(w.q4o.row_scale[row]), bias = a.bias == nullptr ? 0.0f : a.bias[row];
+    for (uint64_t t = 0; t < a.tokens; t++) a.y[t * a.y_stride + row] = (sums[t * run_rows + row - row_begin] + outlier_unit * sparse[t]) * scale + bias;
+  }
+  return true;
+}
+
+// Hands out rows. Each thread walks through a part of its own, since the first rows of a run come from memory unannounced, and whoever
+// is done takes from the ends of the others' parts, so that all end together.
+class RowQueue {
+ public:
+  RowQueue(uint64_t rows, uint64_t threads) : parts_(threads) {
+    const uint64_t runs = (rows + run_rows - 1) / run_rows;
+    for (uint64_t i = 0; i < threads; i++) {
+      parts_[i].ends.store(pack(static_cast<uint32_t>(runs * i / threads), static_cast<uint32_t>(runs * (i + 1) / threads)), std::memory_order_relaxed);
+    }
+  }
+
+  // Returns false where none are left, else the index of a run.
+  bool take(uint64_t part, uint64_t *run) {
+    if (take_first(parts_[part], run)) return true;
+    for (uint64_t i = 1; i < parts_.size(); i++) {
+      if (take_last(parts_[(part + i) % parts_.size()], run)) return true;
+    }
+    return false;
+  }
+
+ private:
+  struct alignas(64) Part {
+    std::atomic<uint64_t> ends{0};  // of the runs that are left: the first << 32 | behind the last
+  };
+  static uint64_t pack(uint32_t first, uint32_t end) { return uint64_t{first} << 32 | end; }
+  static uint32_t first_of(uint64_t ends) { return static_cast<uint32_t>(ends >> 32); }
+  static uint32_t end_of(uint64_t ends) { return static_cast<uint32_t>(ends); }
+
+  static bool take_first(Part &part, uint64_t *run) {
+    uint64_t ends = part.ends.load(std::memory_order_relaxed);
+    do {
+      if (first_of(ends) >= end_of(ends)) return false;
+    } while (!part.ends.compare_exchange_weak(ends, pack(first_of(ends) + 1, end_of(ends)), std::memory_order_relaxed));
+    *run = first_of(ends);
+    return true;
+  }
+  static bool take_last(Part &part, uint64_t *run) {
+    uint64_t ends = part.ends.load(std::memory_order_relaxed);
+    do {
+      if (first_of(ends) >= end_of(ends)) return false;
+    } while (!part.ends.compare_exchange_weak(ends, pack(first_of(ends), end_of(ends) - 1), std::memory_order_relaxed));
+    *run = end_of(ends) - 1;
+    return true;
+  }
+
+  std::vector<Part> parts_;
+};
 
 }  // namespace
 
@@ -79,20 +153,24 @@ airk_status multiply_by_rows(const MatmulArguments &a) {
     keep_scratch(a.context, label);
   }
 
-  // Long runs: the first rows of each come from memory unannounced, which costs more than threads that do not end together.
-  const uint64_t share = w.rows / (static_cast<uint64_t>(thread_count(a.context)) * 2);
-  const int64_t grain = static_cast<int64_t>(std::clamp<uint64_t>(share / 8 * 8, 16, most_run_rows));
+  const int64_t threads = thread_count(a.context);
+  RowQueue queue(w.rows, static_cast<uint64_t>(threads));
   std::atomic<bool> corrupt{false};
-  parallel_for(a.context, static_cast<int64_t>(w.rows), grain, [&](int64_t begin, int64_t end, int) {
+  parallel_for(a.context, threads, 1, [&](int64_t part, int64_t, int) {
     float sums[max_dot_tokens * run_rows];
-    for (uint64_t row = static_cast<uint64_t>(begin); row < static_cast<uint64_t>(end); row += run_rows) {
-      const uint64_t row_end = std::min(row + run_rows, static_cast<uint64_t>(end));
+    uint64_t start[run_rows + 1], run;
+    while (queue.take(static_cast<uint64_t>(part), &run)) {
+      const uint64_t row = run * run_rows, row_end = std::min(row + run_rows, w.rows);
+      if (q4o && !find_outliers(w, row, row_end, start)) {
+        corrupt = true;
+        return;
+      }
       if (fast != nullptr) {
         fast->dot(w, row, row_end, packed, tokens, sums, run_rows);
       } else {
         kernels.dot(w, row, row_end, x, tokens, sums, run_rows);
       }
-      if (!finish_rows(a, kernels, x, interleaved, row, row_end, sums)) corrupt = true;
+      if (!finish_rows(a, kernels, x, interleaved, row, row_end, start, sums)) corrupt = true;
     }
   });
   return corrupt ? fail_outliers(a.context, "matmul") : AIRK_OK;

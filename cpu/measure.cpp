@@ -49,6 +49,7 @@ airk_status airk_measure_peak(airk_context *context, int32_t kind, double *flops
   double (*peak)(int64_t) = kernels_of(isa)->peak;
 #if defined(__x86_64__)
   if (kind == 1 && isa == Isa::amx) peak = peak_amx;
+  if (kind == 1 && isa == Isa::avx512) peak = peak_integers_avx512;
 #endif
   constexpr int64_t repeats = 1 << 18;
   *flops_per_second = 0.0;

@@ -2,6 +2,8 @@
 // once a group, so that a weight costs no arithmetic of its own; the bits are those of packed_element.h.
 #pragma once
 
+#include <cstring>
+
 #include "kernels.h"
 #include "packed_element.h"
 
@@ -18,13 +20,46 @@ AIRK_INLINE void look_up_32(const uint8_t *code, const Simd::Table &first, const
   for (int i = 0; i < 32 / Simd::width; i++) Simd::store(out + i * Simd::width, v[i]);
 }
 
-// values[i] * scale.
-AIRK_INLINE Simd::Table scaled_table(const float *values, float scale) {
-  alignas(64) float table[16];
-  const Simd::V s = Simd::set1(scale);
-  for (int i = 0; i < 16; i += Simd::width) Simd::store(table + i, Simd::load(values + i) * s);
-  return Simd::table(table);
+// Writes 32 weights: looked up, then each half times its scale.
+AIRK_INLINE void look_up_32_scaled(const uint8_t *code, const Simd::Table &table, float first, float last, float *out) {
+  Simd::Index index[2];
+  Simd::V v[32 / Simd::width];
+  Simd::q4o_index(code, index);
+  Simd::lookup(table, index[0], v);
+  Simd::lookup(table, index[1], v + 16 / Simd::width);
+  const Simd::V scale[2] = {Simd::set1(first), Simd::set1(last)};
+  for (int i = 0; i < 32 / Simd::width; i++) Simd::store(out + i * Simd::width, v[i] * scale[i / (16 / Simd::width)]);
 }
+
+// Rounds 16 floats as to_bf16 does, without its branch.
+AIRK_INLINE void round_16_to_bf16(float *values) {
+  typedef uint32_t Bits __attribute__((vector_size(64)));
+  Bits bits;
+  std::memcpy(&bits, values, sizeof bits);
+  const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u, quiet = (bits | 0x400000u) & 0xffff0000u;
+  const Bits is_nan = reinterpret_cast<Bits>((bits & 0x7fffffffu) > 0x7f800000u);
+  bits = (is_nan & quiet) | (~is_nan & rounded);
+  std::memcpy(values, &bits, sizeof bits);
+}
+
+// Rounds 16 floats to float16 and back, as to_f16 does.
+AIRK_INLINE void round_16_to_f16(float *values) {
+  typedef uint32_t Bits __attribute__((vector_size(64)));
+  typedef float Floats __attribute__((vector_size(64)));
+  Bits bits;
+  std::memcpy(&bits, values, sizeof bits);
+  const Bits sign = bits & 0x80000000u, magnitude = bits & 0x7fffffffu;
+  const Bits rounded = (magnitude + 0xfffu + ((magnitude >> 13) & 1u)) & 0xffffe000u;
+  const Bits is_nan = reinterpret_cast<Bits>(magnitude > 0x7f800000u), is_large = reinterpret_cast<Bits>(rounded >= 0x47800000u);
+  const Bits is_small = reinterpret_cast<Bits>(magnitude < 0x38800000u);
+  const Bits normal = (is_nan & 0x7fc00000u) | (~is_nan & ((is_large & 0x7f800000u) | (~is_large & rounded)));
+  // A float16 below 2^-14 is a multiple of 2^-24, the spacing of float32 above 0.5.
+  const Bits small = reinterpret_cast<Bits>((reinterpret_cast<Floats>(magnitude) + 0.5f) - 0.5f);
+  bits = sign | (is_small & small) | (~is_small & normal);
+  std::memcpy(values, &bits, sizeof bits);
+}
+
+AIRK_INLINE float load_half(const uint8_t *at) { return Simd::from_half(load_u16(at)); }
 
 // code * scale - minimum for code = 0 .. 15; the product is exact in every format that has a minimum.
 AIRK_INLINE Simd::Table linear_table(float scale, float minimum) {
@@ -63,9 +98,9 @@ void decode_bnb4(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t b
       const Simd::V s = Simd::set1(bnb4_absmax(p, known = block));
       for (int i = 0; i < 16; i += Simd::width) Simd::store(values + i, Simd::load(p.map + i) * s);
       if (p.packing.type == AIRK_BF16) {
-        for (int i = 0; i < 16; i++) values[i] = from_bf16(to_bf16(values[i]));
+        round_16_to_bf16(values);
       } else if (p.packing.type == AIRK_F16) {
-        for (int i = 0; i < 16; i++) values[i] = from_f16(to_f16(values[i]));
+        round_16_to_f16(values);
       }
       table = Simd::table(values);
     }
@@ -82,10 +117,14 @@ void decode_bnb4(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t b
 AIRK_INLINE void decode_k_sub_block(const uint8_t *block, int sub, bool fifth_bit, float *out) {
   int scale, minimum;
   k_scale_min(block + 4, sub, &scale, &minimum);
-  const float step = from_f16(load_u16(block)) * static_cast<float>(scale), least = from_f16(load_u16(block + 2)) * static_cast<float>(minimum);
+  const float step = load_half(block) * static_cast<float>(scale), least = load_half(block + 2) * static_cast<float>(minimum);
   const uint8_t *low = block + (fifth_bit ? 48 : 16) + sub / 2 * 32;
   if (fifth_bit) {
-    for (int j = 0; j < 32; j++) out[j] = step * static_cast<float>((low[j] >> (4 * (sub & 1)) & 15) | (block[16 + j] >> sub & 1) << 4) - least;
+    int8_t code[32];
+    const int shift = 4 * (sub & 1);
+    for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>(((low[j] >> shift) & 15) | ((block[16 + j] >> sub) & 1) << 4);
+    const Simd::V s = Simd::set1(step), m = Simd::set1(least);
+    for (int j = 0; j < 32; j += Simd::width) Simd::store(out + j, Simd::load_i8(code + j) * s - m);
     return;
   }
   const Simd::Table table = linear_table(step, least);
@@ -100,27 +139,69 @@ AIRK_INLINE void decode_k_sub_block(const uint8_t *block, int sub, bool fifth_bi
 
 // q6_k: out [32] = the weights of run `run` (0 .. 3) of a half (0, 1) of a block of 256.
 AIRK_INLINE void decode_q6_k_run(const uint8_t *block, int half, int run, float *out) {
-  const float d = from_f16(load_u16(block + 208));
+  const float d = load_half(block + 208);
   const uint8_t *low = block + 64 * half + 32 * (run & 1), *high = block + 128 + 32 * half;
+  const int low_shift = run < 2 ? 0 : 4, high_shift = 2 * run;
+  int8_t code[32];
+  for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>((((low[j] >> low_shift) & 15) | ((high[j] >> high_shift) & 3) << 4) - 32);
   for (int part = 0; part < 2; part++) {
-    const float scale = d * static_cast<float>(static_cast<int8_t>(block[192 + 8 * half + 2 * run + part]));
-    for (int j = 16 * part; j < 16 * part + 16; j++)
-      out[j] = scale * static_cast<float>((low[j] >> (run < 2 ? 0 : 4) & 15) + ((high[j] >> (2 * run) & 3) << 4) - 32);
+    const Simd::V scale = Simd::set1(d * static_cast<float>(static_cast<int8_t>(block[192 + 8 * half + 2 * run + part])));
+    for (int j = 16 * part; j < 16 * part + 16; j += Simd::width) Simd::store(out + j, Simd::load_i8(code + j) * scale);
   }
 }
 
-struct E4m3Values {
-  float value[256];
-  E4m3Values() {
-    for (int i = 0; i < 256; i++) value[i] = from_e4m3(static_cast<uint8_t>(i));
+// e4m3 by way of float16, whose exponent's bias is 8 more.
+AIRK_INLINE void decode_e4m3_32(const uint8_t *code, float scale, float *out) {
+  uint16_t half[32];
+  uint8_t largest = 0;
+  for (int i = 0; i < 32; i++) {
+    const uint8_t magnitude = code[i] & 0x7f;
+    largest = magnitude > largest ? magnitude : largest;
+    half[i] = static_cast<uint16_t>((code[i] & 0x80) << 8 | magnitude << 7);
   }
-};
+  if (__builtin_expect(largest == 0x7f, 0)) {
+    for (int i = 0; i < 32; i++) out[i] = from_e4m3(code[i]) * scale;
+    return;
+  }
+  const Simd::V bias = Simd::set1(256.0f), s = Simd::set1(scale);
+  for (int i = 0; i < 32; i += Simd::width) Simd::store(out + i, Simd::load_f16(reinterpret_cast<const uint8_t *>(half + i)) * bias * s);
+}
+
+// Codes [0, 32) of a block whose columns have scales of their own. load_scale(group) gives one of the row's.
+template <class Code, class Scale>
+AIRK_INLINE void decode_ordered(const PackedView &p, uint64_t row, uint64_t col, uint64_t cols, const Code &code, const Scale &scale, float *out) {
+  const bool zeros = p.packing.zero, eight = p.packing.family == Family::int8;
+  for (int i = 0; i < 32; i++) {
+    const uint64_t group = group_of(p, row, col + static_cast<uint64_t>(i) < cols ? col + static_cast<uint64_t>(i) : cols - 1);
+    const float zero = !zeros ? (eight ? 0.0f : 8.0f)
+                              : eight ? static_cast<float>(static_cast<int16_t>(load_u16(p.zero + 2 * group))) : static_cast<float>(p.zero[group]);
+    out[i] = (code(i) - zero) * scale(group);
+  }
+}
+
+void decode_ordered_row(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
+  const PackedView &p = w.packed;
+  const auto blocks = [&](const auto &scale) {
+    for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
+      const uint64_t block = row * w.blocks + b, col = b * block_cols;
+      if (p.packing.family == Family::int4) {
+        const uint8_t *code = p.code + block * 16;
+        decode_ordered(p, row, col, w.cols, [&](int i) { return static_cast<float>(i < 16 ? code[i] & 15 : code[i - 16] >> 4); }, scale, out);
+      } else {
+        const int8_t *code = reinterpret_cast<const int8_t *>(p.code) + block * 32;
+        decode_ordered(p, row, col, w.cols, [&](int i) { return static_cast<float>(code[i]); }, scale, out);
+      }
+    }
+  };
+  if (p.packing.type == AIRK_F16) return blocks([&](uint64_t group) { return load_half(p.scale + 2 * group); });
+  if (p.packing.type == AIRK_BF16) return blocks([&](uint64_t group) { return from_bf16(load_u16(p.scale + 2 * group)); });
+  blocks([&](uint64_t group) { return load_f32(p.scale + 4 * group); });
+}
 
 // Writes whole blocks of 32 columns of a row; weights beyond the last column are zero.
 void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
   alignas(64) static const float e2m1[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
   alignas(64) static const float iq4_nl[16] = AIRK_IQ4_NL_VALUES;
-  static const E4m3Values e4m3;
   const PackedView &p = w.packed;
   const int32_t type = p.packing.type, shift = p.packing.group_shift;
   const auto group_at = [&](uint64_t r, uint64_t b) { return group_of(p, r, b * block_cols); };
@@ -130,6 +211,10 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       if (w.cols % block_cols == 0 && shift >= 5) return decode_bnb4(w, row, block_begin, block_end, out);
       return decode_elements<Family::bnb4>(w, row, block_begin, block_end, out);
     case Family::int4: {
+      if (p.packing.order) {
+        decode_ordered_row(w, row, block_begin, block_end, out);
+        break;
+      }
       uint64_t known = ~uint64_t{0};
       Simd::Table table = Simd::table(e2m1);
       for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
@@ -140,6 +225,10 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       break;
     }
     case Family::int8:
+      if (p.packing.order) {
+        decode_ordered_row(w, row, block_begin, block_end, out);
+        break;
+      }
       for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
         const uint64_t group = group_at(row, b);
         const float zero = p.packing.zero ? static_cast<int16_t>(load_u16(p.zero + 2 * group)) : 0.0f;
@@ -153,27 +242,29 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       break;
     case Family::fp8:
       for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
-        const float scale = load_f32(p.scale + 4 * group_at(row >> p.packing.second_shift, b));
-        const uint8_t *code = p.code + (row * w.blocks + b) * 32;
-        for (int i = 0; i < 32; i++) out[i] = e4m3.value[code[i]] * scale;
+        decode_e4m3_32(p.code + (row * w.blocks + b) * 32, load_f32(p.scale + 4 * group_at(row >> p.packing.second_shift, b)), out);
       }
       break;
     case Family::mxfp4:
-    case Family::iq4_nl:
+    case Family::iq4_nl: {
+      const bool mx = p.packing.family == Family::mxfp4;
+      const Simd::Table table = Simd::table(mx ? e2m1 : iq4_nl);
       for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
         const uint64_t block = row * w.blocks + b;
-        const bool mx = p.packing.family == Family::mxfp4;
-        const Simd::Table table = scaled_table(mx ? e2m1 : iq4_nl, mx ? from_e8m0(p.scale[block]) : from_f16(load_u16(p.scale + 2 * block)));
-        look_up_32(p.code + block * 16, table, table, out);
+        const float scale = mx ? from_e8m0(p.scale[block]) : load_half(p.scale + 2 * block);
+        look_up_32_scaled(p.code + block * 16, table, scale, scale, out);
       }
       break;
-    case Family::nvfp4:
+    }
+    case Family::nvfp4: {
+      const Simd::Table table = Simd::table(e2m1);
       for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
         const uint64_t block = row * w.blocks + b;
-        const float first = e4m3.value[p.scale[2 * block]] / p.constant[0], last = e4m3.value[p.scale[2 * block + 1]] / p.constant[0];
-        look_up_32(p.code + block * 16, scaled_table(e2m1, first), scaled_table(e2m1, last), out);
+        const float first = from_e4m3(p.scale[2 * block]) / p.constant[0], last = from_e4m3(p.scale[2 * block + 1]) / p.constant[0];
+        look_up_32_scaled(p.code + block * 16, table, first, last, out);
       }
       break;
+    }
     case Family::q4_k:
     case Family::q5_k:
     case Family::q6_k: {

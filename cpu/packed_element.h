@@ -54,7 +54,12 @@ AIRK_INLINE uint32_t nibble(const uint8_t *code, uint64_t blocks, uint64_t row, 
   return col % 32 < 16 ? byte & 15 : byte >> 4;
 }
 
+// Which of a row's scales a column has. What a file says of it is cut to what there is, as reading elsewhere would be an overrun.
 AIRK_INLINE uint64_t group_of(const PackedView &p, uint64_t row, uint64_t col) {
+  if (p.packing.order) {
+    const uint64_t group = load_u16(p.order + 2 * col);
+    return row * p.groups + (group < p.groups ? group : p.groups - 1);
+  }
   return row * p.groups + (p.packing.group_shift == group_row ? 0 : col >> p.packing.group_shift);
 }
 

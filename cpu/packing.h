@@ -23,6 +23,7 @@ struct Packing {
   int32_t second_shift;
   int32_t type;  // bnb4: that weights are rounded to. int4, int8: of the scales.
   bool zero;     // int4, int8: zero points are stored
+  bool order;    // int4, int8: which group a column belongs to is stored too, as columns were not grouped in their order
 };
 constexpr int32_t group_row = -1, not_nested = -1;
 
@@ -37,6 +38,7 @@ struct PackedView {
   const uint8_t *code;       // also the whole blocks of q4_k, q5_k, q6_k
   const uint8_t *scale;      // bnb4: absmax
   const uint8_t *zero;       // int4: u8, int8: i16
+  const uint8_t *order;      // int4, int8: u16 [cols]
   const float *map;          // bnb4: [16]
   const float *nested_map;   // bnb4: [256]
   const float *nested;       // bnb4: nested absmax
@@ -45,7 +47,7 @@ struct PackedView {
 
 // Where sections start, in bytes from the extent's start; 0 where the family has none.
 struct PackedLayout {
-  uint64_t map, nested_map, constant, nested, scale, zero, code;
+  uint64_t map, nested_map, constant, nested, scale, zero, order, code;
 };
 
 // Reads a name such as "bnb4-64x256-bf16". Returns false where it is none.

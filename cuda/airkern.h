@@ -98,9 +98,11 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
  *         absmax        u8   [blocks] with N, else f32
  *         code          u8   [ceil(rows * cols / 2)], the HIGH nibble is the even element
  *
- *  int4-G-T, int4-G-T-zero   w = scale * (code - zero), zero 8 where it is not stored: GPTQ, AWQ, compressed-tensors, Q4_0
+ *  int4-G-T, int4-G-T-zero   w = scale * (code - zero), zero 8 where it is not stored: GPTQ, AWQ, compressed-tensors, Q4_0. With "-order" at
+ *         the name's end, which of the groups a column belongs to is stored: GPTQ's act-order.
  *         scale         T    [rows][groups]
- *         zero          u8   [rows][groups]
+ *         zero          u8   [rows][groups]                                 with zero
+ *         order         u16  [cols], below groups                           with order
  *         code          u8   [rows][blocks * 16]
  *
  *  int8-G-T, int8-G-T-zero, int8-G-scb   the same with i8 codes, zero i16 and 0 where it is not stored; scb: w = scale * code * (1 / 127), scale f32
@@ -164,8 +166,8 @@ AIRK_API airk_status airk_context_cancel(airk_context *context, int32_t cancelle
 AIRK_API airk_status airk_device_alloc(airk_context *context, uint64_t bytes, airk_ptr *address);
 AIRK_API airk_status airk_device_free(airk_context *context, airk_ptr address);
 
-/* Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled and
-   touched. On a unifiedMemory device its address is a device address too. */
+/* [waits] Reserves host memory that devices copy from at full speed (page-locked for CUDA, huge pages for the CPU twin), 4096-aligned, zero-filled
+   and touched, which takes a second for some GiB. On a unifiedMemory device its address is a device address too. */
 AIRK_API airk_status airk_host_alloc(airk_context *context, uint64_t bytes, void **address);
 AIRK_API airk_status airk_host_free(airk_context *context, void *address);
 
@@ -212,7 +214,7 @@ AIRK_API airk_status airk_dequantize(airk_stream *stream, airk_ptr y, int32_t fo
  * y[t * y_stride + r] = sum over c of x[t * x_stride + c] * weight[r, c]  (+ bias[r])   for t < tokens, r < rows, c < cols.
  * bias: f32 [rows] or 0. continues: 1 where the operation before on this stream multiplied the same x by an earlier extent of the same matrix, so
  * that what was prepared from x (and the column scale, which a matrix's extents share) may be used again; else 0. precision 0 (exact): float32 products and sums; 1 (fast): activations may be rounded inside the kernel
- * (16-bit or bfloat16 operands) where that is quicker. y must not overlap x.
+ * (8-bit, 16-bit or bfloat16 operands) where that is quicker. y must not overlap x.
  */
 AIRK_API airk_status airk_matmul(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t tokens, int32_t format, airk_ptr weight, uint64_t weight_bytes, uint64_t rows, uint64_t cols, uint64_t outliers, airk_ptr bias, int32_t continues, int32_t precision);
 

@@ -18,7 +18,7 @@ namespace airk {
 
 namespace {
 
-constexpr int kThreads = 128, kRows = 16, kLanes = kThreads / kRows;  // kLanes threads share a row
+constexpr int kRows = 16, kMergeThreads = 128;
 constexpr int kChunk = 256;
 // Of the partial results of all chunks; where they would take more, blocks walk over the chunks.
 constexpr uint64_t kMostScratchBytes = 64 << 20;
@@ -55,12 +55,12 @@ __device__ bool read_sequence(const AttentionCall &call, uint64_t index, PassSeq
 }
 
 // Over the kLanes threads of a row, for all of them.
-__device__ __forceinline__ float row_max(float value) {
+template <int kLanes> __device__ __forceinline__ float row_max(float value) {
 #pragma unroll
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) value = fmaxf(value, __shfl_xor_sync(kRowMask, value, lanes));
   return value;
 }
-__device__ __forceinline__ float row_sum(float value) {
+template <int kLanes> __device__ __forceinline__ float row_sum(float value) {
 #pragma unroll
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kRowMask, value, lanes);
   return value;
@@ -88,8 +88,10 @@ struct Merged {
 };
 
 // kKeyDims, kValueDims: what head_dim and value_dim are rounded up to. kKeys: of a tile, which holds kSlice elements of each at a time.
-template <class Cached, int kKeyDims, int kValueDims, int kKeys, int kSlice>
+// kThreads / kRows threads share a row: as many as keep its sums in registers.
+template <class Cached, int kKeyDims, int kValueDims, int kKeys, int kSlice, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) {
+  constexpr int kLanes = kThreads / kRows;
   constexpr int kElements = kValueDims / kLanes, kSliceElements = kSlice / kLanes, kOwnKeys = kKeys / kLanes;
   static_assert(kChunk % kKeys == 0, "a tile lies within a chunk");
   static_assert(kKeyDims % kSlice == 0 && kValueDims % kSlice == 0, "whole slices");
@@ -215,7 +217,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
         if (!sees) score[j] = -INFINITY;
         most = fmaxf(most, score[j]);
       }
-      most = row_max(most);
+      most = row_max<kLanes>(most);
       const float factor = rescale(largest, most);
       float added = 0.0f;
 #pragma unroll
@@ -224,7 +226,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
         weight_tile[row][lane + j * kLanes] = weight;
         added += weight;
       }
-      weights = weights * factor + row_sum(added);
+      weights = weights * factor + row_sum<kLanes>(added);
       largest = most;
 #pragma unroll
       for (int e = 0; e < kElements; e++) sum[e] *= factor;
@@ -273,7 +275,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
 }
 
 // One block a token and head.
-__global__ void __launch_bounds__(kThreads) merge_chunks(const AttentionCall call) {
+__global__ void __launch_bounds__(kMergeThreads) merge_chunks(const AttentionCall call) {
   const uint64_t out = static_cast<uint64_t>(blockIdx.x) * gridDim.y + blockIdx.y, token = blockIdx.x;
   PassSequence sequence{};
   bool found = false;
@@ -287,7 +289,7 @@ __global__ void __launch_bounds__(kThreads) merge_chunks(const AttentionCall cal
   const uint64_t first_chunk = call.first_of(sequence, own) / kChunk, end_chunk = (seen + kChunk - 1) / kChunk;
   const uint64_t value_dim = call.values.dim;
   const float *from = call.partial + out * call.chunks * (value_dim + 2);
-  for (uint64_t d = threadIdx.x; d < value_dim; d += kThreads) {
+  for (uint64_t d = threadIdx.x; d < value_dim; d += kMergeThreads) {
     Merged merged;
     float total = 0.0f;
     for (uint64_t chunk = first_chunk; chunk < end_chunk; chunk++) {
@@ -301,13 +303,14 @@ __global__ void __launch_bounds__(kThreads) merge_chunks(const AttentionCall cal
 }
 
 template <class Cached> cudaError_t start(const AttentionCall &call, dim3 grid, cudaStream_t stream) {
-  const auto started = launch(grid, kThreads, 0, stream);
+  constexpr int kFew = 128, kMany = 256;
+  const auto started = launch(grid, kFew, 0, stream);
   const uint64_t dim = std::max(call.keys.dim, call.values.dim);
-  if (dim <= 64) return started(attend<Cached, 64, 64, 32, 64>, call);
-  if (dim <= 128) return started(attend<Cached, 128, 128, 32, 128>, call);
-  if (dim <= 256) return started(attend<Cached, 256, 256, 16, 256>, call);
+  if (dim <= 64) return started(attend<Cached, 64, 64, 32, 64, kFew>, call);
+  if (dim <= 128) return started(attend<Cached, 128, 128, 32, 128, kFew>, call);
+  if (dim <= 256) return started(attend<Cached, 256, 256, 16, 256, kFew>, call);
   static_assert(kMostAttentionKey == 576 && kMostAttentionValue == 512, "the largest kernel takes them");
-  return started(attend<Cached, 576, 512, 32, 64>, call);
+  return launch(grid, kMany, 0, stream)(attend<Cached, 576, 512, 32, 64, kMany>, call);
 }
 
 }  // namespace
@@ -372,6 +375,6 @@ extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr 
                               : cache_type == AIRK_F16 ? start<CachedPlain<__half>>(call, grid, handle)
                                                        : start<CachedQ8>(call, grid, handle);
     if (error != cudaSuccess || !split) return error;
-    return launch(dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(heads)), kThreads, 0, handle)(merge_chunks, call);
+    return launch(dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(heads)), kMergeThreads, 0, handle)(merge_chunks, call);
   });
 }

@@ -23,7 +23,8 @@ template <class Element> struct CachedPlain {
 };
 
 struct CachedQ8 {
-  struct Place {
+  // One 16-byte load from shared memory.
+  struct __align__(16) Place {
     uint64_t code, scale;  // in bytes
   };
   static __device__ __forceinline__ Place nowhere() { return {kNowhere, kNowhere}; }

@@ -19,7 +19,7 @@ enum class Complaint : int {
   sequence,             // and those after it: every SequenceFault of each SequenceUser
 };
 
-constexpr Complaint complaint_of(SequenceUser user, SequenceFault fault) {
+AIRK_BOTH_INLINE Complaint complaint_of(SequenceUser user, SequenceFault fault) {
   return static_cast<Complaint>(static_cast<int>(Complaint::sequence) + static_cast<int>(user) * static_cast<int>(SequenceFault::count) +
                                 static_cast<int>(fault));
 }

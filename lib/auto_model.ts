@@ -1,50 +1,64 @@
 /**
- * Opens a model by its path, quantizing it on first use.
+ * Opens a model by its path or its name on the hub, downloading and quantizing it on first use.
  * @module
  */
 import { accessSync, constants, existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint/checkpoint.ts";
+import { INDEX_FILE, SINGLE_FILE } from "./checkpoint/model_files.ts";
 import { Engine, type EngineOptions } from "./engine/engine.ts";
 import { UsageError } from "./errors.ts";
 import type { DeviceChoice } from "./ffi/device.ts";
 import { Model } from "./generate/model.ts";
+import { type LocatedModel, locateModel } from "./hub/locate.ts";
+import type { HubOptions } from "./hub/settings.ts";
 import { parseBytes } from "./memory/bytes.ts";
+import { defaultCompression } from "./shard/default_compression.ts";
 import type { Compression } from "./shard/manifest.ts";
+import { predictShards } from "./shard/predicted_shards.ts";
 import { quantizeCheckpoint } from "./shard/quantizer.ts";
 import { isShardDirectory, openShards, readManifest, type ShardDirectory } from "./shard/reader.ts";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/tokenizer.ts";
-
-/** The format that a checkpoint is quantized to where none is named. */
-export const DEFAULT_COMPRESSION: Compression = "q4o";
 
 /** Prompts that share a pass where a caller names no number; more of them wait. */
 const DEFAULT_MAX_SEQUENCES = 4;
 
 /** How far opening a model is. */
 export interface ModelProgress {
-  /** `quantize` on first use, `wait` while another process does that, then `load`. */
-  phase: "wait" | "quantize" | "verify" | "load";
-  /** Bytes read so far. */
+  /** `download` and `quantize` on first use, `wait` while another process does that, then `load`. */
+  phase: "wait" | "download" | "quantize" | "verify" | "load";
+  /** Bytes there or read so far. */
   doneBytes: number;
-  /** Bytes to read in this phase. */
+  /** Bytes when this phase is over. */
   totalBytes: number;
 }
 
 /** Where a model's shards are, or are made on first use. */
-export interface ShardOptions {
-  /** Format that a checkpoint is quantized to on first use. Default: `q4o`. A shard directory has its own. */
+export interface ShardOptions extends HubOptions {
+  /** Branch, tag or commit of a model on the hub. Default: `main`. */
+  revision?: string;
+  /**
+   * Format that a checkpoint is quantized to on first use. Default: `q4o`, or where it is quantized already, what it has (`none`). A
+   * shard directory has its own.
+   */
   compression?: Compression;
   /**
    * Directory for the shards of checkpoints, each in a folder named by the model's name, revision and compression. Default: the folder
    * `airkern-<compression>` within the checkpoint, or where that cannot be written, `airkern` in the user's cache directory.
    */
   layerShardsPath?: string;
+  /**
+   * Removes the safetensors files of a checkpoint once they are quantized and the result was reread: of a model on the hub each as soon as
+   * nothing needs it any more, so that its disk holds one of them at a time. Default: false.
+   */
+  deleteOriginal?: boolean;
   /** Threads that compute. Default: one a core. */
   threads?: number;
   /** Budget of the whole process in bytes, which quantizing on first use keeps to as well. */
   ramBytes?: number;
+  /** Told where something else is done than was asked for: the hub does not answer, and the cache is used. */
+  onNotice?: (message: string) => void;
   /** Told while the model is quantized and loaded. */
   onProgress?: (progress: ModelProgress) => void;
   /** Stops opening the model. A quantization that was stopped goes on from there next time. */
@@ -91,35 +105,30 @@ function isWritable(directory: string): boolean {
 
 /** Returns whether a directory still has weights to quantize. */
 function hasWeights(path: string): boolean {
-  return ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(path, name)));
+  return [SINGLE_FILE, INDEX_FILE].some((name) => existsSync(join(path, name)));
 }
 
-/**
- * Opens the shards of a model: of a shard directory itself, or of a checkpoint, which is quantized first where that was not done yet.
- *
- * @throws {FormatError} for a path that is missing, neither of both, or damaged.
- * @throws {UsageError} where the shards there are of another revision or format than asked for.
- */
-export async function openModelShards(path: string, options: ShardOptions = {}): Promise<ShardDirectory> {
-  const { compression, layerShardsPath, threads, ramBytes, onProgress, signal } = options;
-  if (isShardDirectory(path)) {
-    const shards = await openShards(path);
-    const { compression: found } = shards.manifest;
-    if (compression !== undefined && compression !== found) {
-      throw new UsageError(`Cannot open ${path} as ${compression}: its weights are stored as ${found}`);
-    }
-    return shards;
-  }
-  const wanted = compression ?? DEFAULT_COMPRESSION;
-  const beside = join(path, `airkern-${wanted}`);
+/** A checkpoint, and the directory that its shards are in or belong into. */
+interface ShardPlace extends LocatedModel {
+  revision: string;
+  out: string;
+}
+
+/** Returns where the shards of a checkpoint are, or are to be made. */
+async function shardPlace(located: LocatedModel, compression: Compression, layerShardsPath?: string): Promise<ShardPlace> {
+  const { path, snapshot } = located;
+  const beside = join(path, `airkern-${compression}`);
   // The source may have been removed by --delete-original.
-  if (!hasWeights(path) && isShardDirectory(beside)) return await openShards(beside);
+  if (!snapshot && !hasWeights(path) && isShardDirectory(beside)) {
+    return { ...located, revision: readManifest(beside).source.revision, out: beside };
+  }
   let name: string, revision: string;
-  {
+  if (snapshot) ({ id: name, commit: revision } = snapshot);
+  else {
     using checkpoint = await openCheckpoint(path);
     ({ name, revision } = checkpoint);
   }
-  const folder = `${name.replaceAll("/", "--")}-${revision}-${wanted}`;
+  const folder = `${name.replaceAll("/", "--")}-${revision}-${compression}`;
   const out = layerShardsPath !== undefined
     ? join(layerShardsPath, folder)
     : isShardDirectory(beside) || isWritable(path)
@@ -127,13 +136,70 @@ export async function openModelShards(path: string, options: ShardOptions = {}):
     : join(cacheDirectory(), folder);
   if (isShardDirectory(out)) {
     const { source } = readManifest(out);
-    if (source.revision === revision) return await openShards(out);
-    throw new UsageError(
-      `Cannot use ${out}: it was made from revision ${source.revision}, the checkpoint now is ${revision}; remove that directory`,
-    );
+    if (source.revision !== revision) {
+      throw new UsageError(
+        `Cannot use ${out}: it was made from revision ${source.revision}, the checkpoint now is ${revision}; remove that directory`,
+      );
+    }
   }
-  await quantizeCheckpoint({ source: path, out, compression: wanted, threads, ramBytes, onProgress, signal });
+  return { ...located, revision, out };
+}
+
+/** Opens a directory that is shards already. */
+async function openOwnShards(path: string, compression: Compression | undefined): Promise<ShardDirectory> {
+  const shards = await openShards(path);
+  const { compression: found } = shards.manifest;
+  if (compression !== undefined && compression !== found) {
+    throw new UsageError(`Cannot open ${path} as ${compression}: its weights are stored as ${found}`);
+  }
+  return shards;
+}
+
+/**
+ * Opens the shards of a model: of a shard directory itself, or of a checkpoint, which is quantized first where that was not done yet; a model on
+ * the hub is downloaded for that.
+ *
+ * @param model A directory, or `organisation/name` of a model on the hub. A directory that exists goes first.
+ * @throws {FormatError} for a path that is missing, neither of both, or damaged.
+ * @throws {HubError} where the hub has no such model or does not give it.
+ * @throws {UsageError} where the shards there are of another revision or format than asked for.
+ */
+export async function openModelShards(model: string, options: ShardOptions = {}): Promise<ShardDirectory> {
+  const { compression, layerShardsPath, threads, ramBytes, deleteOriginal, onProgress, signal } = options;
+  const located = await locateModel(model, options);
+  if (isShardDirectory(located.path)) return await openOwnShards(located.path, compression);
+  const wanted = compression ?? defaultCompression(located.path);
+  const { path, snapshot, out } = await shardPlace(located, wanted, layerShardsPath);
+  const supply = snapshot?.weights;
+  const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeights(path);
+  if (!isShardDirectory(out) || (deleteOriginal && sourceIsLeft)) {
+    await quantizeCheckpoint({
+      ...{ source: path, supply, out, compression: wanted, threads, ramBytes, deleteOriginal, onProgress, signal },
+    });
+  }
   return await openShards(out);
+}
+
+/**
+ * Opens the shards of a model where they are made already, and otherwise predicts them from the checkpoint's headers: nothing is quantized, and
+ * no weights of a model on the hub are downloaded.
+ *
+ * @returns `filesExist`: false where the shards are predicted; `directory`: where they would be.
+ * @throws as {@linkcode openModelShards}.
+ */
+export async function predictModelShards(
+  model: string,
+  options: ShardOptions = {},
+): Promise<{ shards: ShardDirectory; filesExist: boolean; directory: string }> {
+  const located = await locateModel(model, options);
+  const { compression } = options;
+  if (isShardDirectory(located.path)) {
+    return { shards: await openOwnShards(located.path, compression), filesExist: true, directory: located.path };
+  }
+  const wanted = compression ?? defaultCompression(located.path);
+  const { path, snapshot, out } = await shardPlace(located, wanted, options.layerShardsPath);
+  if (isShardDirectory(out)) return { shards: await openShards(out), filesExist: true, directory: out };
+  return { shards: await predictShards(path, wanted, snapshot?.weights), filesExist: false, directory: out };
 }
 
 /** Returns the bytes of a budget. */
@@ -165,24 +231,26 @@ export async function openModel(shards: ShardDirectory, tokenizer: Tokenizer, op
 /** Opens models. */
 export class AutoModel {
   /**
-   * Opens a model of a Hugging Face checkpoint directory (config.json, safetensors, tokenizer.json) or of a shard directory. A checkpoint is
-   * quantized on first use, and the shards are used again as long as the checkpoint is the same.
+   * Opens a model of a Hugging Face checkpoint directory (config.json, safetensors, tokenizer.json), of a shard directory, or of the hub, by its
+   * name there. A checkpoint is quantized on first use, while it is downloaded where it is on the hub, and the shards are used again as long as
+   * the checkpoint is the same.
    *
+   * @param model A directory, or `organisation/name` of a model on the hub; a directory that exists goes first.
    * @throws {FormatError} for a path that is missing, and for anything wrong in its files.
+   * @throws {HubError} where the hub has no such model or does not give it.
    * @throws {UnsupportedError} for a model or setting that is not known.
    * @throws {BudgetError} where the memory or the disk cannot hold it.
    * @throws {NativeError} where the native library is not built.
    */
-  static async fromPretrained(path: string, options: ModelOptions = {}): Promise<Model> {
-    const { ram, vram, compression, layerShardsPath, onNotice = (message) => console.warn(message), ...engineOptions } = options;
+  static async fromPretrained(model: string, options: ModelOptions = {}): Promise<Model> {
+    const { ram, vram, onNotice = (message) => console.warn(message), ...given } = options;
     const ramBytes = budgetBytes("ram", ram), vramBytes = budgetBytes("vram", vram);
-    const { threads, onProgress, signal } = engineOptions;
-    const shards = await openModelShards(path, {
-      ...{ compression, layerShardsPath, threads, ramBytes, onProgress, signal },
-    });
+    const shards = await openModelShards(model, { ...given, ramBytes, onNotice });
+    const { device, contextTokens, maxSequences, passTokens, precision, kvCacheType, kvCacheLocation } = given;
+    const { threads, onProgress, signal } = given;
     return await openModel(shards, await loadModelTokenizer(shards), {
-      ...engineOptions,
-      ...{ ramBytes, vramBytes, onNotice },
+      ...{ device, ramBytes, vramBytes, contextTokens, maxSequences, passTokens, precision, kvCacheType, kvCacheLocation },
+      ...{ threads, onProgress, onNotice, signal },
     });
   }
 }

@@ -27,6 +27,36 @@ export class UsageError extends AirkernError {}
 /** Work was stopped by its caller's signal or by Ctrl-C. */
 export class CancelledError extends AirkernError {}
 
+/** Why the model hub gave nothing. */
+export type HubFault =
+  /** No answer, or none but failures, after all tries. */
+  | "unreachable"
+  /** There is no such repository, or it is private. */
+  | "repository"
+  /** The repository has no such branch, tag or commit. */
+  | "revision"
+  /** The repository has no such file. */
+  | "file"
+  /** The repository's terms must be accepted first. */
+  | "gated"
+  /** The token is not valid, or has no access. */
+  | "token"
+  /** What came is not what the hub says it should be. */
+  | "content"
+  /** The network may not be used and the cache does not have it. */
+  | "offline";
+
+/** A model hub refused, could not be reached, or gave something else than it promised. */
+export class HubError extends AirkernError {
+  /** What kind of failure it was. */
+  readonly fault: HubFault;
+  /** Makes an error for a fault. */
+  constructor(message: string, fault: HubFault, options?: ErrorOptions) {
+    super(message, options);
+    this.fault = fault;
+  }
+}
+
 /** A native library is missing, does not fit, or reported a failure. */
 export class NativeError extends AirkernError {
   /** The airk_status of the failed call, or -1 where the library could not be used at all. */

@@ -39,19 +39,19 @@ const SIZES: Record<"full" | "tiny", GpuSizes & GpuModels> = {
     copyBytes: 64 << 10,
     extentBytes: 8 << 10,
     slots: 3,
-    resident: { name: "tiny", config: tinyConfig(2) },
-    founding: { name: "tiny-deep", config: tinyConfig(12), vram: "8MiB" },
+    resident: { name: "tiny", config: tinyConfig(64, 2) },
+    founding: { name: "tiny-deep", config: tinyConfig(256, 6), vram: "1536KiB" },
     promptTokens: 2,
     decodeTokens: 2,
   },
 };
 
-function tinyConfig(layers: number) {
+function tinyConfig(hiddenSize: number, layers: number) {
   const shape = SHAPES["llama-2-7b"];
   return {
     ...shape,
-    hidden_size: 64,
-    intermediate_size: 128,
+    hidden_size: hiddenSize,
+    intermediate_size: 2 * hiddenSize,
     num_attention_heads: 4,
     num_key_value_heads: 2,
     num_hidden_layers: layers,

@@ -22,11 +22,11 @@ function testFiles(path: string): string[] {
 }
 
 /** Runs the tests and shows what they print. */
-async function runTests(): Promise<TestCounts & { status: number }> {
+async function runTests(library: string): Promise<TestCounts & { status: number }> {
   const child = spawn(Deno.execPath(), ["test", "-A", "--frozen", ...paths], {
     cwd: root,
     stdio: ["ignore", "pipe", "inherit"],
-    env: { ...Deno.env.toObject(), AIRKERN_TEST_KIND: "cuda" },
+    env: { ...Deno.env.toObject(), AIRKERN_TEST_KIND: "cuda", AIRKERN_LIBRARY_PATH: library },
   });
   let output = "";
   child.stdout.on("data", (bytes: Uint8Array) => {
@@ -46,7 +46,7 @@ if ("problem" in gpu) {
   console.log(closingLine({ passed: 0, failed: 0, skipped }));
 } else {
   console.log(`Testing on ${gpu.device.name} (${gpu.device.isa})`);
-  const { status, ...counts } = await runTests();
+  const { status, ...counts } = await runTests(gpu.library);
   console.log(`\n${closingLine(counts)}`);
   if (status !== 0) Deno.exit(1);
 }

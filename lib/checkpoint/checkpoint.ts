@@ -7,20 +7,22 @@ import fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, SINGLE_FILE } from "./model_files.ts";
 import { readAt } from "./positional_io.ts";
 import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
-
-const SINGLE_FILE = "model.safetensors";
-const INDEX_FILE = "model.safetensors.index.json";
+import type { WeightSupply } from "./weight_supply.ts";
 
 /** Bytes read at the start, the middle and the end of each tensor to tell models of equal shapes apart. */
 const SAMPLE_BYTES = 4096;
+
+/** Headers asked of a supply at a time. */
+const HEADERS_IN_FLIGHT = 8;
 
 /** One safetensors file of a checkpoint. */
 export interface CheckpointFile extends SafetensorsHeader {
   name: string;
   path: string;
-  /** Last modification, in milliseconds since 1970. */
+  /** Last modification, in milliseconds since 1970; 0 where a {@linkcode WeightSupply} vouches for the content. */
   modifiedMs: number;
 }
 
@@ -43,7 +45,11 @@ export class Checkpoint implements Disposable {
   readonly generationConfig: JsonObject | null;
   readonly files: readonly CheckpointFile[];
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  readonly #descriptors: number[];
+  /** Brings files that are not on disk yet; undefined where all are. */
+  readonly supply: WeightSupply | undefined;
+  /** One a file, undefined while it is not open. */
+  readonly #descriptors: (number | undefined)[];
+  readonly #opening = new Map<number, Promise<number>>();
 
   /** Use {@linkcode openCheckpoint}. */
   constructor(parts: {
@@ -52,8 +58,9 @@ export class Checkpoint implements Disposable {
     generationConfig: JsonObject | null;
     files: CheckpointFile[];
     tensors: Map<string, CheckpointTensor>;
-    descriptors: number[];
+    descriptors: (number | undefined)[];
     fingerprint: string;
+    supply?: WeightSupply;
   }) {
     this.path = parts.path;
     this.config = parts.config;
@@ -61,6 +68,7 @@ export class Checkpoint implements Disposable {
     this.files = parts.files;
     this.tensors = parts.tensors;
     this.fingerprint = parts.fingerprint;
+    this.supply = parts.supply;
     this.#descriptors = parts.descriptors;
     const snapshot = /\/models--([^/]+)\/snapshots\/([0-9a-f]{7,64})$/.exec(parts.path);
     this.name = snapshot ? snapshot[1].replaceAll("--", "/") : basename(parts.path);
@@ -68,11 +76,57 @@ export class Checkpoint implements Disposable {
   }
 
   /**
-   * Fills `into` with a tensor's bytes from `offset` on; several reads may be in flight.
+   * Fills `into` with a tensor's bytes from `offset` on; several reads may be in flight. Where the file is not on disk yet, the read waits until
+   * it is.
    * @throws {FormatError} where the file ends early, or cannot be read.
    */
   async read(tensor: CheckpointTensor, offset: number, into: Uint8Array): Promise<void> {
-    await readTensor(this.files[tensor.file], this.#descriptors[tensor.file], tensor, offset, into);
+    const descriptor = this.#descriptors[tensor.file] ?? await this.#open(tensor.file);
+    await readTensor(this.files[tensor.file], descriptor, tensor, offset, into);
+  }
+
+  /**
+   * Fills `into` as {@linkcode read} does, but without waiting for a file that is not on disk: a range of it is enough. For small tensors that
+   * say how others are stored, before anything is quantized.
+   * @throws as {@linkcode read}.
+   */
+  async peek(tensor: CheckpointTensor, offset: number, into: Uint8Array): Promise<void> {
+    const { name, path } = this.files[tensor.file];
+    if (this.supply === undefined || this.#descriptors[tensor.file] !== undefined || fs.existsSync(path)) {
+      return await this.read(tensor, offset, into);
+    }
+    if (offset + into.length > tensor.bytes) {
+      throw new RangeError(`Cannot read ${into.length} bytes of tensor ${tensor.name} at ${offset}`);
+    }
+    await this.supply.peek(name, tensor.offset + offset, into);
+  }
+
+  /** Opens a file once, however many reads ask for it at a time. */
+  #open(file: number): Promise<number> {
+    let opening = this.#opening.get(file);
+    if (opening === undefined) {
+      opening = this.#acquire(file).finally(() => this.#opening.delete(file));
+      this.#opening.set(file, opening);
+    }
+    return opening;
+  }
+
+  async #acquire(file: number): Promise<number> {
+    const { name, headerSha256 } = this.files[file];
+    if (this.supply === undefined) throw new Error(`${name} was closed`);
+    const path = await this.supply.acquire(name);
+    // The tensors' places were read from a header that came before the file.
+    if ((await readHeader(path)).headerSha256 !== headerSha256) {
+      throw new FormatError(`Cannot read ${path}: its header is another than was read before; was it changed meanwhile?`);
+    }
+    return this.#descriptors[file] = fs.openSync(path, "r");
+  }
+
+  /** Closes a file that was supplied; another read opens it again. No read of it may be in flight. */
+  close(file: number): void {
+    const descriptor = this.#descriptors[file];
+    this.#descriptors[file] = undefined;
+    if (descriptor !== undefined) fs.closeSync(descriptor);
   }
 
   /**
@@ -86,7 +140,7 @@ export class Checkpoint implements Disposable {
 
   /** Closes the files. No read may be in flight. */
   [Symbol.dispose](): void {
-    for (const descriptor of this.#descriptors.splice(0)) fs.closeSync(descriptor);
+    for (const descriptor of this.#descriptors.splice(0)) if (descriptor !== undefined) fs.closeSync(descriptor);
   }
 }
 
@@ -113,11 +167,13 @@ async function readTensor(
 }
 
 /** Returns which files the checkpoint has, and for a sharded one where its index says each tensor is. */
-function listFiles(path: string): { names: string[]; weightMap: Map<string, string> | undefined } {
+function listFiles(path: string, supply?: WeightSupply): { names: string[]; weightMap: Map<string, string> | undefined } {
   const indexPath = join(path, INDEX_FILE);
   const index = readJsonObject(indexPath);
   if (index === undefined) {
-    if (fs.existsSync(join(path, SINGLE_FILE))) return { names: [SINGLE_FILE], weightMap: undefined };
+    if (fs.existsSync(join(path, SINGLE_FILE)) || supply?.names.includes(SINGLE_FILE)) {
+      return { names: [SINGLE_FILE], weightMap: undefined };
+    }
     if (fs.existsSync(join(path, "airkern.json"))) {
       throw new FormatError(`Cannot read ${path} as a checkpoint: it is a shard directory already (airkern.json)`);
     }
@@ -187,20 +243,50 @@ async function fingerprintOf(
   return hash.digest("hex").slice(0, 16);
 }
 
+/** Reads the headers of files that are to come, a few at a time. */
+async function suppliedFiles(path: string, names: readonly string[], supply: WeightSupply): Promise<CheckpointFile[]> {
+  const files: CheckpointFile[] = [];
+  const next = names.entries();
+  const worker = async () => {
+    for (const [index, name] of next) {
+      files[index] = { ...await supply.header(name), name, path: join(path, name), modifiedMs: 0 };
+    }
+  };
+  const outcomes = await Promise.allSettled(Array.from({ length: HEADERS_IN_FLIGHT }, worker));
+  for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+  return files;
+}
+
 /**
  * Opens a checkpoint directory and checks everything that can be checked without reading the weights.
+ *
+ * @param supply Brings the weight files, which then need not be in the directory; all others must be.
  * @throws {FormatError} for a path that is missing or no checkpoint, and for anything wrong in its files.
  */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+export async function openCheckpoint(path: string, supply?: WeightSupply): Promise<Checkpoint> {
   const stat = fs.statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) throw new FormatError(`Cannot open model ${path}: no such directory`);
   if (!stat.isDirectory()) throw new FormatError(`Cannot open model ${path}: it is a file; give the directory that holds it`);
   // The path as given, not its target: a snapshot of a Hugging Face cache is known by its place.
   path = resolve(path);
-  const { names, weightMap } = listFiles(path);
-  const config = readJsonObject(join(path, "config.json"));
-  if (config === undefined) throw new FormatError(`Cannot read model ${path}: it holds no config.json`);
-  const generationConfig = readJsonObject(join(path, "generation_config.json")) ?? null;
+  const { names, weightMap } = listFiles(path, supply);
+  const config = readJsonObject(join(path, CONFIG_FILE));
+  if (config === undefined) throw new FormatError(`Cannot read model ${path}: it holds no ${CONFIG_FILE}`);
+  const generationConfig = readJsonObject(join(path, GENERATION_CONFIG_FILE)) ?? null;
+  if (supply !== undefined) {
+    const files = await suppliedFiles(path, names, supply);
+    const tensors = joinTensors(files, weightMap);
+    return new Checkpoint({
+      path,
+      config,
+      generationConfig,
+      files,
+      tensors,
+      descriptors: [],
+      fingerprint: supply.identity,
+      supply,
+    });
+  }
   const files: CheckpointFile[] = [];
   for (const name of names) {
     const file = join(path, name);

@@ -9,8 +9,33 @@ import fs from "node:fs";
 import { FormatError } from "../errors.ts";
 import { readAt } from "./positional_io.ts";
 
+/** Name of an element type in a safetensors header. */
+export type Dtype =
+  | "BOOL"
+  | "F4"
+  | "F6_E2M3"
+  | "F6_E3M2"
+  | "U8"
+  | "I8"
+  | "F8_E5M2"
+  | "F8_E4M3"
+  | "F8_E8M0"
+  | "F8_E4M3FNUZ"
+  | "F8_E5M2FNUZ"
+  | "I16"
+  | "U16"
+  | "F16"
+  | "BF16"
+  | "I32"
+  | "U32"
+  | "F32"
+  | "C64"
+  | "F64"
+  | "I64"
+  | "U64";
+
 /** Bits of one element of every dtype of the format. */
-export const DTYPE_BITS = {
+export const DTYPE_BITS: Record<Dtype, number> = {
   BOOL: 8,
   F4: 4,
   F6_E2M3: 6,
@@ -33,18 +58,19 @@ export const DTYPE_BITS = {
   F64: 64,
   I64: 64,
   U64: 64,
-} as const;
-
-/** Name of an element type in a safetensors header. */
-export type Dtype = keyof typeof DTYPE_BITS;
+};
 
 /** One tensor of a safetensors file. */
 export interface SafetensorsTensor {
+  /** Name in the file's header. */
   name: string;
+  /** Type of its elements. */
   dtype: Dtype;
+  /** Lengths of its dimensions, the last one running fastest. */
   shape: number[];
   /** Position of its first byte in the file. */
   offset: number;
+  /** Bytes of its elements. */
   bytes: number;
 }
 
@@ -54,9 +80,11 @@ export interface SafetensorsHeader {
   headerBytes: number;
   /** SHA-256, in hex, of those bytes. */
   headerSha256: string;
+  /** Length of the whole file. */
   fileBytes: number;
   /** In the order of their data. */
   tensors: SafetensorsTensor[];
+  /** What `__metadata__` maps. */
   metadata: Record<string, string>;
 }
 

@@ -25,6 +25,8 @@ export interface RowPlacement {
 export interface RowReader {
   /** Fewest neighbouring rows that are worth a read. */
   readonly readRows: number;
+  /** Every file of the checkpoint that is read from, as indexes into its files, ascending. */
+  readonly files: readonly number[];
   /**
    * Fills `into` with rows, as they are stored.
    * @throws {FormatError} where the file ends early, or cannot be read.
@@ -35,11 +37,13 @@ export interface RowReader {
 /** A vector that is in several places. */
 export class JoinedVector implements RowReader {
   readonly readRows = 1;
+  readonly files: readonly number[];
   readonly #parts: readonly RowReader[];
 
   /** `parts` are vectors of equal lengths. */
   constructor(parts: readonly RowReader[]) {
     this.#parts = parts;
+    this.files = [...new Set(parts.flatMap(({ files }) => files))].sort((a, b) => a - b);
   }
 
   /** Fills `into` with the vector, its only row. */
@@ -52,6 +56,7 @@ export class JoinedVector implements RowReader {
 /** A matrix within a checkpoint's tensor. */
 export class TensorRows implements RowReader {
   readonly tensor: CheckpointTensor;
+  readonly files: readonly number[];
   readonly #checkpoint: Checkpoint;
   readonly #placement: RowPlacement;
   readonly #cols: number;
@@ -69,6 +74,7 @@ export class TensorRows implements RowReader {
     placement: RowPlacement,
   ) {
     this.tensor = tensor;
+    this.files = [tensor.file];
     this.#checkpoint = checkpoint;
     this.#placement = placement;
     this.#cols = shape.cols;

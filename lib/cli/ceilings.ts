@@ -2,6 +2,9 @@
  * The ceilings that a run is compared with: what the disk and the memory give to a bare loop.
  * @module
  */
+import fs from "node:fs";
+import { dirname, join } from "node:path";
+import { AirkernError } from "../errors.ts";
 import type { Context } from "../ffi/context.ts";
 import { measureCopySeconds, measureReadSeconds } from "../ffi/measure.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
@@ -18,6 +21,40 @@ const MEMORY_REPEATS = 5;
 export async function diskCeiling(context: Context, shards: ShardDirectory, signal: AbortSignal): Promise<number> {
   const files = shards.filePaths.map((path, i) => ({ path, bytes: shards.manifest.files[i].bytes }));
   return await measureDiskReadBytesPerSecond(context, files, { bytes: DISK_BYTES, signal });
+}
+
+/** Bytes written to measure a disk that holds no model yet; they are read several times over. */
+const PROBE_BYTES = 256 * 1024 * 1024;
+
+/**
+ * Returns bytes a second of bare direct reads of the disk that a directory is on, or would be: of a file that is written for it and removed.
+ *
+ * @throws {AirkernError} where it cannot be written.
+ */
+export async function diskCeilingOf(context: Context, directory: string, signal: AbortSignal): Promise<number> {
+  while (!fs.existsSync(directory)) directory = dirname(directory);
+  const path = join(directory, `.airkern-probe-${crypto.randomUUID()}`);
+  try {
+    // Random, so that no file system stores less than it was given.
+    const block = crypto.getRandomValues(new Uint8Array(65536));
+    const descriptor = fs.openSync(path, "wx");
+    try {
+      for (let written = 0; written < PROBE_BYTES; written += block.length) {
+        if (signal.aborted) throw signal.reason;
+        new DataView(block.buffer).setUint32(0, written, true);
+        fs.writeSync(descriptor, block);
+      }
+      fs.fsyncSync(descriptor);
+    } finally {
+      fs.closeSync(descriptor);
+    }
+    return await measureDiskReadBytesPerSecond(context, [{ path, bytes: PROBE_BYTES }], { bytes: DISK_BYTES, signal });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    throw new AirkernError(`Cannot measure the disk of ${directory}: ${(error as Error).message}`);
+  } finally {
+    fs.rmSync(path, { force: true });
+  }
 }
 
 /** Returns bytes a second at which all threads together read the memory that the device computes from. */

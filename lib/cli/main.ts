@@ -9,6 +9,7 @@ import { addDoctorCommand } from "./commands/doctor.ts";
 import { addInspectCommand } from "./commands/inspect.ts";
 import { addPerplexityCommand } from "./commands/perplexity.ts";
 import { addPlanCommand } from "./commands/plan.ts";
+import { addPullCommand } from "./commands/pull.ts";
 import { addQuantizeCommand } from "./commands/quantize.ts";
 import { addRunCommand } from "./commands/run.ts";
 import { addVerifyCommand } from "./commands/verify.ts";
@@ -45,8 +46,8 @@ function program(): Command {
     .addHelpText(
       "after",
       `
-Sizes are written as 512MiB, 8GiB, 1.5GB. A MODEL is a directory: a Hugging Face checkpoint (config.json, safetensors,
-tokenizer.json), which is quantized on first use, or a shard directory that \`quantize\` made.
+Sizes are written as 512MiB, 8GiB, 1.5GB. A MODEL is a directory or a name on the hub: a Hugging Face checkpoint (config.json,
+safetensors, tokenizer.json), which is quantized on first use, a shard directory that \`quantize\` made, or organisation/name.
 
 Example:
   deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40 --stats`,
@@ -59,6 +60,7 @@ Example:
     });
   // Made after the settings above, which they take over.
   addRunCommand(root);
+  addPullCommand(root);
   addQuantizeCommand(root);
   addPlanCommand(root);
   addInspectCommand(root);

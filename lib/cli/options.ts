@@ -3,9 +3,12 @@
  * @module
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { ShardOptions } from "../auto_model.ts";
 import { KV_CACHE_TYPES, type KvCacheType } from "../engine/model_plan.ts";
 import { type DeviceChoice, parseDevice } from "../ffi/device.ts";
 import { parseBytes } from "../memory/bytes.ts";
+import { printNotice } from "./engine_options.ts";
+import type { ProgressDisplay } from "./progress.ts";
 
 /** Returns a reader of whole numbers from a least one on. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -39,17 +42,45 @@ export function size(text: string): number {
   }
 }
 
-/** Options of every command that opens a model, as commander gives them. */
-export interface OpenOptions {
-  device?: DeviceChoice;
+/** What the argument that names a model takes. */
+export const MODEL_ARGUMENT = "directory of a checkpoint or of shards, or organisation/name of a model on the hub";
+
+/** Options that say where a model's shards are, as commander gives them. */
+export interface ShardCommandOptions {
   ram?: number;
-  vram?: number;
-  kvLocation?: "vram" | "ram";
   threads?: number;
-  precision: "exact" | "fast";
-  kvCacheType: KvCacheType;
   format?: "q4o" | "nf4" | "q8" | "none";
   shards?: string;
+  revision?: string;
+  deleteOriginal?: boolean;
+}
+
+/** Options of every command that opens a model, as commander gives them. */
+export interface OpenOptions extends ShardCommandOptions {
+  device?: DeviceChoice;
+  vram?: number;
+  kvLocation?: "vram" | "ram";
+  precision: "exact" | "fast";
+  kvCacheType: KvCacheType;
+}
+
+/** Returns the library's options for those of a command. */
+export function shardOptions(
+  options: ShardCommandOptions,
+  progress: ProgressDisplay,
+  signal: AbortSignal,
+): ShardOptions & { onProgress: ProgressDisplay["showBytes"] } {
+  const { format: compression, shards: layerShardsPath, threads, ram: ramBytes, revision, deleteOriginal } = options;
+  return {
+    ...{ compression, layerShardsPath, threads, ramBytes, revision, deleteOriginal, signal },
+    onProgress: progress.showBytes,
+    onNotice: printNotice,
+  };
+}
+
+/** Returns the option for the revision of a model on the hub. */
+export function revisionOption(): Option {
+  return new Option("--revision <name>", "branch, tag or commit of a model on the hub (default: main)");
 }
 
 /** Returns the option for a number of threads. */
@@ -74,6 +105,8 @@ export function addShardOptions(command: Command): Command {
         .choices(["q4o", "nf4", "q8", "none"]),
     )
     .option("--shards <dir>", "directory for the shards of checkpoints (default: beside the model, MODEL/airkern-FORMAT)")
+    .addOption(revisionOption())
+    .option("--delete-original", "remove each safetensors file of the checkpoint once it is quantized and the result was reread")
     .addOption(threadsOption());
 }
 

@@ -104,7 +104,8 @@ export class ProgressDisplay implements Disposable {
 
 /** What the library's phases are called on screen. */
 const PHASES: Record<string, string> = {
-  wait: "Waiting for another process that is quantizing this model",
+  wait: "Waiting for another process that is at work on this model",
+  download: "Downloading",
   quantize: "Quantizing",
   verify: "Verifying",
   load: "Loading",

@@ -13,8 +13,9 @@ export interface ExpertTotals {
   usedBytes: number;
   /** Bytes of those that were in memory from earlier passes. */
   hitBytes: number;
-  /** Experts used in layers that were looked ahead to, and those of them that had been foreseen. */
+  /** Experts used in layers that were looked ahead to. */
   predictable: number;
+  /** Those of them that had been foreseen. */
   predicted: number;
 }
 
@@ -33,6 +34,7 @@ export interface PassTotals {
    * keeps up, much does not say that it does not.
    */
   stallSeconds: number;
+  /** What routing came to. */
   experts: ExpertTotals;
 }
 

@@ -37,7 +37,7 @@ export const SYMBOLS = {
   airk_context_cancel: { parameters: ["pointer", "i32"], result: "i32" },
   airk_device_alloc: { parameters: ["pointer", "u64", "buffer"], result: "i32" },
   airk_device_free: { parameters: ["pointer", "u64"], result: "i32" },
-  airk_host_alloc: { parameters: ["pointer", "u64", "buffer"], result: "i32" },
+  airk_host_alloc: { parameters: ["pointer", "u64", "buffer"], result: "i32", nonblocking: true },
   airk_host_free: { parameters: ["pointer", "pointer"], result: "i32" },
   airk_copy_to_device: { parameters: ["pointer", "u64", "pointer", "u64"], result: "i32" },
   airk_copy_to_host: { parameters: ["pointer", "pointer", "u64", "u64"], result: "i32" },

@@ -152,13 +152,15 @@ export class Context implements Disposable, DeviceAllocator {
     this.check(this.library.symbols.airk_context_cancel(this.handle, cancelled ? 1 : 0), "cancel");
   }
 
-  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. */
-  hostBuffer(bytes: number): HostBuffer {
+  /** Reserves memory that files are read into and devices copy from: zero-filled, 4096-aligned. Other work goes on while it is touched. */
+  async hostBuffer(bytes: number): Promise<HostBuffer> {
+    // Its own, since other calls may come before this one ends.
+    const out = new BigUint64Array(1);
     this.check(
-      this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), this.#out),
+      await this.library.symbols.airk_host_alloc(this.handle, BigInt(bytes), out),
       `reserve ${bytes} bytes of host memory`,
     );
-    return new HostBuffer(this, this.#out[0], bytes);
+    return new HostBuffer(this, out[0], bytes);
   }
 
   /** Reserves device memory, 4096-aligned. */

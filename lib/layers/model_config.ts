@@ -81,6 +81,8 @@ export interface AttentionConfig {
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
+  /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
+  sinks?: boolean;
   /** Tokens that a token sees, itself included; absent where it sees all before it. */
   windowTokens?: number;
 }
@@ -102,12 +104,15 @@ export interface MlpConfig {
  * `mlp.experts.N.` and `mlp.shared_expert.`, each with `gate_proj`, `up_proj`, `down_proj`; `mlp.shared_expert_gate`.
  */
 export interface MoeConfig {
+  /** Tells it from {@linkcode MlpConfig}. */
   kind: "moe";
+  /** Between the two products of an expert. */
   activation: Activation;
   /** Width inside one expert. */
   intermediateSize: number;
   /** Whether the experts' projections have biases. */
   bias: boolean;
+  /** How experts are chosen and weighed. */
   router: RouterConfig;
   /** Whether the router's logits have a bias. */
   routerBias: boolean;

@@ -55,7 +55,10 @@ function yarnInverseFrequencies(
   });
 }
 
-/** Divides each frequency by a searched factor of its own: LongRoPE, Ding et al. 2024, arXiv:2402.13753. */
+/**
+ * Divides each frequency by a searched factor of its own: LongRoPE, Ding et al. 2024, arXiv:2402.13753. Keys that were cached while the sequence was
+ * short keep the short factors, as in transformers' forward pass (its `generate()` starts over where the length is crossed).
+ */
 function longropeInverseFrequencies(theta: number, dim: number, factors: readonly number[]): Float32Array<ArrayBuffer> {
   return Float32Array.from(factors, (factor, i) => 1 / f32(f32(factor) * f32(f32(theta) ** f32((2 * i) / dim))));
 }

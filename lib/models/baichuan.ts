@@ -29,6 +29,12 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   const shape = readShape(config, { contextTokens });
   if (shape.numKvHeads !== shape.numHeads) throw config.refuse("num_key_value_heads", `num_attention_heads (${shape.numHeads})`);
   const eps = config.positive("rms_norm_eps", 1e-6);
+  // Baichuan 2 is told by a setting of its training, which the first release's configuration class does not have.
+  const unitHeadRows = config.has("z_loss_weight");
+  const tieWordEmbeddings = config.boolean("tie_word_embeddings", false);
+  if (unitHeadRows && tieWordEmbeddings) {
+    throw config.refuse("tie_word_embeddings", "false where the head has rows of unit length");
+  }
   const attention = plainAttention(shape.headDim, { rope: alibi ? undefined : { index: 0, interleaved: false } });
   const feedForward = gatedMlp(shape.intermediateSize, { activation: readActivation(config, "hidden_act", "silu") });
   return decoderConfig("baichuan", shape, {
@@ -36,9 +42,8 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
     alibiSlopes: alibi ? alibiSlopes(shape.numHeads) : undefined,
     layers: Array(shape.numLayers).fill(preNormLayer(attention, feedForward, eps)),
     finalNorm: rmsNorm("model.norm", eps),
-    tieWordEmbeddings: config.boolean("tie_word_embeddings", false),
-    // Baichuan 2 is told by a setting of its training, which the first release's configuration class does not have.
-    unitHeadRows: config.has("z_loss_weight"),
+    tieWordEmbeddings,
+    unitHeadRows,
   });
 }
 

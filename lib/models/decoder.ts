@@ -79,6 +79,7 @@ function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
     ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
     ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
     ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
+    ...(attention.sinks ? [{ name: "self_attn.sinks", rows: 1, cols: numHeads, kind: "vector" } as const] : []),
     ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),

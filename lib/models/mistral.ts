@@ -23,7 +23,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   refuseUnimplemented(config, ["sliding_window"]);
   const shape = readShape(config, { contextTokens: 131_072, numKvHeads: 8 });
   const eps = config.positive("rms_norm_eps", 1e-6);
-  const attention = plainAttention(shape.headDim, { windowTokens: readWindow(config) });
+  const attention = plainAttention(shape.headDim, { windowTokens: readWindow(config, 4096) });
   const feedForward = gatedMlp(shape.intermediateSize, { activation: readActivation(config, "hidden_act", "silu") });
   return decoderConfig("mistral", shape, {
     ropes: [parseRope(config, { ...shape, theta: 10_000 })],

@@ -4,6 +4,7 @@
  */
 import type { Activation, MlpConfig, MoeConfig } from "../layers/model_config.ts";
 import type { RouterConfig } from "../layers/router.ts";
+import type { ModelConfig, TensorSource } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** Reads the number of experts of a layer and that of a token. @throws {UnsupportedError} */
@@ -52,4 +53,53 @@ export function readSparseLayers(config: ConfigReader, numLayers: number): boole
     throw config.refuse("mlp_only_layers", `a list of layers from 0 to ${numLayers - 1}`);
   }
   return Array.from({ length: numLayers }, (_, layer) => !dense.includes(layer) && (layer + 1) % step === 0);
+}
+
+/**
+ * Returns DeepSeek-V3's router: sigmoid scores, chosen with a correction and, with several groups, from the best of them alone.
+ * @param missing Defaults of the family's configuration class.
+ * @throws {UnsupportedError}
+ */
+export function correctedRouter(
+  config: ConfigReader,
+  experts: Pick<RouterConfig, "numExperts" | "topK">,
+  missing: { groups: number; scale: number },
+): RouterConfig {
+  for (const [key, known] of [["scoring_func", "sigmoid"], ["topk_method", "noaux_tc"]]) {
+    if (config.has(key) && config.raw(key) !== known) throw config.refuse(key, JSON.stringify(known));
+  }
+  return plainRouter(experts, {
+    score: "sigmoid",
+    normalize: config.boolean("norm_topk_prob", true),
+    normalizeEpsilon: 1e-20,
+    scale: config.positive("routed_scaling_factor", missing.scale),
+    groups: readGroups(config, experts, missing.groups, "top2"),
+  });
+}
+
+/** Reads `n_group` and `topk_group`; undefined where all groups are kept. @throws {UnsupportedError} */
+export function readGroups(
+  config: ConfigReader,
+  { numExperts, topK }: Pick<RouterConfig, "numExperts" | "topK">,
+  missing: number,
+  score: "max" | "top2",
+): RouterConfig["groups"] {
+  const count = config.integer("n_group", missing), kept = config.integer("topk_group", missing);
+  if (numExperts % count !== 0) throw config.refuse("n_group", `a divisor of the ${numExperts} experts`);
+  if (score === "top2" && numExperts / count < 2) throw config.refuse("n_group", "at most half the experts");
+  if (kept > count || kept * numExperts / count < topK) {
+    throw config.refuse("topk_group", `up to n_group (${count}), with at least num_experts_per_tok (${topK}) experts in them`);
+  }
+  return kept === count ? undefined : { count, kept, score };
+}
+
+/** Returns where a layer's tensor lies in checkpoints that name the shared expert in the plural. */
+export function sharedExpertsSource(name: string): TensorSource | undefined {
+  return name.startsWith("mlp.shared_expert.") ? { name: name.replace("shared_expert.", "shared_experts.") } : undefined;
+}
+
+/** Returns why tensors of layers after the last are not needed. */
+export function extraLayerReason(name: string, { numLayers }: ModelConfig): string | undefined {
+  const layer = /^model\.layers\.(\d+)\./.exec(name);
+  return layer && Number(layer[1]) >= numLayers ? "predicts tokens further ahead, which is not used" : undefined;
 }

@@ -12,7 +12,10 @@ import { GEMMA } from "./gemma.ts";
 import { GEMMA2 } from "./gemma2.ts";
 import { GEMMA3, GEMMA3_TEXT } from "./gemma3.ts";
 import { GLM, GLM4 } from "./glm4.ts";
+import { GLM4_MOE } from "./glm4_moe.ts";
+import { GPT_OSS } from "./gpt_oss.ts";
 import { GRANITE } from "./granite.ts";
+import { GRANITEMOE } from "./granitemoe.ts";
 import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
 import { LLAMA } from "./llama.ts";
 import { MISTRAL } from "./mistral.ts";
@@ -30,7 +33,7 @@ import { STARCODER2 } from "./starcoder2.ts";
 const ARCHITECTURES: readonly Architecture[] = [
   ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
-  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE],
+  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS],
 ];
 
 /** All architectures. */

@@ -11,7 +11,6 @@ import type { ConfigReader } from "./config_reader.ts";
  * its tensors, since each tensor must be used or named as ignored.
  */
 const OFF_VALUES: Readonly<Record<string, readonly unknown[]>> = {
-  quantization_config: [],
   sliding_window: [],
   use_sliding_window: [false],
   sliding_window_pattern: [],
@@ -48,6 +47,8 @@ const OFF_VALUES: Readonly<Record<string, readonly unknown[]>> = {
   position_embedding_type: ["rope"],
   full_attn_mod: [1],
   rotary_pct: [1],
+  pre_seq_len: [],
+  quantization_bit: [0],
   rope_interleaved: [false],
   rope_traditional: [false],
   rope_local_base_freq: [],

@@ -8,9 +8,11 @@ import { CancelledError, FormatError, NativeError } from "../errors.ts";
 import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import type { Context } from "../ffi/context.ts";
 import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quantize.ts";
+import { Dequantizer, dequantizerBytes, EncodedRows } from "./encoded_rows.ts";
 import type { FinishedGroup } from "./journal.ts";
 import { type ExtentEntry, paddedBytes } from "./manifest.ts";
-import { type GroupJob, MAX_SOURCE_CHUNK_BYTES, type TensorJob } from "./quantize_plan.ts";
+import { type GroupJob, isKept, MAX_SOURCE_CHUNK_BYTES, sourceBytes, type TensorJob } from "./quantize_plan.ts";
+import type { GroupUnderWay } from "./source_removal.ts";
 import { ShardFileWriter } from "./writer.ts";
 
 /** Most bytes of a tensor that its shared parameters are trained on. */
@@ -63,6 +65,12 @@ function unitRows(
   return new Uint8Array(values.buffer);
 }
 
+/** Takes an extent that was read as it is: nothing is lost. */
+function keep(source: Uint8Array, extent: Uint8Array): QuantizedExtent {
+  extent.set(source);
+  return { bytes: source.length, outliers: 0, squaredWeights: 0, squaredErrors: 0 };
+}
+
 /** Marks a promise's failure as handled: whoever awaits it later still gets it. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
@@ -79,12 +87,21 @@ interface BufferBytes {
   source: number;
   extent: number;
   sample: number;
+  /** Of encoded rows on their way to float32: both sides. */
+  packed: number;
+  plain: number;
 }
 
 function bufferBytes(groups: readonly GroupJob[]): BufferBytes {
-  const bytes: BufferBytes = { source: 0, extent: 0, sample: 0 };
+  const bytes: BufferBytes = { source: 0, extent: 0, sample: 0, packed: 0, plain: 0 };
   for (const tensor of groups.flatMap(({ tensors }) => tensors)) {
-    bytes.source = Math.max(bytes.source, tensor.sourceRowBytes * Math.max(...tensor.extentRows));
+    if (tensor.source instanceof EncodedRows) {
+      const { packed, plain } = dequantizerBytes(tensor.source), kept = isKept(tensor);
+      // Putting rows in the extent's order takes them once more beside it.
+      bytes.packed = Math.max(bytes.packed, 2 * (kept ? tensor.source.bytes(Math.max(...tensor.extentRows)) : packed));
+      bytes.plain = Math.max(bytes.plain, kept ? 0 : plain);
+    }
+    bytes.source = Math.max(bytes.source, sourceBytes(tensor, Math.max(...tensor.extentRows)));
     bytes.extent = Math.max(bytes.extent, paddedBytes(tensor.maxExtentBytes));
     bytes.sample = Math.max(bytes.sample, sampleRows(tensor) * tensor.sourceRowBytes);
   }
@@ -103,9 +120,15 @@ function scratchBytes(tensor: TensorJob): number {
 
 /** Returns the bytes that quantizing these files takes beside what the process has already. */
 export function quantizingBytes(groups: readonly GroupJob[]): number {
-  const { source, extent, sample } = bufferBytes(groups);
+  const { source, extent, sample, packed, plain } = bufferBytes(groups);
   const scratch = groups.flatMap(({ tensors }) => tensors).reduce((most, tensor) => Math.max(most, scratchBytes(tensor)), 0);
-  return 2 * source + 2 * extent + sample + scratch;
+  return 2 * source + 2 * extent + sample + packed + plain + scratch;
+}
+
+/** Returns things in the order in which the source files that they need follow each other, so that each file is needed for a while only. */
+export function inSourceOrder<T>(things: readonly T[], filesOf: (thing: T) => readonly number[]): T[] {
+  return things.map((thing) => ({ thing, last: Math.max(-1, ...filesOf(thing)), first: Math.min(...filesOf(thing)) }))
+    .sort((a, b) => a.last - b.last || a.first - b.first).map(({ thing }) => thing);
 }
 
 /** Quantizes files one after the other, with buffers and a device context that all of them share. */
@@ -118,6 +141,7 @@ export class GroupQuantizer implements Disposable {
   readonly #sources: Uint8Array<ArrayBuffer>[];
   readonly #extents: Uint8Array<ArrayBuffer>[];
   readonly #sample: Uint8Array<ArrayBuffer>;
+  readonly #dequantizer: Dequantizer;
 
   /**
    * @param groups All files to come; their largest extent decides the buffers.
@@ -141,22 +165,34 @@ export class GroupQuantizer implements Disposable {
     this.#sources = [new Uint8Array(source), new Uint8Array(source)];
     this.#extents = [new Uint8Array(extent), new Uint8Array(extent)];
     this.#sample = new Uint8Array(sample);
+    this.#dequantizer = new Dequantizer(context);
   }
 
   /** Gives the buffers back at once, not when they are collected: whoever loads the model next counts what the process takes. */
   [Symbol.dispose](): void {
+    this.#dequantizer[Symbol.dispose]();
     for (const { buffer } of [...this.#sources, ...this.#extents, this.#sample]) buffer.transfer(0);
   }
 
   /**
    * Writes one file.
+   *
+   * Where the source's files are supplied, tensors are written in the order of the files that they are in, so that only one source file has to be
+   * on disk at a time; their order of use matters little, since an extent is a read of its own anyway.
+   *
+   * @param onSourceDone Is told when all of the group's tensors of one source file are written and another file follows.
    * @throws {FormatError} where a weight is NaN or infinite, or the source cannot be read.
    * @throws {BudgetError} where the disk is full.
    * @throws {CancelledError} after the signal.
    */
-  async quantize(group: GroupJob): Promise<FinishedGroup> {
+  async quantize(
+    group: GroupJob,
+    onSourceDone: (file: number, current: GroupUnderWay) => Promise<void> = () => Promise.resolve(),
+  ): Promise<FinishedGroup> {
     const chunks: Chunk[] = [];
-    for (const tensor of group.tensors) {
+    const supplied = this.#checkpoint.supply !== undefined;
+    const ordered = supplied ? inSourceOrder(group.tensors, ({ source }) => source.files) : group.tensors;
+    for (const tensor of ordered) {
       let firstRow = 0;
       tensor.extentRows.forEach((rows, index) => {
         chunks.push({ tensor, index, firstRow, rows });
@@ -170,7 +206,12 @@ export class GroupQuantizer implements Disposable {
       chunks.map((chunk) => ({ name: name(chunk), maxBytes: chunk.tensor.maxExtentBytes })),
     );
     const results = new Map(group.tensors.map((tensor) => [tensor, new TensorResult(tensor)]));
+    const entries = (tensors: readonly TensorJob[]) => tensors.map((tensor) => results.get(tensor)!.entry());
     const read = (i: number) => handled(this.#read(chunks[i], this.#sources[i % 2]));
+    const lastUse = new Map(chunks.flatMap(({ tensor }, i) => tensor.source.files.map((file) => [file, i] as const)));
+    /** Source files that no chunk after this one needs. */
+    const ended = (i: number) => chunks[i].tensor.source.files.filter((file) => lastUse.get(file) === i);
+    const endsSource = (i: number) => supplied && i + 1 < chunks.length && ended(i).length > 0;
     let reading = read(0);
     let writing: Promise<unknown> = Promise.resolve();
     let parameters = new Uint8Array(0);
@@ -180,13 +221,13 @@ export class GroupQuantizer implements Disposable {
         const { tensor, rows } = chunk;
         if (chunk.index === 0) parameters = await this.#train(tensor);
         await reading;
-        if (i + 1 < chunks.length) reading = read(i + 1);
-        const stored = this.#sources[i % 2].subarray(0, rows * tensor.sourceRowBytes), extent = this.#extents[i % 2];
+        if (i + 1 < chunks.length && !endsSource(i)) reading = read(i + 1);
+        const stored = this.#sources[i % 2].subarray(0, sourceBytes(tensor, rows)), extent = this.#extents[i % 2];
         const source = tensor.unitRows ? unitRows(stored, tensor.sourceType, rows, tensor.cols) : stored;
         const sourceType = tensor.unitRows ? AIRK_F32 : tensor.sourceType;
         // Gaps between sections are not the quantizer's to write; equal weights shall give equal files.
         extent.fill(0, 0, paddedBytes(tensor.maxExtentBytes));
-        const quantized = await this.#run(
+        const quantized = isKept(tensor) ? keep(source, extent) : await this.#run(
           chunk,
           (format) => quantizeRows(this.#context, format, source, sourceType, rows, tensor.cols, parameters, extent),
         );
@@ -200,6 +241,14 @@ export class GroupQuantizer implements Disposable {
           }),
         );
         this.#onChunk(tensor.name, stored.length);
+        if (endsSource(i)) {
+          await writing;
+          for (const file of ended(i)) {
+            const tensors = entries(ordered.filter(({ source }) => source.files.includes(file)));
+            await onSourceDone(file, { group, path: writer.partialPath, tensors });
+          }
+          reading = read(i + 1);
+        }
       }
       await writing;
     } finally {
@@ -207,11 +256,19 @@ export class GroupQuantizer implements Disposable {
       await Promise.allSettled([reading, writing]);
     }
     const file = await writer.finish();
-    return { file, tensors: group.tensors.map((tensor) => results.get(tensor)!.entry()) };
+    return { file, tensors: entries(group.tensors) };
   }
 
-  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array): Promise<void> {
-    await tensor.source.read(firstRow, rows, into.subarray(0, rows * tensor.sourceRowBytes));
+  /** Reads what the chunk is made from: an extent to keep, or values to quantize. */
+  async #read({ tensor, firstRow, rows }: Chunk, into: Uint8Array<ArrayBuffer>): Promise<void> {
+    into = into.subarray(0, sourceBytes(tensor, rows));
+    if (tensor.source instanceof EncodedRows && isKept(tensor)) await tensor.source.read(firstRow, rows, into);
+    else await this.#readValues(tensor, firstRow, rows, into);
+  }
+
+  async #readValues({ source }: TensorJob, firstRow: number, rows: number, into: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (source instanceof EncodedRows) await this.#dequantizer.read(source, firstRow, rows, into);
+    else await source.read(firstRow, rows, into);
   }
 
   /** Trains what the tensor's extents share on rows at even distances. */
@@ -220,11 +277,18 @@ export class GroupQuantizer implements Disposable {
     if (wanted === 0) return new Uint8Array(0);
     const { rows, cols, sourceRowBytes } = tensor;
     // Runs of rows that are worth a read, each in the middle of its share of the tensor.
-    const run = Math.min(wanted, tensor.source.readRows), runs = Math.floor(wanted / run);
+    const { source } = tensor;
+    const run = Math.min(wanted, source instanceof EncodedRows ? source.granularity : source.readRows),
+      runs = Math.floor(wanted / run);
     const count = wanted === rows ? rows : runs * run;
     const sample = this.#sample.subarray(0, count * sourceRowBytes);
     const read = (sampleRow: number, row: number, rowCount: number) =>
-      tensor.source.read(row, rowCount, sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes));
+      this.#readValues(
+        tensor,
+        row,
+        rowCount,
+        sample.subarray(sampleRow * sourceRowBytes, (sampleRow + rowCount) * sourceRowBytes),
+      );
     if (count === rows) await read(0, 0, rows);
     else {
       for (let first = 0; first < runs; first += SAMPLE_READS) {

@@ -4,6 +4,7 @@
  */
 import { openCheckpoint } from "../checkpoint/checkpoint.ts";
 import { DTYPE_BITS } from "../checkpoint/safetensors.ts";
+import type { WeightSupply } from "../checkpoint/weight_supply.ts";
 import type { Compression, WeightFormatName } from "./manifest.ts";
 import { openShards } from "./reader.ts";
 import { type KindFigures, manifestFigures, type QuantizeFigures } from "./report.ts";
@@ -88,11 +89,11 @@ export async function inspectShards(path: string): Promise<ShardInspection> {
 }
 
 /**
- * Describes a checkpoint.
+ * Describes a checkpoint, by its headers alone where its weights are supplied.
  * @throws {FormatError} where it is missing or damaged.
  */
-export async function inspectCheckpoint(path: string): Promise<CheckpointInspection> {
-  using checkpoint = await openCheckpoint(path);
+export async function inspectCheckpoint(path: string, supply?: WeightSupply): Promise<CheckpointInspection> {
+  using checkpoint = await openCheckpoint(path, supply);
   const { files, name, revision, config, generationConfig } = checkpoint;
   const tensors = [...checkpoint.tensors.values()].map(({ name, file, dtype, shape, bytes }) => ({
     name,

@@ -27,10 +27,12 @@ export interface Packing {
   type: "f32" | "f16" | "bf16" | "scb";
   /** int4, int8: zero points are stored. */
   zero: boolean;
+  /** int4, int8: the group of each column is stored. */
+  order: boolean;
 }
 
 const NAME =
-  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?|(fp8)-(\d+)x(\d+|row)|(mxfp4|nvfp4|q4_k|q5_k|q6_k|iq4_nl))$/;
+  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(mxfp4|nvfp4|q4_k|q5_k|q6_k|iq4_nl))$/;
 
 /** Parses a decimal power of two in a range, as the native library does; NaN for anything else. */
 function power(text: string, least: number, most: number): number {
@@ -42,7 +44,7 @@ function power(text: string, least: number, most: number): number {
 export function parsePacking(name: string): Packing | undefined {
   const match = NAME.exec(name);
   if (match === null) return undefined;
-  const [, bnb4, block, nested, rounded, integer, group, scale, zero, fp8, rows, cols, plain] = match;
+  const [, bnb4, block, nested, rounded, integer, group, scale, zero, order, fp8, rows, cols, plain] = match;
   const columns = (text: string) => text === "row" ? 0 : power(text, 32, 65536);
   let packing: Packing;
   if (bnb4 !== undefined) {
@@ -52,31 +54,34 @@ export function parsePacking(name: string): Packing | undefined {
       second: nested === undefined ? 0 : power(nested, 1, 4096),
       type: rounded as Packing["type"],
       zero: false,
+      order: false,
     };
   } else if (integer !== undefined) {
-    if (scale === "scb" && (integer === "int4" || zero !== undefined)) return undefined;
+    if (scale === "scb" && (integer === "int4" || zero !== undefined || order !== undefined)) return undefined;
+    if (group === "row" && order !== undefined) return undefined;
     packing = {
       family: integer as Packing["family"],
       group: columns(group),
       second: 0,
       type: scale as Packing["type"],
       zero: zero !== undefined,
+      order: order !== undefined,
     };
   } else if (fp8 !== undefined) {
-    packing = { family: "fp8", group: columns(cols), second: power(rows, 1, 128), type: "f32", zero: false };
-  } else packing = { family: plain as Packing["family"], group: 0, second: 0, type: "f32", zero: false };
+    packing = { family: "fp8", group: columns(cols), second: power(rows, 1, 128), type: "f32", zero: false, order: false };
+  } else packing = { family: plain as Packing["family"], group: 0, second: 0, type: "f32", zero: false, order: false };
   return Number.isNaN(packing.group) || Number.isNaN(packing.second) ? undefined : packing;
 }
 
 /** Returns the name of a packing. */
-export function packingName({ family, group, second, type, zero }: Packing): PackedFormatName {
+export function packingName({ family, group, second, type, zero, order }: Packing): PackedFormatName {
   const columns = group === 0 ? "row" : `${group}`;
   switch (family) {
     case "bnb4":
       return `bnb4-${group}${second === 0 ? "" : `x${second}`}-${type}`;
     case "int4":
     case "int8":
-      return `${family}-${columns}-${type}${zero ? "-zero" : ""}`;
+      return `${family}-${columns}-${type}${zero ? "-zero" : ""}${order ? "-order" : ""}`;
     case "fp8":
       return `fp8-${second}x${columns}`;
     default:
@@ -86,7 +91,7 @@ export function packingName({ family, group, second, type, zero }: Packing): Pac
 
 /** Returns the bytes of each section of an extent, in order. */
 export function packedSections(packing: Packing, rows: number, cols: number): number[] {
-  const { family, group, second, type, zero } = packing;
+  const { family, group, second, type, zero, order } = packing;
   const blocks = Math.ceil(cols / 32), groups = group === 0 ? 1 : Math.ceil(cols / group);
   const scaleBytes = type === "f16" || type === "bf16" ? 2 : 4;
   switch (family) {
@@ -95,9 +100,9 @@ export function packedSections(packing: Packing, rows: number, cols: number): nu
       return second === 0 ? [64, absmax * 4, code] : [64, 1024, 4, Math.ceil(absmax / second) * 4, absmax, code];
     }
     case "int4":
-      return [rows * groups * scaleBytes, ...(zero ? [rows * groups] : []), rows * blocks * 16];
+      return [rows * groups * scaleBytes, ...(zero ? [rows * groups] : []), ...(order ? [cols * 2] : []), rows * blocks * 16];
     case "int8":
-      return [rows * groups * scaleBytes, ...(zero ? [rows * groups * 2] : []), rows * blocks * 32];
+      return [rows * groups * scaleBytes, ...(zero ? [rows * groups * 2] : []), ...(order ? [cols * 2] : []), rows * blocks * 32];
     case "fp8":
       return [Math.ceil(rows / second) * groups * 4, rows * blocks * 32];
     case "mxfp4":
@@ -127,6 +132,6 @@ export function packedExtentUnit({ family, group, second }: Packing): { elements
 }
 
 /** Returns whether every section holds the same number of bytes for each row, so that rows can be read one by one. */
-export function packedRowByRow({ family, second }: Packing): boolean {
-  return family !== "bnb4" && family !== "nvfp4" && !(family === "fp8" && second !== 1);
+export function packedRowByRow({ family, second, order }: Packing): boolean {
+  return !order && family !== "bnb4" && family !== "nvfp4" && !(family === "fp8" && second !== 1);
 }

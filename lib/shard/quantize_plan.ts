@@ -2,15 +2,17 @@
  * Decides what a quantization writes: which file holds which tensors, in which format, cut into which extents.
  * @module
  */
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
+import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
+import { EncodedRows } from "./encoded_rows.ts";
 import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
-import { placeTensors, type TensorPlace } from "./tensor_places.ts";
+import { isEncoded, placeTensors, type TensorPlace } from "./tensor_places.ts";
 
 /** Most bytes of the source that one extent is made from: what bounds the quantizer's memory, whatever a tensor's size. */
 export const MAX_SOURCE_CHUNK_BYTES = 32 * 1024 * 1024;
@@ -30,12 +32,13 @@ export interface TensorJob {
   rows: number;
   cols: number;
   format: WeightFormatName;
-  source: RowReader;
+  /** Encoded rows are kept as they are where they have `format`, else dequantized to float32. */
+  source: RowReader | EncodedRows;
   /** Added to each element once it is stored; 0 but for vectors. */
   offset: number;
   /** Whether rows are scaled to unit length, in float32, before they are stored. */
   unitRows: boolean;
-  /** Native id of the source's element type, and bytes of one row of it. */
+  /** Native id of the source's element type, and bytes of one row of it; of encoded rows, of what is quantized. */
   sourceType: number;
   sourceRowBytes: number;
   /** Rows of each extent. */
@@ -58,6 +61,17 @@ export interface GroupJob {
 export interface QuantizePlan {
   groups: GroupJob[];
   ignoredTensors: { name: string; reason: string }[];
+}
+
+/** Returns whether a tensor's encoded rows are stored as they are. */
+export function isKept({ source, format }: TensorJob): boolean {
+  return source instanceof EncodedRows && source.format === format;
+}
+
+/** Returns the bytes that so many rows of a tensor's source take when they are read. */
+export function sourceBytes(tensor: TensorJob, rows: number): number {
+  const { source, sourceRowBytes } = tensor;
+  return source instanceof EncodedRows && isKept(tensor) ? source.bytes(rows) : rows * sourceRowBytes;
 }
 
 /** Returns the largest number of bytes that an extent may need. */
@@ -93,7 +107,7 @@ export function cutIntoExtents(
     if (most + step < rows && fits(most + step)) most += step;
   }
   // q4o counts outliers by 64 rows, kernels work on several rows at once: whole 64s where rows are short enough.
-  const unit = most >= 64 ? 64 : granularity;
+  const unit = most >= 64 ? Math.max(64, granularity) : granularity;
   most -= most % unit;
   if (most === 0) {
     throw new UnsupportedError(
@@ -108,19 +122,44 @@ export function cutIntoExtents(
   return cut;
 }
 
-/** Returns the element type of a tensor's places. */
-function sourceTypeOf(checkpoint: Checkpoint, places: readonly TensorPlace[]): NonNullable<(typeof SOURCE_TYPES)[Dtype]> {
-  const [{ source: { dtype } }] = places;
+/** Returns the element type of plain tensors. */
+function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor[]): NonNullable<(typeof SOURCE_TYPES)[Dtype]> {
+  const [{ dtype }] = sources;
   const type = SOURCE_TYPES[dtype];
-  const wrong = type === undefined ? places[0] : places.find(({ source }) => source.dtype !== dtype);
+  const wrong = type === undefined ? sources[0] : sources.find((source) => source.dtype !== dtype);
   if (type !== undefined && wrong === undefined) return type;
-  const { name, dtype: found } = wrong!.source;
+  const { name, dtype: found } = wrong!;
   const required = type === undefined
     ? `supported: ${Object.keys(SOURCE_TYPES).join(", ")}`
     : `required: ${dtype}, as its neighbours`;
   throw new UnsupportedError(
     `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)} has dtype ${found}, ${required}`,
   );
+}
+
+/** Returns what reads a tensor, and what it gives. */
+function readerOf(
+  checkpoint: Checkpoint,
+  { rows, cols, kind }: TensorSpec,
+  places: readonly TensorPlace[],
+): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
+  const [{ source: first, placement }] = places;
+  // Only vectors are joined from several places, and those are never encoded.
+  if (isEncoded(first)) {
+    const source = new EncodedRows(first, rows, cols, placement);
+    return { source, sourceFormat: source.format, sourceType: AIRK_F32, sourceRowBytes: cols * 4 };
+  }
+  const type = sourceTypeOf(checkpoint, places.map(({ source }) => source as CheckpointTensor));
+  const readers = places.map(({ source, placement }) => {
+    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
+    return new TensorRows(checkpoint, source as CheckpointTensor, { ...shape, elementBytes: type.bytes }, placement);
+  });
+  return {
+    source: readers.length === 1 ? readers[0] : new JoinedVector(readers),
+    sourceFormat: type.format,
+    sourceType: type.id,
+    sourceRowBytes: cols * type.bytes,
+  };
 }
 
 function planTensor(
@@ -132,24 +171,22 @@ function planTensor(
   bound: ExtentBound,
 ): TensorJob {
   const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
-  const type = sourceTypeOf(checkpoint, places);
-  const readers = places.map(({ source, placement }) => {
-    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
-    return new TensorRows(checkpoint, source, { ...shape, elementBytes: type.bytes }, placement);
-  });
-  const format = storedFormat(kind, compression, unitRows ? "f32" : type.format);
-  const sourceRowBytes = cols * type.bytes;
-  const extentRows = cutIntoExtents(name, format, rows, cols, unitRows ? cols * 4 : sourceRowBytes, bound);
+  const { source, sourceFormat, sourceType, sourceRowBytes } = readerOf(checkpoint, spec, places);
+  const format = storedFormat(kind, compression, unitRows ? "f32" : sourceFormat);
+  // What is kept is read in the extent's own size.
+  const isKept = source instanceof EncodedRows && format === sourceFormat;
+  const rowBytes = isKept ? 0 : unitRows ? cols * 4 : sourceRowBytes;
+  const extentRows = cutIntoExtents(name, format, rows, cols, rowBytes, bound);
   return {
     name,
     relativeName: name.startsWith(prefix) ? name.slice(prefix.length) : name,
     rows,
     cols,
     format,
-    source: readers.length === 1 ? readers[0] : new JoinedVector(readers),
+    source,
     offset,
     unitRows,
-    sourceType: type.id,
+    sourceType,
     sourceRowBytes,
     extentRows,
     maxExtentBytes: bound(format, Math.max(...extentRows), cols),
@@ -158,6 +195,7 @@ function planTensor(
 
 /**
  * Plans the quantization of a checkpoint.
+ * @param encoded Its tensors whose values are encoded, by the names of the plain ones.
  * @throws {FormatError} for a tensor that is missing, has another shape, or is neither used whole nor known to be needless.
  * @throws {UnsupportedError} for a tensor of a type that cannot be quantized.
  */
@@ -166,10 +204,11 @@ export function planQuantization(
   architecture: Architecture,
   compression: Compression,
   bound: ExtentBound,
+  encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
 ): QuantizePlan {
   const config = architecture.parseConfig(checkpoint.config);
   const declared = architecture.tensors(config);
-  const places = placeTensors(checkpoint, [...declared.embedding, ...declared.layers.flat(), ...declared.head]);
+  const places = placeTensors(checkpoint, [...declared.embedding, ...declared.layers.flat(), ...declared.head], encoded);
   const group = (file: string, specs: TensorSpec[], prefix: string): GroupJob => {
     const ordered = [...specs.filter((spec) => spec.kind === "vector"), ...specs.filter((spec) => spec.kind !== "vector")];
     const tensors = ordered.map((spec) => planTensor(checkpoint, spec, places.get(spec)!, prefix, compression, bound));
@@ -180,7 +219,10 @@ export function planQuantization(
     return {
       file,
       tensors,
-      sourceBytes: tensors.reduce((sum, { rows, sourceRowBytes }) => sum + rows * sourceRowBytes, 0),
+      sourceBytes: tensors.reduce(
+        (sum, tensor) => sum + tensor.extentRows.reduce((bytes, rows) => bytes + sourceBytes(tensor, rows), 0),
+        0,
+      ),
       maxBytes,
     };
   };
@@ -191,7 +233,9 @@ export function planQuantization(
     ),
     group("head.safetensors", declared.head, ""),
   ];
-  const used = new Set([...places.values()].flat().map(({ source }) => source.name));
+  const used = new Set(
+    [...places.values()].flat().flatMap(({ source }) => isEncoded(source) ? source.parts.map(({ name }) => name) : [source.name]),
+  );
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;

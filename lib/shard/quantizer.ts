@@ -9,33 +9,24 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint, removeCheckpointFile } from "../checkpoint/checkpoint.ts";
+import { TOKENIZER_FILES } from "../checkpoint/model_files.ts";
+import type { WeightSupply } from "../checkpoint/weight_supply.ts";
+import { encodedTensors } from "../encodings/registry.ts";
 import { AirkernError, BudgetError, FormatError, UsageError } from "../errors.ts";
 import { Context } from "../ffi/context.ts";
 import { quantizedBytesBound } from "../ffi/quantize.ts";
 import { baselineBytes } from "../memory/budget.ts";
 import { formatBytes } from "../memory/bytes.ts";
 import { architectureFor } from "../models/registry.ts";
-import { cancelledError, GroupQuantizer, quantizingBytes } from "./group_quantizer.ts";
+import { cancelledError, GroupQuantizer, inSourceOrder, quantizingBytes } from "./group_quantizer.ts";
 import { Journal } from "./journal.ts";
 import { type Compression, GENERATOR, type Manifest, MANIFEST_FILE } from "./manifest.ts";
-import { planQuantization, type QuantizePlan } from "./quantize_plan.ts";
+import { type GroupJob, planQuantization, type QuantizePlan } from "./quantize_plan.ts";
 import { isShardDirectory, openShards, type ShardDirectory } from "./reader.ts";
 import { manifestFigures, type QuantizeReport } from "./report.ts";
+import { SourceRemoval } from "./source_removal.ts";
 import { verifyShards } from "./verify.ts";
 import { PARTIAL_SUFFIX, writeError, writeManifest, writeWhole } from "./writer.ts";
-
-/** Files of a checkpoint that tokenizers are made from; those that exist are copied. */
-const TOKENIZER_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "chat_template.json",
-  "tokenizer.model",
-  "vocab.json",
-  "merges.txt",
-];
 
 /** Disk space kept for the journal and the manifest beside the shard files. */
 const MANIFEST_RESERVE_BYTES = 8 * 1024 * 1024;
@@ -62,14 +53,21 @@ export interface QuantizeOptions {
   compression: Compression;
   /** Threads to quantize on; default one a core. */
   threads?: number;
+  /** Brings weight files that are not in `source` yet, each when the first layer needs it. */
+  supply?: WeightSupply;
   /** Budget of the whole process: what needs more is refused before it starts. Without it, memory is bounded by a few chunks all the same. */
   ramBytes?: number;
-  /** Remove the source's safetensors files once all of their tensors are verified in the output. */
+  /**
+   * Remove the source's safetensors files once all of their tensors are verified in the output: at the end, or where they are supplied, each as
+   * soon as no layer needs it any more.
+   */
   deleteOriginal?: boolean;
   /** Is told where the work begins and of each extent that is done. */
   onProgress?: (progress: QuantizeProgress) => void;
   /** Stops soon after it is aborted; what is finished is kept for the next run. */
   signal?: AbortSignal;
+  /** @ignore Free bytes of the disk that holds a path; for tests. */
+  freeBytes?: (path: string) => number;
 }
 
 /** Waits until no other process writes the directory. The lock is the system's, so a killed process leaves none behind. */
@@ -115,16 +113,47 @@ function checkMemory(source: string, plan: QuantizePlan, ramBytes: number | unde
   );
 }
 
-function checkDiskSpace(out: string, plan: QuantizePlan, journal: Journal): void {
-  const needed = plan.groups.reduce(
-    (sum, group) => sum + (journal.finished(group.file) ? 0 : group.maxBytes),
-    MANIFEST_RESERVE_BYTES,
-  );
-  const { bavail, bsize } = fs.statfsSync(out);
-  if (bavail * bsize >= needed) return;
-  throw new BudgetError(
-    `Cannot quantize into ${out}: ${formatBytes(bavail * bsize)} are free on its disk, required ${formatBytes(needed)}`,
-  );
+/** Returns the source files that groups are made from. */
+function sourceFiles(groups: readonly GroupJob[]): number[] {
+  return [...new Set(groups.flatMap(({ tensors }) => tensors.flatMap(({ source }) => source.files)))].sort((a, b) => a - b);
+}
+
+/** Returns the most bytes that supplied files will take on disk beyond what they take now. */
+function suppliedBytes(checkpoint: Checkpoint, unfinished: readonly GroupJob[], deleteOriginal: boolean): number {
+  const names = sourceFiles(unfinished).map((file) => checkpoint.files[file].name);
+  const missing = [...checkpoint.supply?.expect(names).values() ?? []];
+  // Where each goes before the next one comes, the largest decides.
+  return missing.reduce((sum, bytes) => deleteOriginal ? Math.max(sum, bytes) : sum + bytes, 0);
+}
+
+/** Checks that the output fits its disk, and what is downloaded the disk of its cache, which may be the same. */
+function checkDiskSpace(
+  checkpoint: Checkpoint,
+  out: string,
+  plan: QuantizePlan,
+  journal: Journal,
+  deleteOriginal: boolean,
+  freeBytes = freeBytesOf,
+): void {
+  const unfinished = plan.groups.filter((group) => !journal.finished(group.file));
+  const outBytes = unfinished.reduce((sum, group) => sum + group.maxBytes, MANIFEST_RESERVE_BYTES);
+  const needs = [{ path: out, bytes: outBytes, action: `quantize into ${out}` }];
+  const downloadBytes = suppliedBytes(checkpoint, unfinished, deleteOriginal);
+  if (downloadBytes > 0) {
+    const path = checkpoint.supply!.directory;
+    if (fs.statSync(path).dev === fs.statSync(out).dev) needs[0].bytes += downloadBytes;
+    else needs.push({ path, bytes: downloadBytes, action: `download into ${path}` });
+  }
+  for (const { path, bytes, action } of needs) {
+    const free = freeBytes(path);
+    if (free >= bytes) continue;
+    throw new BudgetError(`Cannot ${action}: ${formatBytes(free)} are free on its disk, required ${formatBytes(bytes)}`);
+  }
+}
+
+function freeBytesOf(path: string): number {
+  const { bavail, bsize } = fs.statfsSync(path);
+  return bavail * bsize;
 }
 
 /** Copies the tokenizer's files and returns their entries. */
@@ -140,19 +169,27 @@ async function copyTokenizer(checkpoint: Checkpoint, out: string): Promise<Manif
   return copied;
 }
 
-/** Plans and writes the output. Returns how many files an earlier run had finished. */
-async function writeShards(checkpoint: Checkpoint, out: string, options: QuantizeOptions): Promise<number> {
+/** Plans and writes the output. Returns how many files an earlier run had finished, and which files of a supplied source were removed. */
+async function writeShards(
+  checkpoint: Checkpoint,
+  out: string,
+  options: QuantizeOptions,
+): Promise<{ resumedFiles: number; deletedFiles: string[] }> {
   const { compression, threads } = options;
   const architecture = architectureFor(checkpoint.config);
   using context = await Context.load({ kind: "cpu", threads });
   const bound = (format: string, rows: number, cols: number) =>
     quantizedBytesBound(context, context.formatId(format), rows, cols);
-  const plan = planQuantization(checkpoint, architecture, compression, bound);
+  const plan = planQuantization(checkpoint, architecture, compression, bound, await encodedTensors(checkpoint));
   checkMemory(checkpoint.path, plan, options.ramBytes);
   const journal = new Journal(out, checkpoint, compression);
   await journal.open();
   try {
-    return await writeGroups(checkpoint, out, options, context, plan, journal);
+    const removal = checkpoint.supply && options.deleteOriginal
+      ? new SourceRemoval(checkpoint, out, plan.groups, journal, options.signal)
+      : undefined;
+    const resumedFiles = await writeGroups(checkpoint, out, options, context, plan, journal, removal);
+    return { resumedFiles, deletedFiles: removal?.removed ?? [] };
   } finally {
     journal.removeIfAlone();
   }
@@ -162,15 +199,17 @@ async function writeShards(checkpoint: Checkpoint, out: string, options: Quantiz
 async function writeGroups(
   checkpoint: Checkpoint,
   out: string,
-  { compression, signal, onProgress }: QuantizeOptions,
+  { compression, signal, onProgress, freeBytes }: QuantizeOptions,
   context: Context,
   plan: QuantizePlan,
   journal: Journal,
+  removal: SourceRemoval | undefined,
 ): Promise<number> {
   for (const name of fs.readdirSync(out)) {
     if (name.endsWith(PARTIAL_SUFFIX)) fs.rmSync(join(out, name));
   }
-  checkDiskSpace(out, plan, journal);
+  await removal?.removeLeftOver();
+  checkDiskSpace(checkpoint, out, plan, journal, removal !== undefined, freeBytes);
 
   const totalBytes = plan.groups.reduce((sum, group) => sum + group.sourceBytes, 0);
   const resumed = plan.groups.filter((group) => journal.finished(group.file));
@@ -184,9 +223,11 @@ async function writeGroups(
   const cancel = () => context.cancel(true);
   signal?.addEventListener("abort", cancel);
   try {
-    for (const group of plan.groups) {
+    for (const group of checkpoint.supply ? inSourceOrder(plan.groups, (group) => sourceFiles([group])) : plan.groups) {
       if (signal?.aborted) throw cancelledError();
-      if (!journal.finished(group.file)) await journal.add(await quantizer.quantize(group));
+      if (journal.finished(group.file)) continue;
+      await journal.add(await quantizer.quantize(group, async (file, current) => await removal?.removeIfDone(file, current)));
+      for (const file of sourceFiles([group])) await removal?.removeIfDone(file);
     }
   } finally {
     signal?.removeEventListener("abort", cancel);
@@ -215,13 +256,15 @@ async function deleteSource(checkpoint: Checkpoint, out: string, options: Quanti
     throw new FormatError(`Cannot delete ${checkpoint.path}: the output is damaged, the source is kept: ${damages[0].message}`);
   }
   const writtenMs = fs.statSync(join(out, MANIFEST_FILE)).mtimeMs;
-  for (const { path, fileBytes, modifiedMs } of checkpoint.files) {
+  // Of a supplied source some may be gone, or never have come.
+  const files = checkpoint.files.filter(({ path }) => checkpoint.supply === undefined || fs.existsSync(path));
+  for (const { path, fileBytes, modifiedMs } of files) {
     const { size, mtimeMs } = fs.statSync(path);
-    if (size !== fileBytes || mtimeMs !== modifiedMs || mtimeMs > writtenMs) {
+    if (size !== fileBytes || (checkpoint.supply === undefined && mtimeMs !== modifiedMs) || mtimeMs > writtenMs) {
       throw new FormatError(`Cannot delete ${path}: it was changed after it was quantized, so it is kept`);
     }
   }
-  return checkpoint.files.map(({ path }) => {
+  return files.map(({ path }) => {
     removeCheckpointFile(path);
     return path;
   });
@@ -239,7 +282,7 @@ async function deleteSource(checkpoint: Checkpoint, out: string, options: Quanti
 export async function quantizeCheckpoint(options: QuantizeOptions): Promise<QuantizeReport> {
   const start = performance.now();
   const out = resolve(options.out);
-  using checkpoint = await openCheckpoint(options.source);
+  using checkpoint = await openCheckpoint(options.source, options.supply);
   // Before the directory is made: an unknown model shall leave nothing behind.
   architectureFor(checkpoint.config).parseConfig(checkpoint.config);
   if (fs.existsSync(out) && fs.realpathSync(out) === fs.realpathSync(checkpoint.path)) {
@@ -255,10 +298,14 @@ export async function quantizeCheckpoint(options: QuantizeOptions): Promise<Quan
     using _lock = await lockDirectory(out, options);
     let shards = await completeOutput(out, checkpoint, options.compression);
     const alreadyComplete = shards !== undefined;
-    const resumedFiles = alreadyComplete ? 0 : await writeShards(checkpoint, out, options);
+    const { resumedFiles, deletedFiles } = alreadyComplete
+      ? { resumedFiles: 0, deletedFiles: [] as string[] }
+      : await writeShards(checkpoint, out, options);
     new Journal(out, checkpoint, options.compression).remove();
     shards ??= await openShards(out);
-    const deletedFiles = options.deleteOriginal ? await deleteSource(checkpoint, out, options) : [];
+    // Of a source that was supplied to this run, nothing is left by now.
+    const anyLeft = checkpoint.files.some(({ path }) => fs.existsSync(path));
+    if (options.deleteOriginal && anyLeft) deletedFiles.push(...await deleteSource(checkpoint, out, options));
     return {
       out,
       compression: options.compression,

@@ -4,13 +4,19 @@
  */
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { RowPlacement } from "../checkpoint/tensor_rows.ts";
-import { FormatError } from "../errors.ts";
+import type { EncodedTensor } from "../encodings/encoding.ts";
+import { FormatError, UnsupportedError } from "../errors.ts";
 import type { TensorSource, TensorSpec } from "../models/architecture.ts";
 
 /** Where one stored tensor lies. */
 export interface TensorPlace {
-  source: CheckpointTensor;
+  source: CheckpointTensor | EncodedTensor;
   placement: RowPlacement;
+}
+
+/** Returns whether a tensor's values are encoded. */
+export function isEncoded(tensor: CheckpointTensor | EncodedTensor): tensor is EncodedTensor {
+  return "parts" in tensor;
 }
 
 /** A spec, or a share of it, in rows of the tensor it comes from; a vector counts as a column of as many rows. */
@@ -66,9 +72,15 @@ function unusedRow(specs: readonly SpecRows[], rows: number): number | undefined
 /**
  * Returns where each of the specs' tensors lies in the checkpoint: one place, or several for a vector that is joined.
  *
+ * @param encoded Tensors whose values are encoded, by the names of the plain ones.
  * @throws {FormatError} for a tensor that is missing or has another shape than its specs need together, and for rows that none of them uses.
+ * @throws {UnsupportedError} for an encoded tensor that would have to be turned, or is a vector.
  */
-export function placeTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[]): Map<TensorSpec, TensorPlace[]> {
+export function placeTensors(
+  checkpoint: Checkpoint,
+  specs: readonly TensorSpec[],
+  encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
+): Map<TensorSpec, TensorPlace[]> {
   const places = new Map<TensorSpec, TensorPlace[]>(specs.map((spec) => [spec, []]));
   for (const [name, together] of Map.groupBy(specs.flatMap(rowsOf), ({ tensorName }) => tensorName)) {
     const what = `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)}`;
@@ -76,10 +88,16 @@ export function placeTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[
     const stacked = together.some(({ index }) => index !== undefined);
     const stack = stacked ? 1 + together.reduce((most, { index = 0 }) => Math.max(most, index), 0) : undefined;
     const required = requiredShape(together, rows, stack);
-    const source = checkpoint.tensors.get(name);
+    const source = encoded.get(name) ?? checkpoint.tensors.get(name);
     if (source === undefined) throw new FormatError(`${what} is missing; required with shape [${required.join(", ")}]`);
     if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
       throw new FormatError(`${what} has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
+    }
+    const [{ spec: { kind }, transposed: turned }] = together;
+    const inRows = isEncoded(source) && (source.turned ?? false) === turned;
+    if (isEncoded(source) && (!inRows || kind === "vector")) {
+      const form = kind === "vector" ? "vectors" : "matrices stored as [cols, rows]";
+      throw new UnsupportedError(`${what} is encoded as ${source.encoding}, which is not supported for ${form}`);
     }
     const byIndex = Map.groupBy(together, ({ index = 0 }) => index);
     for (let index = 0; index < (stack ?? 1); index++) {
@@ -88,7 +106,7 @@ export function placeTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[
       throw new FormatError(`${what} has no place in the model for row ${row} of ${rows}${stacked ? ` at index ${index}` : ""}`);
     }
     for (const { spec, cols, index = 0, firstRow, runRows, rowStep, transposed } of together) {
-      const placement: RowPlacement = transposed
+      const placement: RowPlacement = transposed && !inRows
         ? { firstRow, runRows, rowStep, transposed: { firstRow: index * cols, rowElements: rows } }
         : { firstRow: index * rows + firstRow, runRows, rowStep };
       places.get(spec)!.push({ source, placement });

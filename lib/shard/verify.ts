@@ -58,7 +58,8 @@ export interface VerifyOptions {
   signal?: AbortSignal;
 }
 
-interface Placed {
+/** An extent of a shard file, and whose it is. */
+export interface PlacedExtent {
   tensor: string;
   index: number;
   extent: ExtentEntry;
@@ -68,12 +69,18 @@ function sha256(content: Uint8Array): string {
   return createHash("sha256").update(content).digest("hex");
 }
 
-/** Verifies the extents of one file in the order of their offsets, reading the next one while one is hashed. */
-async function verifyExtents(
+/**
+ * Verifies extents of one file in the order given, reading the next one while one is hashed.
+ *
+ * @param buffers Two, each as large as the largest extent with its padding.
+ * @param found Is told of each extent and what is wrong with it, undefined where nothing is.
+ * @throws {CancelledError} after the signal.
+ */
+export async function verifyExtents(
   path: string,
-  placed: Placed[],
+  placed: readonly PlacedExtent[],
   buffers: Uint8Array[],
-  found: (place: Placed, fault: string | undefined) => void,
+  found: (place: PlacedExtent, fault: string | undefined) => void,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const descriptor = fs.openSync(path, "r");
@@ -126,7 +133,7 @@ export async function verifyShards(path: string, options: VerifyOptions = {}): P
       damages.push({ file: name, message: missing ? `${name} is missing (${bytes} bytes)` : (error as Error).message });
     }
   }
-  const byFile = files.map((): Placed[] => []);
+  const byFile = files.map((): PlacedExtent[] => []);
   let largest = 0, extents = 0, totalBytes = 0, doneBytes = 0;
   for (const { name, file, extents: list } of tensors) {
     list.forEach((extent, index) => {

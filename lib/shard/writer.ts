@@ -90,6 +90,11 @@ export class ShardFileWriter {
     return join(this.#directory, this.#name);
   }
 
+  /** Where the file is until it is finished. */
+  get partialPath(): string {
+    return this.#path + PARTIAL_SUFFIX;
+  }
+
   /**
    * Appends an extent. One append at a time.
    * @param content The extent, padded with zeros to a multiple of 4096 bytes.

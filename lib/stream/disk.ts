@@ -33,7 +33,7 @@ export async function measureDiskReadBytesPerSecond(
   if (!usable.some((fileBytes) => fileBytes > 0)) {
     throw new UsageError(`Cannot measure the disk: none of ${files.length} files has ${DIRECT_ALIGNMENT} bytes`);
   }
-  using memory = context.hostBuffer(depth * pieceBytes);
+  using memory = await context.hostBuffer(depth * pieceBytes);
   using reader = new DirectFiles(files.map(({ path }) => path));
   const free = Array.from({ length: depth }, (_, slot) => slot * pieceBytes);
   let file = 0, position = 0, begunBytes = 0;

@@ -12,8 +12,11 @@ type TokenContent = Uint8Array | string;
 
 /** How a tokenizer's tokens become text, read from the `decoder` of its tokenizer.json. */
 export interface TokenDecoder {
-  /** Returns what a token adds, before spaces at the start of the text are removed. */
-  content(id: number): TokenContent;
+  /**
+   * Returns what a token adds, before spaces at the start of the text are removed.
+   * @param isFirst Whether no token came before it.
+   */
+  content(id: number, isFirst: boolean): TokenContent;
   /** Whether the token is left out where special tokens are skipped. */
   isSpecial(id: number): boolean;
   /** Spaces removed from the start of a text: a number of them, or all those of the first token (`Metaspace`). */
@@ -34,6 +37,8 @@ interface DecoderStep {
   decoders?: DecoderStep[];
   pattern?: { String?: string };
   content?: string;
+  prefix?: string;
+  cleanup?: boolean;
   start?: number;
   stop?: number;
   replacement?: string;
@@ -75,6 +80,25 @@ function byteLevelDecoder(vocabulary: DecoderVocabulary): TokenDecoder {
   };
 }
 
+/** What BERT's decoder makes of a token's text, in this order: spaces that its pre-tokenizer put in go. */
+const CLEANUPS: [string, string][] = [
+  ...[[" .", "."], [" ?", "?"], [" !", "!"], [" ,", ","], [" ' ", "'"], [" n't", "n't"], [" 'm", "'m"]] as [string, string][],
+  ...[[" do not", " don't"], [" 's", "'s"], [" 've", "'ve"], [" 're", "'re"]] as [string, string][],
+];
+
+/** The decoder of BERT: a space before each token but those that go on a word (decoders/wordpiece.rs). */
+function wordPieceDecoder(vocabulary: DecoderVocabulary, prefix: string, cleanup: boolean): TokenDecoder {
+  return {
+    leadingSpaces: 0,
+    isSpecial: (id) => vocabulary.addedTokens.get(id)?.special ?? false,
+    content(id, isFirst) {
+      const token = vocabulary.addedTokens.get(id)?.content ?? vocabulary.token(id) ?? "";
+      const text = isFirst ? token : token.startsWith(prefix) ? token.replace(prefix, "") : ` ${token}`;
+      return cleanup ? CLEANUPS.reduce((text, [from, to]) => text.replaceAll(from, to), text) : text;
+    },
+  };
+}
+
 /** The decoder of SentencePiece vocabularies (Llama 1 and 2): `▁` for a space, `<0xNN>` for a byte without a token. */
 function sentencePieceDecoder(
   vocabulary: DecoderVocabulary,
@@ -102,8 +126,11 @@ function sentencePieceDecoder(
 export function tokenDecoder(decoder: unknown, vocabulary: DecoderVocabulary): TokenDecoder {
   const step = decoder as DecoderStep | null;
   const steps = step?.type === "Sequence" ? step.decoders ?? [] : step ? [step] : [];
-  const known = "known are ByteLevel, Metaspace, and a Sequence of Replace, ByteFallback, Fuse and Strip";
+  const known = "known are ByteLevel, WordPiece, Metaspace, and a Sequence of Replace, ByteFallback, Fuse and Strip";
   if (steps.length === 1 && steps[0].type === "ByteLevel") return byteLevelDecoder(vocabulary);
+  if (steps.length === 1 && steps[0].type === "WordPiece") {
+    return wordPieceDecoder(vocabulary, steps[0].prefix ?? "##", steps[0].cleanup ?? true);
+  }
   const replacements: [string, string][] = [];
   let byteFallback = false;
   let leadingSpaces: TokenDecoder["leadingSpaces"] = 0;
@@ -141,6 +168,7 @@ export class Detokenizer {
   readonly #utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
   #leadingSpaces: number;
   #stripFirstToken: boolean;
+  #isFirst: boolean;
 
   /** Starts a stream. Use the tokenizer's `detokenizer()`, which knows the decoder. */
   constructor(decoder: TokenDecoder, options: DetokenizerOptions = {}) {
@@ -149,12 +177,14 @@ export class Detokenizer {
     const leadingSpaces = options.continuation ? 0 : decoder.leadingSpaces;
     this.#leadingSpaces = leadingSpaces === "first token" ? 0 : leadingSpaces;
     this.#stripFirstToken = leadingSpaces === "first token";
+    this.#isFirst = !options.continuation;
   }
 
   /** Returns the text that a token completes: empty where a character is still missing bytes. */
   push(id: number): string {
     if (this.#skipSpecialTokens && this.#decoder.isSpecial(id)) return "";
-    const content = this.#decoder.content(id);
+    const content = this.#decoder.content(id, this.#isFirst);
+    this.#isFirst = false;
     if (typeof content !== "string") return this.#strip(this.#utf8.decode(content, { stream: true }));
     const text = this.#stripFirstToken ? content.replace(/^ +/, "") : content;
     this.#stripFirstToken = false;

@@ -6,6 +6,8 @@
  * @module
  */
 import type { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+import type { TextNormalizer } from "./normalizer.ts";
+import type { PreTokenizer } from "./pre_tokenizer.ts";
 
 /** A token beside the model's own vocabulary, as tokenizer.json describes it. */
 export interface AddedToken {
@@ -38,6 +40,11 @@ class AddedTokenSplitter {
     this.#pattern = new RegExp(`(${alternatives.join("|")})`, "u");
   }
 
+  /** Whether there is no token to find. */
+  get isEmpty(): boolean {
+    return this.#pattern === undefined;
+  }
+
   split(text: string): Section[] {
     if (!this.#pattern) return text === "" ? [] : [{ text }];
     // With a capturing group, every second part is a match.
@@ -52,22 +59,51 @@ class AddedTokenSplitter {
   }
 }
 
+/** The tree in which the library's Unigram model looks pieces up. */
+interface Trie {
+  extend(pieces: string[]): void;
+}
+
+function isUnigram(model: object): model is { trie: Trie; vocab: string[] } {
+  return "trie" in model;
+}
+
 /** Encodes text without what a post-processor adds. */
 export class Encoder {
   readonly #library: HuggingFaceTokenizer;
   readonly #unknownId: number | undefined;
-  readonly #unknownToken: string | undefined;
+  /** What the model gives for a text without a token; undefined where it gives the text itself, as Unigram does. */
+  readonly #unknownText: string | undefined;
+  readonly #isUnigram: boolean;
+  readonly #normalize: TextNormalizer;
+  readonly #preTokenize: PreTokenizer;
   readonly #trusted: AddedTokenSplitter[];
   readonly #untrusted: AddedTokenSplitter[];
 
-  constructor(library: HuggingFaceTokenizer, addedTokens: readonly AddedToken[]) {
+  /** @param library Its model is used alone. */
+  constructor(
+    library: HuggingFaceTokenizer,
+    normalize: TextNormalizer,
+    preTokenize: PreTokenizer,
+    addedTokens: readonly AddedToken[],
+  ) {
     this.#library = library;
+    this.#normalize = normalize;
+    this.#preTokenize = preTokenize;
     const model = library.model!;
     this.#unknownId = model.unk_token_id;
-    this.#unknownToken = model.unk_token ?? undefined;
-    // Models that take whole words from the vocabulary (ignore_merges) must not find special tokens there.
-    for (const token of addedTokens) if (token.special) model.tokens_to_ids.delete(token.content);
-    const normalize = (text: string) => library.normalizer?.normalize(text) ?? text;
+    this.#isUnigram = isUnigram(model);
+    const special = new Set(addedTokens.filter((token) => token.special).map(({ content }) => content));
+    if (isUnigram(model)) {
+      // Its pieces are found by their spelling, special tokens among them.
+      model.trie = new (model.trie.constructor as new () => Trie)();
+      model.trie.extend(model.vocab.filter((piece) => !special.has(piece)));
+      this.#unknownText = undefined;
+    } else {
+      // Models that take whole words from the vocabulary (ignore_merges) must not find special tokens there.
+      for (const content of special) model.tokens_to_ids.delete(content);
+      this.#unknownText = model.unk_token ?? undefined;
+    }
     const splitters = (tokens: readonly AddedToken[]) => [
       new AddedTokenSplitter(tokens.filter((token) => !token.normalized), (content) => content),
       new AddedTokenSplitter(tokens.filter((token) => token.normalized), normalize),
@@ -76,9 +112,13 @@ export class Encoder {
     this.#untrusted = splitters(addedTokens.filter((token) => !token.special));
   }
 
-  /** Returns the tokens of a text; special tokens in it are recognised only where they are allowed. */
-  encode(text: string, allowSpecialTokens: boolean): number[] {
-    const { normalizer, pre_tokenizer } = this.#library;
+  /**
+   * Returns the tokens of a text; special tokens in it are recognised only where they are allowed.
+   *
+   * @param mark A character that is taken out once added tokens were found: an added token with a mark in it is ordinary text.
+   */
+  encode(text: string, allowSpecialTokens: boolean, mark?: string): number[] {
+    const unmarked = (text: string) => mark === undefined ? text : text.replaceAll(mark, "");
     const [raw, normalized] = allowSpecialTokens ? this.#trusted : this.#untrusted;
     const ids: number[] = [];
     raw.split(text).forEach((section, sectionIndex) => {
@@ -86,13 +126,16 @@ export class Encoder {
         ids.push(section.token.id);
         return;
       }
-      for (const part of normalized.split(normalizer?.normalize(section.text) ?? section.text)) {
+      // Marks keep tokens from being found after normalization too; where there are none to find, nothing but the text is normalized.
+      const plain = normalized.isEmpty ? unmarked(section.text) : section.text;
+      for (const part of normalized.split(this.#normalize(plain))) {
         if ("token" in part) {
           ids.push(part.token.id);
           continue;
         }
+        part.text = unmarked(part.text);
         // Metaspace prepends its space to the first section alone.
-        const words = pre_tokenizer?.pre_tokenize(part.text, { section_index: sectionIndex }) ?? [part.text];
+        const words = this.#preTokenize(part.text, sectionIndex);
         for (const token of this.#library.model!._call(words)) ids.push(this.#id(token));
       }
     });
@@ -100,7 +143,8 @@ export class Encoder {
   }
 
   #id(token: string): number {
-    const id = this.#library.model!.tokens_to_ids.get(token) ?? (token === this.#unknownToken ? this.#unknownId : undefined);
+    const known = this.#library.model!.tokens_to_ids.get(token);
+    const id = known ?? (this.#isUnigram || token === this.#unknownText ? this.#unknownId : undefined);
     if (id === undefined) throw new Error(`tokenizer.json's model gave ${JSON.stringify(token)}, which its vocabulary lacks`);
     return id;
   }

@@ -5,8 +5,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError, UnsupportedError, UsageError } from "../errors.ts";
+import { ChatEncoder, type ChatPrompt, chatTemplates, tokenText } from "./chat_encoder.ts";
+import type { ChatMessage, ChatTemplateOptions } from "./chat_template.ts";
 import { Detokenizer, type DetokenizerOptions, tokenDecoder } from "./detokenizer.ts";
 import { type AddedToken, Encoder } from "./encoder.ts";
+import { textNormalizer } from "./normalizer.ts";
+import { preTokenizer } from "./pre_tokenizer.ts";
 
 /** How text is encoded. */
 export interface EncodeOptions {
@@ -37,6 +41,16 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
   /** Returns a decoder that takes tokens one at a time. */
   detokenizer(options?: DetokenizerOptions): Detokenizer;
+  /**
+   * Turns a conversation into a prompt with the model's own chat template, as transformers does.
+   *
+   * Control tokens come from the template alone: what messages, tools and documents spell out, such as `<|eot_id|>`, is ordinary text.
+   *
+   * @throws {UsageError} where there is no template, or it refuses the messages.
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): Promise<ChatPrompt>;
+  /** Whether there is a chat template. */
+  readonly hasChatTemplate: boolean;
   /** Tokens that end a text: of generation_config.json, else config.json, else tokenizer_config.json. */
   readonly eosTokenIds: readonly number[];
   /** Token that begins a text, where the tokenizer names one. */
@@ -55,13 +69,8 @@ export interface TokenizerFiles {
   config?: Record<string, unknown> | null;
   /** generation_config.json, for its eos_token_id. */
   generationConfig?: Record<string, unknown> | null;
-}
-
-/** Returns a special token's text, which tokenizer_config.json may wrap in an object. */
-function tokenText(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  const content = (value as { content?: unknown } | null | undefined)?.content;
-  return typeof content === "string" ? content : undefined;
+  /** The text of chat_template.jinja, or of chat_template.json's `chat_template`, which go before that of tokenizer_config.json. */
+  chatTemplate?: string;
 }
 
 /** Returns an eos_token_id, which may be one number or several, as a list; undefined where there is none. */
@@ -83,8 +92,10 @@ function tokenIds(value: unknown, file: string): number[] | undefined {
 export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer> {
   const { tokenizer, tokenizerConfig = {} } = files;
   const modelType = (tokenizer.model as { type?: unknown } | undefined)?.type;
-  if (modelType !== undefined && modelType !== "BPE") {
-    throw new UnsupportedError(`Cannot use the tokenizer: its model is ${JSON.stringify(modelType)}; known is "BPE"`);
+  if (modelType !== undefined && !["BPE", "Unigram", "WordPiece"].includes(modelType as string)) {
+    throw new UnsupportedError(
+      `Cannot use the tokenizer: its model is ${JSON.stringify(modelType)}; known are BPE, Unigram, WordPiece`,
+    );
   }
   const added: AddedToken[] = ((tokenizer.added_tokens ?? []) as Partial<AddedToken>[]).map((token) => ({
     id: token.id!,
@@ -99,14 +110,17 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
   const addedByContent = new Map(added.map((token) => [token.content, token]));
 
   // Loaded here, not at the top: importing AirKern must stay cheap for those who need no tokenizer.
-  const { Tokenizer: HuggingFaceTokenizer } = await import("@huggingface/tokenizers");
-  let library;
+  const huggingFace = await import("@huggingface/tokenizers");
+  let library, normalize, preTokenize;
   try {
-    library = new HuggingFaceTokenizer(
-      { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [], ...tokenizer },
+    library = new huggingFace.Tokenizer(
+      { post_processor: null, added_tokens: [], ...tokenizer, normalizer: null, pre_tokenizer: null, decoder: null },
       { ...tokenizerConfig, clean_up_tokenization_spaces: false },
     );
+    normalize = textNormalizer(tokenizer.normalizer, huggingFace);
+    preTokenize = preTokenizer(tokenizer.pre_tokenizer, huggingFace);
   } catch (error) {
+    if (error instanceof UnsupportedError) throw error;
     throw new FormatError(`Cannot use the tokenizer: ${(error as Error).message.split("\n")[0]}`);
   }
   const vocabulary: string[] = library.model!.vocab;
@@ -130,7 +144,9 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
   if (typeof addBos === "boolean") before = addBos && bos !== undefined ? [specialId(bos, "bos_token")] : [];
   if (typeof addEos === "boolean") after = addEos && eos !== undefined ? [specialId(eos, "eos_token")] : [];
 
-  const encoder = new Encoder(library, added);
+  const encoder = new Encoder(library, normalize, preTokenize, added);
+  const templates = chatTemplates(files.chatTemplate, tokenizerConfig);
+  const chat = new ChatEncoder(encoder, added, normalize, templates, tokenizerConfig);
   const decoder = tokenDecoder(tokenizer.decoder, { token: (id) => vocabulary[id], addedTokens: addedById });
   const vocabSize = vocabulary.length;
   const eosTokenIds = tokenIds(files.generationConfig?.eos_token_id, "generation_config.json") ??
@@ -159,6 +175,9 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
         return text + detokenizer.flush();
       },
       detokenizer: (options?: DetokenizerOptions): Detokenizer => new Detokenizer(decoder, options),
+      applyChatTemplate: async (messages: readonly ChatMessage[], options?: ChatTemplateOptions): Promise<ChatPrompt> =>
+        await chat.apply(messages, options),
+      hasChatTemplate: templates.size > 0,
       eosTokenIds,
       bosTokenId: bos === undefined ? undefined : specialId(bos, "bos_token"),
       vocabSize,
@@ -184,6 +203,20 @@ async function readJson(path: string): Promise<Record<string, unknown> | undefin
   throw new FormatError(`Cannot read ${path}: it is not a JSON object`);
 }
 
+/** Reads the chat template of a file of its own, where there is one. */
+async function readChatTemplate(directory: string): Promise<string | undefined> {
+  const path = join(directory, "chat_template.jinja");
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ENOENT") throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
+  }
+  const older = await readJson(join(directory, "chat_template.json"));
+  if (older === undefined) return undefined;
+  if (typeof older.chat_template === "string") return older.chat_template;
+  throw new FormatError(`Cannot read ${join(directory, "chat_template.json")}: it has no chat_template`);
+}
+
 /**
  * Reads the tokenizer of a checkpoint or shard directory.
  *
@@ -199,6 +232,7 @@ export async function loadTokenizer(
   if (!tokenizer) throw new FormatError(`Cannot load the tokenizer: ${path} is not there`);
   return await createTokenizer({
     tokenizer,
+    chatTemplate: await readChatTemplate(directory),
     tokenizerConfig: await readJson(join(directory, "tokenizer_config.json")),
     config: configs ? configs.config : await readJson(join(directory, "config.json")),
     generationConfig: configs ? configs.generationConfig : await readJson(join(directory, "generation_config.json")),

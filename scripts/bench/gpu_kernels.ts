@@ -71,7 +71,7 @@ export class GpuBench implements Disposable {
   /** Returns bytes a second of one plain copy from page-locked memory. */
   async hostCopyBytesPerSecond(): Promise<number> {
     const { copyBytes } = this.sizes;
-    using from = this.context.hostBuffer(copyBytes);
+    using from = await this.context.hostBuffer(copyBytes);
     using to = this.context.deviceBuffer(copyBytes);
     return copyBytes / await this.#seconds((ops) => ops.copyToDevice(to.address, from.address, copyBytes));
   }
@@ -83,7 +83,7 @@ export class GpuBench implements Disposable {
   async extentCopyBytesPerSecond(): Promise<number> {
     const { copyBytes, extentBytes, slots } = this.sizes;
     using resources = new DisposableStack();
-    const host = resources.use(this.context.hostBuffer(slots * extentBytes));
+    const host = resources.use(await this.context.hostBuffer(slots * extentBytes));
     const device = resources.use(this.context.deviceBuffer(slots * extentBytes));
     const compute = resources.use(this.context.stream());
     const ring = Array.from({ length: slots }, (_, slot) => ({
@@ -142,7 +142,7 @@ export class GpuBench implements Disposable {
   /** Brings bytes to the device. */
   async #upload(bytes: Uint8Array, to: bigint): Promise<void> {
     const ops = new Ops(this.#stream);
-    using staging = this.context.hostBuffer(Math.min(bytes.length, 64 << 20));
+    using staging = await this.context.hostBuffer(Math.min(bytes.length, 64 << 20));
     for (let offset = 0; offset < bytes.length; offset += staging.bytes) {
       const part = bytes.subarray(offset, offset + staging.bytes);
       staging.view(0, part.length).set(part);

@@ -51,34 +51,41 @@ export async function decodeRows(
 /** Runs one pass of a model many times as large as the device's memory. */
 export async function foundingRows(bench: GpuBench, { founding, promptTokens }: GpuModels, models: string): Promise<Row[]> {
   const model = await syntheticModel(models, founding.name, founding.config, true);
-  const bus = await bench.hostCopyBytesPerSecond();
   using memory = new MemoryWatch(bench.context);
   const figures = await benchModel(model, promptTokens, 2, ["--vram", founding.vram]);
-  const takenBytes = memory.takenBytes;
+  const takenBytes = memory.takenBytes, vramBytes = parseBytes(founding.vram);
   const what = `${founding.name} within ${founding.vram}`;
   const disk = (figures.diskBytesPerSecondBefore + figures.diskBytesPerSecondAfter) / 2;
-  const streamed = figures.streamedBytesPerPass / figures.secondsPerToken;
   return [
-    { what: `${what}: one pass`, figure: `${figures.secondsPerToken.toFixed(2)} s`, ceiling: "", share: "" },
     {
-      what: `${what}: weights over the bus`,
-      figure: rate(streamed),
-      ceiling: `${rate(bus)} bare page-locked copy`,
-      share: percent(streamed / bus),
+      what: `${what}: one pass`,
+      figure: `${figures.secondsPerToken.toFixed(2)} s`,
+      ceiling: `${formatBytes(figures.copiedBytesPerPass)} to the device, ${
+        formatBytes(figures.streamedBytesPerPass)
+      } of them from the disk`,
     },
     {
+      what: `${what}: weights over the bus`,
+      figure: rate(figures.busShare * figures.busBytesPerSecond),
+      ceiling: `${rate(figures.busBytesPerSecond)} bare page-locked copies`,
+      share: percent(figures.busShare),
+    },
+    figures.streamedBytesPerPass === 0 ? { what: `${what}: weights from the disk`, figure: "none: host memory holds them" } : {
       what: `${what}: weights from the disk`,
       figure: rate(figures.readBytesPerSecond),
       ceiling: `${rate(disk)} bare direct reads before and after`,
       share: percent(figures.readBytesPerSecond / disk),
     },
-    {
-      what: `${what}: peak of device memory, by the driver`,
-      figure: formatBytes(takenBytes),
-      ceiling: founding.vram,
-      share: percent(takenBytes / parseBytes(founding.vram)),
-    },
+    { what: `${what}: device memory reserved`, ...shareOf(figures.peakVramBytes, vramBytes) },
+    // The emulator gives each process a device of its own.
+    takenBytes === 0
+      ? { what: `${what}: device memory taken, by the driver`, figure: "not seen by the driver" }
+      : { what: `${what}: device memory taken, by the driver`, ...shareOf(takenBytes, vramBytes) },
   ];
+}
+
+function shareOf(bytes: number, ofBytes: number): Pick<Row, "figure" | "ceiling" | "share"> {
+  return { figure: formatBytes(bytes), ceiling: formatBytes(ofBytes), share: percent(bytes / ofBytes) };
 }
 
 /** Watches how much device memory other processes take beyond what was taken when it began, by the driver's own count. */

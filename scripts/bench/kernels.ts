@@ -76,8 +76,8 @@ function weightOf(
 }
 
 /** Fills memory with an activation matrix. */
-function activations(context: Context, count: number): HostBuffer {
-  const memory = context.hostBuffer(count * 4);
+async function activations(context: Context, count: number): Promise<HostBuffer> {
+  const memory = await context.hostBuffer(count * 4);
   new Float32Array(memory.buffer).forEach((_, i, all) => all[i] = Math.sin(i));
   return memory;
 }
@@ -101,10 +101,10 @@ async function benchGemv(context: Context, format: string, rows: Row[]): Promise
   for (const [matrixRows, cols] of GEMV_SHAPES) {
     const { bytes, outliers } = await extentOf(context, format, matrixRows, cols);
     const stride = Math.ceil(bytes.length / 4096) * 4096, count = Math.ceil(Number(option("bytes") ?? 1100) * 2 ** 20 / stride);
-    using memory = context.hostBuffer(stride * count);
+    using memory = await context.hostBuffer(stride * count);
     for (let i = 0; i < count; i++) memory.view(i * stride, bytes.length).set(bytes);
-    using x = activations(context, 8 * cols);
-    using y = context.hostBuffer(8 * matrixRows * 4);
+    using x = await activations(context, 8 * cols);
+    using y = await context.hostBuffer(8 * matrixRows * 4);
     for (const precision of PRECISIONS) {
       for (const tokens of [1, 2, 5, 8]) {
         let readSeconds = Infinity;
@@ -144,11 +144,11 @@ async function benchGemv(context: Context, format: string, rows: Row[]): Promise
 async function benchGemm(context: Context, format: string, rows: Row[]): Promise<void> {
   for (const [matrixRows, cols] of GEMM_SHAPES) {
     const { bytes, outliers } = await extentOf(context, format, matrixRows, cols);
-    using memory = context.hostBuffer(bytes.length);
+    using memory = await context.hostBuffer(bytes.length);
     memory.view().set(bytes);
     const weight = weightOf(context, format, memory.address, bytes.length, matrixRows, cols, outliers);
-    using x = activations(context, 512 * cols);
-    using y = context.hostBuffer(512 * matrixRows * 4);
+    using x = await activations(context, 512 * cols);
+    using y = await context.hostBuffer(512 * matrixRows * 4);
     for (const precision of PRECISIONS) {
       for (const tokens of [16, 64, 512]) {
         let peak = 0;

@@ -94,6 +94,9 @@ def random_weights(model, spec, seed):
         else:
             value = normal(parameter, 0.0, 1.4 / math.sqrt(parameter.shape[-1]))
         parameter.copy_(value)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            buffer.copy_(normal(buffer, 0.0, 0.1))
     return model
 
 

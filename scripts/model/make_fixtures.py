@@ -450,6 +450,24 @@ def make_rope():
         ("linear 4", 128, 4096, dict(rope_type="linear", factor=4.0, rope_theta=10000.0), None),
     ]
     specs += [(f"dynamic 2 at {n}", 128, 4096, dynamic, n) for n in (1, 4096, 4097, 6000, 8192, 16384)]
+    yarn = dict(rope_type="yarn", rope_theta=10000.0, original_max_position_embeddings=4096)
+    specs += [
+        ("qwen2.5 yarn 4", 128, 32768,
+         yarn | dict(factor=4.0, rope_theta=1000000.0, original_max_position_embeddings=32768), None),
+        ("deepseek-v3 yarn", 64, 163840,
+         yarn | dict(factor=40.0, beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0), None),
+        ("deepseek-v2-lite yarn", 64, 163840,
+         yarn | dict(factor=40.0, beta_fast=32, beta_slow=1, mscale=0.707, mscale_all_dim=0.5), None),
+        ("gpt-oss yarn", 64, 131072,
+         yarn | dict(factor=32.0, rope_theta=150000.0, beta_fast=32.0, beta_slow=1.0, truncate=False), None),
+        ("yarn with its own attention factor", 64, 8192, yarn | dict(factor=2.0, attention_factor=0.75), None),
+    ]
+    # As many factors as pairs, of Phi 3.5's range.
+    longrope = dict(
+        rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=4096,
+        short_factor=[1.0 + 0.03 * i for i in range(48)], long_factor=[1.0 + 0.026 * i * i for i in range(48)],
+    )
+    specs += [(f"phi-3.5 longrope at {n}", 96, 131072, longrope, n) for n in (1, 4096, 4097, 131072)]
     cases = []
     for name, head_dim, positions, parameters, seq_len in specs:
         config = LlamaConfig(

@@ -6,7 +6,7 @@ import { airkern, run } from "./airkern.ts";
 Deno.test("--help of every command says what it does, with an example; no command prints the help and fails", async () => {
   const root = await airkern(["--help"]);
   assert.equal(root.code, 0);
-  for (const command of ["run", "quantize", "plan", "inspect", "verify", "perplexity", "bench", "doctor"]) {
+  for (const command of ["run", "pull", "quantize", "plan", "inspect", "verify", "perplexity", "bench", "doctor"]) {
     assert.match(root.stdout, new RegExp(`^ {2}${command} `, "m"));
     const { code, stdout, stderr } = await airkern([command, "--help"]);
     assert.deepEqual([code, stderr], [0, ""]);

@@ -22,11 +22,11 @@ async function wrongLayers(makeTransfer: (context: Context, stream: Stream) => T
   using stream = context.stream();
   using transfer = makeTransfer(context, stream);
   const ops = new Ops(stream);
-  const pool = context.hostBuffer(PAGES * PAGE_TOKENS * kvBytesPerToken(SHAPE));
+  const pool = await context.hostBuffer(PAGES * PAGE_TOKENS * kvBytesPerToken(SHAPE));
   using cache = new KvCache({ deviceBuffer: () => pool }, SHAPE, PAGES);
   using kept = new KvWindow(cache, transfer, ops);
   using captured = context.deviceBuffer(pool.bytes);
-  using seen = context.hostBuffer(pool.bytes);
+  using seen = await context.hostBuffer(pool.bytes);
   const next = random(3), model = new Uint8Array(pool.bytes), expected = new Uint8Array(pool.bytes);
   const layerBytes = pool.bytes / SHAPE.numLayers, pageBytes = layerBytes / 2 / PAGES;
   using a = cache.sequence(4 * PAGE_TOKENS);

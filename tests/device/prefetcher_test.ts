@@ -53,10 +53,14 @@ class Consumer implements Disposable {
   readonly #seen;
   readonly #host: HostBuffer;
 
-  constructor(context: Context, readonly shards: SyntheticShards, readonly stream: Stream) {
+  private constructor(context: Context, readonly shards: SyntheticShards, readonly stream: Stream, host: HostBuffer) {
     this.#ops = new Ops(stream);
     this.#seen = context.deviceBuffer(shards.tapeBytes);
-    this.#host = context.hostBuffer(shards.tapeBytes);
+    this.#host = host;
+  }
+
+  static async open(context: Context, shards: SyntheticShards, stream: Stream): Promise<Consumer> {
+    return new Consumer(context, shards, stream, await context.hostBuffer(shards.tapeBytes));
   }
 
   async pass(prefetcher: Prefetcher, from = 0, to = this.shards.tape.length): Promise<void> {
@@ -101,7 +105,7 @@ async function wrongExtents(
   using transfer = makeTransfer(context, stream);
   const { path, manifest, tape } = shards;
   await using prefetcher = await Prefetcher.open({ path, manifest, tape, plan: planOf(shards, division), transfer, io });
-  using consumer = new Consumer(context, shards, stream);
+  using consumer = await Consumer.open(context, shards, stream);
   let wrong = 0;
   // Some passes do not use the end of the tape.
   for (const [pass, used] of [1, 0.8, 0.6, 1, 0.9].entries()) {
@@ -217,7 +221,7 @@ emulatedTest(
         const { path, manifest, tape } = shards;
         const plan = planOf(shards, { ...DISK_ALONE, residentBytes: shards.tapeBytes / 4, pinnedBytes: shards.tapeBytes / 4 });
         await using prefetcher = await Prefetcher.open({ path, manifest, tape, plan, transfer });
-        using consumer = new Consumer(context, shards, stream);
+        using consumer = await Consumer.open(context, shards, stream);
         for (const stopAt of [0, 1, 5, 11]) {
           prefetcher.beginPass({ expectAnother: true });
           await consumer.pass(prefetcher, 0, stopAt);

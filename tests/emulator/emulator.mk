@@ -4,7 +4,8 @@
 #   make emulator-tier   build/libcudart_emu.so, build/libairkern_emu.so from cuda/*.cu, and the emulator's own fixtures
 #     in build/race      the same with every memory access of the kernels checked
 #     in build/sanitize  the same under AddressSanitizer and UBSan
-#   make emulator-ptx    build/libairkern_ptx.so: nvcc's PTX of the same sources, translated to C++; where nvcc is
+#   make emulator-ptx    the fixtures as nvcc's PTX, translated to C++; where nvcc is
+#   make emulator-ptx-library    build/libairkern_ptx.so: the library in the same way, which takes minutes
 
 EMU         := tests/emulator
 EMU_INCLUDE := -I$(EMU)/include -Icuda
@@ -22,7 +23,7 @@ EMU_PROGRAMS := faults pipeline
 EMU_FIXTURES := $(filter-out $(EMU_PROGRAMS),$(patsubst $(EMU)/fixtures/%.cu,%,$(wildcard $(EMU)/fixtures/*.cu)))
 EMU_PRODUCTS := libcudart_emu.so $(if $(EMU_KERNELS),libairkern_emu.so) emulator/libfixtures.so $(EMU_PROGRAMS:%=emulator/%)
 
-.PHONY: emulator emulator-tier emulator-ptx
+.PHONY: emulator emulator-tier emulator-ptx emulator-ptx-library
 emulator: emulator-tier
 	+$(MAKE) emulator-tier BUILD=build/race EMU_RUNTIME_FLAGS=-DEMU_RACE EMU_KERNEL_FLAGS=-fsanitize=thread
 	+$(MAKE) emulator-tier BUILD=build/sanitize EMU_RUNTIME_FLAGS="$(EMU_SANITIZE)" EMU_KERNEL_FLAGS="$(EMU_SANITIZE)" EMU_LINK_FLAGS="$(EMU_SANITIZE)"
@@ -48,8 +49,8 @@ $(OBJECTS)/fixtures/%.o: $(EMU)/fixtures/%.cu $(EMU_HEADERS) $(EMU)/emulator.mk
 	@mkdir -p $(dir $@)
 	$(CXX) $(EMU_FLAGS) $(EMU_INCLUDE) $(EMU_KERNEL_FLAGS) $(EMU_KERNEL) -c -o $@ $<
 
-$(BUILD)/libairkern_emu.so: $(EMU_KERNELS) $(SHARED_OBJECTS) $(BUILD)/libcudart_emu.so
-	$(CXX) -shared $(EMU_LINK) $(EMU_LINK_FLAGS) -Wl,-Bsymbolic -o $@.partial $(EMU_KERNELS) $(SHARED_OBJECTS) -L$(BUILD) -lcudart_emu
+$(BUILD)/libairkern_emu.so: $(EMU_KERNELS) $(SHARED_OBJECTS) $(BUILD)/libcudart_emu.so cuda/exports.map
+	$(CXX) -shared $(EMU_LINK) -Wl,--version-script=cuda/exports.map $(EMU_LINK_FLAGS) -Wl,-Bsymbolic -o $@.partial $(EMU_KERNELS) $(SHARED_OBJECTS) -L$(BUILD) -lcudart_emu
 	mv $@.partial $@
 
 $(BUILD)/emulator/libfixtures.so: $(EMU_FIXTURES:%=$(OBJECTS)/fixtures/%.o) $(BUILD)/libcudart_emu.so
@@ -71,7 +72,10 @@ EMU_PTX_FIXTURES := $(EMU_FIXTURES:%=$(EMU)/fixtures/%)
 EMU_PTX_KERNELS  := $(patsubst %.cu,%,$(wildcard cuda/*.cu))
 
 .SECONDARY:
-emulator-ptx: $(BUILD)/libcudart_emu.so $(BUILD)/libairkern_ptx.so $(BUILD)/emulator/libfixtures_ptx.so $(EMU_PROGRAMS:%=$(BUILD)/emulator/%_ptx)
+emulator-ptx: $(BUILD)/libcudart_emu.so $(BUILD)/emulator/libfixtures_ptx.so $(EMU_PROGRAMS:%=$(BUILD)/emulator/%_ptx)
+
+emulator-ptx-library: $(if $(NVCC),$(BUILD)/libairkern_ptx.so)
+	@$(if $(NVCC),,echo "emulator-ptx-library skipped: nvcc is not installed")
 
 $(OBJECTS)/ptx/%.ptx: %.cu $(EMU_HEADERS)
 	@mkdir -p $(dir $@)

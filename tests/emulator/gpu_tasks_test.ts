@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { countTests } from "../../scripts/gpu/test_summary.ts";
 import { run } from "../cli/airkern.ts";
+import { withTemporaryDirectory } from "../temporary_directory.ts";
 import { builtPath } from "./library.ts";
 
 function environment(settings = ""): Record<string, string> {
@@ -29,19 +30,36 @@ Deno.test("test:gpu without a GPU says why it skips its tests, and how many file
   assert.match(stdout, /\n0 passed, 0 failed, 1 skipped\n$/);
 });
 
-Deno.test("bench:gpu measures kernels and copies, every row a share of a ceiling of the same run", async () => {
-  const args = ["scripts/bench_gpu.ts", "--shapes", "tiny", "--json", "gemv", "matmul", "copy"];
-  const { code, stdout, stderr } = await run(args, { env: environment() });
-  assert.equal(code, 0, stderr);
-  const { device, rows } = JSON.parse(stdout);
-  assert.equal(device.name, "CUDA emulator");
-  const kinds = rows.map(({ what }: { what: string }) => what.split(/[\d,]/)[0].trim());
-  assert.deepEqual(kinds, ["GEMV q", "GEMV nf", "matmul bf", "matmul q", "matmul nf", "host to device"]);
-  for (const { figure, ceiling, share } of rows) {
-    assert.match(figure, /^\d.* (\w*B\/s|TFLOP\/s)$/);
-    assert.match(ceiling, /^\d.* (copy|peak|product)$/);
-    assert.match(share, /^\d+\.\d%$/);
-  }
+Deno.test("bench:gpu measures kernels, copies and whole models, every figure against a ceiling of the same run", async () => {
+  await withTemporaryDirectory(async (models) => {
+    const { code, stdout, stderr } = await run(["scripts/bench_gpu.ts", "--shapes", "tiny", "--models", models, "--json"], {
+      env: environment(),
+    });
+    assert.equal(code, 0, stderr);
+    const { device, rows } = JSON.parse(stdout) as { device: { name: string }; rows: Record<string, string>[] };
+    assert.equal(device.name, "CUDA emulator");
+    const ceilings: [RegExp, RegExp, RegExp][] = [
+      [/^GEMV q4o/, /B\/s$/, /device-to-device copy$/],
+      [/^GEMV nf4/, /B\/s$/, /device-to-device copy$/],
+      [/^matmul bf16/, /TFLOP\/s$/, /tensor-core peak$/],
+      [/^matmul q4o/, /TFLOP\/s$/, /dense bf16 product$/],
+      [/^matmul nf4/, /TFLOP\/s$/, /dense bf16 product$/],
+      [/^host to device/, /B\/s$/, /bare page-locked copy$/],
+      [/resident: decode$/, /tokens\/s, .* of weights$/, /device-to-device copy$/],
+      [/within 1536KiB: weights over the bus$/, /^[1-9].*B\/s$/, /bare page-locked copies$/],
+      [/within 1536KiB: device memory reserved$/, /MiB$/, /^1\.50 MiB$/],
+    ];
+    for (const [what, figure, ceiling] of ceilings) {
+      const row = rows.find((row) => what.test(row.what));
+      assert.ok(row, `${what} among ${rows.map(({ what }) => what).join(", ")}`);
+      assert.match(row.figure, figure);
+      assert.match(row.ceiling, ceiling);
+      assert.match(row.share, /^\d+\.\d%$/);
+    }
+    const pass = rows.find(({ what }) => /one pass$/.test(what))!;
+    assert.match(pass.figure, /^\d+\.\d\d s$/);
+    assert.match(pass.ceiling, /^[1-9][\d.]+ [KM]iB to the device/);
+  });
 });
 
 Deno.test("bench:gpu without a GPU says why it measures nothing", async () => {

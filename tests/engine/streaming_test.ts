@@ -3,8 +3,7 @@ import { readdirSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { CancelledError } from "../../lib/errors.ts";
 import { Engine } from "../../lib/engine/engine.ts";
-import { type EngineOptions, planModel } from "../../lib/engine/model_plan.ts";
-import { openShards } from "../../lib/shard/reader.ts";
+import type { EngineOptions } from "../../lib/engine/model_plan.ts";
 import { logitRows } from "./tiny_models.ts";
 import { syntheticModel } from "./synthetic_model.ts";
 
@@ -12,13 +11,9 @@ const LAYERS = 10;
 const OPTIONS: EngineOptions = { contextTokens: 128, passTokens: 64, threads: 2 };
 const PROMPT = Array.from({ length: 40 }, (_, i) => (i * 37) % 256);
 
-/** Opens a model in a budget that keeps about `residentBytes` of its weights in memory. */
+/** Opens a model of which at most `residentBytes` of weights stay in memory. Not by a budget: other tests share this process and its memory. */
 async function openStreamed(path: string, residentBytes: number): Promise<Engine> {
-  const shards = await openShards(path);
-  const { plan } = planModel(shards, OPTIONS);
-  const largest = Math.max(...shards.manifest.tensors.flatMap(({ extents }) => extents.map(({ bytes }) => bytes)));
-  const ramBytes = Math.floor(plan.totalBytes - plan.residentBytes + residentBytes + 4 * largest);
-  return await Engine.open(shards, { ...OPTIONS, ramBytes });
+  return await Engine.open(path, { ...OPTIONS, residentBytes });
 }
 
 /** The logits of a prompt and of 6 tokens after it. */

@@ -4,8 +4,9 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { Context, type ContextOptions, type DeviceBuffer, type HostBuffer, type Stream } from "../../lib/ffi/context.ts";
-import type { LibraryKind } from "../../lib/ffi/library.ts";
+import { SYMBOLS } from "../../lib/ffi/abi.ts";
+import { Context, type ContextOptions, type DeviceBuffer, HostBuffer, type Stream } from "../../lib/ffi/context.ts";
+import { type LibraryKind, libraryPath } from "../../lib/ffi/library.ts";
 import { Ops } from "../../lib/ffi/ops.ts";
 
 /** The library under test. */
@@ -165,6 +166,15 @@ export interface Tensor<T extends View = View> {
 const sentinelByte = (offset: number) => offset & 1 ? 0xff : 0xa5;
 const SENTINEL_BYTES = 192;
 
+const blocking = Deno.dlopen(libraryPath(TEST_KIND), { airk_host_alloc: { ...SYMBOLS.airk_host_alloc, nonblocking: false } });
+
+/** Reserves host memory while the caller waits, so that a test can name its tensors one after another. */
+function hostBufferNow(context: Context, bytes: number): HostBuffer {
+  const out = new BigUint64Array(1);
+  context.check(blocking.symbols.airk_host_alloc(context.handle, BigInt(bytes), out), `reserve ${bytes} bytes of host memory`);
+  return new HostBuffer(context, out[0], bytes);
+}
+
 /** Tensors with sentinel bytes around each. */
 export class Arena implements Disposable {
   readonly context: Context;
@@ -183,7 +193,7 @@ export class Arena implements Disposable {
   }
 
   #add(bytes: number): number {
-    const host = this.context.hostBuffer(bytes);
+    const host = hostBufferNow(this.context, bytes);
     const device = this.context.description.unifiedMemory ? undefined : this.context.deviceBuffer(bytes);
     return this.#blocks.push({ host, device }) - 1;
   }

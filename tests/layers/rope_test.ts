@@ -30,11 +30,14 @@ function configOf({ head_dim, max_position_embeddings, rope_parameters }: RopeCa
 }
 
 for (const rope of cases) {
-  // transformers' dynamic base goes through a power that is not correctly rounded; all else agrees to the last bit.
-  const tolerance = rope.rope_parameters.rope_type === "dynamic" && rope.seq_len! > rope.max_position_embeddings ? 3e-7 : 0;
+  // Powers of a base are not correctly rounded; where a result goes through several roundings, they may differ in the last bits.
+  const { rope_type: type } = rope.rope_parameters;
+  const stretched = type === "dynamic" && rope.seq_len! > rope.max_position_embeddings;
+  const tolerance = stretched || type === "yarn" || type === "longrope" ? 3e-7 : 0;
   Deno.test(`inverseFrequencies() match transformers, ${rope.name}, relative error <= ${tolerance}`, () => {
     const frequencies = inverseFrequencies(configOf(rope), rope.seq_len ?? 1);
-    assert.equal(rope.attention_scaling, 1);
+    const { scaling } = configOf(rope);
+    assert.ok(Math.abs(("attentionFactor" in scaling ? scaling.attentionFactor : 1) - rope.attention_scaling) < 1e-12);
     assert.equal(frequencies.length, rope.inv_freq.length);
     rope.inv_freq.forEach((expected, i) => {
       const error = Math.abs(frequencies[i] - Math.fround(expected)) / expected;
@@ -71,4 +74,22 @@ Deno.test("RotaryTable.fill() stretches dynamic rope by each sequence's own leng
   assert.notDeepEqual(long, short);
   assert.deepEqual(row(4096), short);
   assert.deepEqual(row(8192), long);
+});
+
+Deno.test("RotaryTable.fill() multiplies cos and sin by the attention factor of YaRN, and follows LongRoPE's two lengths", () => {
+  const yarn = configOf(cases.find(({ name }) => name === "yarn with its own attention factor")!);
+  const fill = (config: RopeConfig, position: number, spanTokens: number): { cos: Float32Array; sin: Float32Array } => {
+    const cos = new Float32Array(config.dim / 2), sin = new Float32Array(config.dim / 2);
+    new RotaryTable(config).fill(cos, sin, 0, position, spanTokens);
+    return { cos, sin };
+  };
+  assert.equal(fill(yarn, 0, 1).cos[0], 0.75);
+  const turned = fill(yarn, 3, 4);
+  assert.ok(turned.cos.every((cos, i) => Math.abs(Math.hypot(cos, turned.sin[i]) - 0.75) < 1e-6));
+
+  const longrope = configOf(cases.find(({ name }) => name === "phi-3.5 longrope at 1")!);
+  const at = (spanTokens: number) => fill(longrope, 100, spanTokens).sin[40];
+  assert.equal(at(4096), at(101));
+  assert.notEqual(at(4097), at(4096));
+  assert.equal(at(131072), at(4097));
 });

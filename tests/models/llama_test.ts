@@ -137,7 +137,6 @@ Deno.test("parseConfig() refuses values it cannot compute with and names key, va
     [{ rms_norm_eps: 0 }, /rms_norm_eps is 0/],
     [{ tie_word_embeddings: "yes" }, /tie_word_embeddings is "yes"/],
     [{ pretraining_tp: 0 }, /pretraining_tp is 0/],
-    [{ quantization_config: { quant_method: "gptq" } }, /quantization_config/],
     [{ sliding_window: 4096 }, /sliding_window is 4096, required not set/],
     [{ num_local_experts: 8 }, /num_local_experts is 8, required not set or 0/],
     [{ qkv_bias: true }, /qkv_bias is true/],

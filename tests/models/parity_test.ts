@@ -2,7 +2,7 @@
  * Every family against transformers: the fixtures of scripts/model/make_architecture_fixtures.py, resident and streamed, alone and together.
  */
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Engine, EngineOptions, Sequence } from "../../lib/engine/engine.ts";
 import { BudgetError } from "../../lib/errors.ts";
@@ -80,7 +80,7 @@ async function checkTogether(engine: Engine, cases: readonly ParityCase[]): Prom
 async function openStreamed(path: string, options: EngineOptions): Promise<Engine> {
   // No more tokens than the planner keeps to: it would take fewer a pass where that makes all weights fit.
   options = { ...options, passTokens: 32, logitRows: 32 };
-  if (TEST_KIND === "cpu") return await openExact(path, { ...options, residentBytes: 0 });
+  if (TEST_KIND === "cpu") return await openExact(path, { ...options, residentBytes: 0, expertCacheBytes: 1 });
   let vramBytes: number;
   {
     await using resident = await openExact(path, options);
@@ -129,4 +129,11 @@ Deno.test("every model_type that is served has a parity fixture", () => {
   for (const { modelTypes } of architectures()) {
     for (const modelType of modelTypes) assert.ok(tested.has(modelType) || elsewhere.includes(modelType), modelType);
   }
+});
+
+Deno.test("the README's table lists every model_type that is served, and no other", () => {
+  const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+  const rows = readme.split("\n## Models\n")[1].split("\n## ")[0].split("\n").filter((line) => line.startsWith("|"));
+  const listed = rows.slice(2).flatMap((row) => [...row.split("|")[2].matchAll(/`([^`]+)`/g)].map(([, name]) => name));
+  assert.deepEqual(listed.sort(), architectures().flatMap(({ modelTypes }) => modelTypes).sort());
 });

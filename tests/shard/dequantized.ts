@@ -12,8 +12,8 @@ export async function dequantized(context: Context, shards: ShardDirectory, tens
   const ops = new Ops(stream);
   let at = 0;
   for (const { offset, bytes, rows, outliers } of tensor.extents) {
-    using from = context.hostBuffer(bytes);
-    using to = context.hostBuffer(rows * tensor.cols * 4);
+    using from = await context.hostBuffer(bytes);
+    using to = await context.hostBuffer(rows * tensor.cols * 4);
     from.view().set(file.subarray(offset, offset + bytes));
     ops.dequantize(to.address, {
       format: context.formatId(tensor.format),

@@ -4,7 +4,7 @@ import type { Dtype } from "../../lib/checkpoint/safetensors.ts";
 import { TensorRows } from "../../lib/checkpoint/tensor_rows.ts";
 import { FormatError } from "../../lib/errors.ts";
 import type { TensorSource, TensorSpec } from "../../lib/models/architecture.ts";
-import { placeTensors } from "../../lib/shard/tensor_places.ts";
+import { isEncoded, placeTensors } from "../../lib/shard/tensor_places.ts";
 import { TINY_CONFIG, type TinyTensor, writeCheckpoint } from "../checkpoint/tiny_checkpoint.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";
 
@@ -29,6 +29,7 @@ async function read(
   rows: number,
 ): Promise<number[]> {
   const { source, placement } = placeTensors(checkpoint, specs).get(spec)![0];
+  assert(!isEncoded(source));
   const elementBytes = source.dtype === "F32" ? 4 : 2;
   const shape = spec.kind === "vector"
     ? { cols: 1, rowsTogether: spec.cols, elementBytes }

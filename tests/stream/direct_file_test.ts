@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { AirkernError, FormatError } from "../../lib/errors.ts";
-import { Context } from "../../lib/ffi/context.ts";
+import { Context, type HostBuffer } from "../../lib/ffi/context.ts";
 import { DirectFiles, type FileIo, nodeFileIo } from "../../lib/stream/direct_file.ts";
 import { type SyntheticShards, writeSyntheticShards } from "./synthetic_shards.ts";
 
@@ -21,8 +21,12 @@ function failure(code: string): Error {
 }
 
 /** Reads every extent and compares it. */
-async function readAll(files: DirectFiles, { manifest, tape, contents }: SyntheticShards): Promise<void> {
-  using memory = context.hostBuffer(20 * 4096);
+async function readAll(files: DirectFiles, shards: SyntheticShards): Promise<void> {
+  using memory = await context.hostBuffer(20 * 4096);
+  await readInto(memory, files, shards);
+}
+
+async function readInto(memory: HostBuffer, files: DirectFiles, { manifest, tape, contents }: SyntheticShards): Promise<void> {
   for (const [i, { tensor, extent, paddedBytes }] of tape.entries()) {
     memory.view().fill(0);
     const target = memory.view(0, paddedBytes);
@@ -94,7 +98,7 @@ Deno.test("DirectFiles.read() reports the end of a truncated file, aligned or no
       truncateSync(pathsOf(made)[0], bytes - cut);
       const open: FileIo["open"] = (path, flags) => nodeFileIo.open(path, buffered ? 0 : flags);
       using files = new DirectFiles(pathsOf(made), { io: { ...nodeFileIo, open } });
-      using memory = context.hostBuffer(8192);
+      using memory = await context.hostBuffer(8192);
       await assert.rejects(files.read(0, memory.view(), bytes - 8192), (error) => {
         assert.ok(error instanceof FormatError);
         assert.equal(error.message, `Cannot read ${pathsOf(made)[0]}: it ends at byte ${bytes - cut}, required ${bytes}`);
@@ -114,7 +118,7 @@ Deno.test("DirectFiles.read() continues after a short read in the middle of a fi
 Deno.test("DirectFiles.read() names file, position and cause of a failed read or open", async () => {
   using made = shards();
   const [path] = pathsOf(made);
-  using memory = context.hostBuffer(4096);
+  using memory = await context.hostBuffer(4096);
   using broken = new DirectFiles([path], { io: { ...nodeFileIo, read: () => Promise.reject(failure("EIO")) } });
   await assert.rejects(broken.read(0, memory.view(), 8192), (error) => {
     assert.ok(error instanceof AirkernError);
@@ -149,7 +153,8 @@ Deno.test("DirectFiles keeps a bounded number of descriptors and closes all of t
   await Promise.all([readAll(files, made), readAll(files, made)]);
   assert.equal(peak, 4);
   assert.equal(files.openDescriptors, 4);
-  const last = readAll(files, made);
+  using memory = await context.hostBuffer(20 * 4096);
+  const last = readInto(memory, files, made);
   files[Symbol.dispose]();
   assert.equal(open, 1, "the descriptor in use stays open until its read ends");
   await assert.rejects(last, { message: /was closed/ });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { truncateSync } from "node:fs";
 import { join } from "node:path";
 import { AirkernError, CancelledError, FormatError } from "../../lib/errors.ts";
-import { Context, type Event, type Stream } from "../../lib/ffi/context.ts";
+import { Context, type Event, type HostBuffer, type Stream } from "../../lib/ffi/context.ts";
 import { Ops } from "../../lib/ffi/ops.ts";
 import { spreadResident } from "../../lib/memory/planner.ts";
 import { type FileIo, nodeFileIo } from "../../lib/stream/direct_file.ts";
@@ -32,14 +32,26 @@ function options(shards: SyntheticShards, stream: Stream, residentBytes = 0, slo
 
 /** Stands for a computation: copies each extent out, in stream order and, where asked, long after it was enqueued. */
 class Consumer implements AsyncDisposable {
-  readonly #captured;
-  readonly #ballast;
+  readonly #captured: HostBuffer;
+  readonly #ballast: HostBuffer;
   readonly #ops: Ops;
-  /** With `slowBytes` every extent is preceded by a copy of so many bytes, with `leadCopies` the first one by that many of them. */
-  constructor(readonly shards: SyntheticShards, readonly stream: Stream, readonly slowBytes = 0, readonly leadCopies = 0) {
-    this.#captured = context.hostBuffer(shards.tapeBytes);
-    this.#ballast = context.hostBuffer(Math.max(4096, 2 * slowBytes));
+  private constructor(
+    readonly shards: SyntheticShards,
+    readonly stream: Stream,
+    readonly slowBytes: number,
+    readonly leadCopies: number,
+    captured: HostBuffer,
+    ballast: HostBuffer,
+  ) {
+    this.#captured = captured;
+    this.#ballast = ballast;
     this.#ops = new Ops(stream);
+  }
+
+  /** With `slowBytes` every extent is preceded by a copy of so many bytes, with `leadCopies` the first one by that many of them. */
+  static async open(shards: SyntheticShards, stream: Stream, slowBytes = 0, leadCopies = 0): Promise<Consumer> {
+    const captured = await context.hostBuffer(shards.tapeBytes);
+    return new Consumer(shards, stream, slowBytes, leadCopies, captured, await context.hostBuffer(Math.max(4096, 2 * slowBytes)));
   }
 
   /** Runs positions `from` to `to` of a pass. */
@@ -124,7 +136,7 @@ Deno.test("Prefetcher delivers every extent intact in order, over random models,
       depth: 1 + Math.floor(next() * 6),
       pieceBytes: 4096 * (1 + Math.floor(next() * 20)),
     });
-    await using consumer = new Consumer(shards, stream, next() < 0.5 ? 2 * MiB : 0);
+    await using consumer = await Consumer.open(shards, stream, next() < 0.5 ? 2 * MiB : 0);
     const streamedBytes = shards.tapeBytes - spreadResident(shards.tape, residentBytes).residentBytes;
     for (let pass = 0; pass < 4; pass++) {
       const expectAnother = next() < 0.5 && pass < 3;
@@ -142,7 +154,7 @@ Deno.test("Prefetcher does not reuse memory that a slow computation still has to
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await Prefetcher.open(options(shards, stream, shards.tapeBytes / 4));
-  await using consumer = new Consumer(shards, stream, 16 * MiB);
+  await using consumer = await Consumer.open(shards, stream, 16 * MiB);
   for (let pass = 0; pass < 2; pass++) {
     prefetcher.beginPass({ expectAnother: true });
     await consumer.consume(prefetcher);
@@ -162,7 +174,7 @@ Deno.test("Consumer catches a prefetcher that reuses memory before the computati
   using stream = context.stream();
   using transfer = new EagerTransfer(context, stream);
   await using prefetcher = await Prefetcher.open({ ...options(shards, stream), transfer });
-  await using consumer = new Consumer(shards, stream, 16 * MiB, 60);
+  await using consumer = await Consumer.open(shards, stream, 16 * MiB, 60);
   prefetcher.beginPass({ expectAnother: false });
   await consumer.consume(prefetcher);
   prefetcher.endPass({ expectAnother: false });
@@ -174,7 +186,7 @@ Deno.test("Prefetcher with all extents resident answers at once and reads nothin
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await Prefetcher.open(options(shards, stream, shards.tapeBytes, 0));
-  await using consumer = new Consumer(shards, stream);
+  await using consumer = await Consumer.open(shards, stream);
   prefetcher.beginPass({ expectAnother: true });
   for (let position = 0; position < shards.tape.length; position++) {
     assert.equal(typeof prefetcher.acquire(position), "bigint");
@@ -192,7 +204,7 @@ Deno.test("Prefetcher runs on into an expected pass, as far as the slots hold, a
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await Prefetcher.open(options(shards, stream, 0, 4 * LARGEST));
-  await using consumer = new Consumer(shards, stream);
+  await using consumer = await Consumer.open(shards, stream);
   prefetcher.beginPass({ expectAnother: false });
   await consumer.consume(prefetcher);
   prefetcher.endPass({ expectAnother: false });
@@ -219,7 +231,7 @@ Deno.test("Prefetcher does not read the end of the tape for passes that do not u
     using stream = context.stream();
     const residentBytes = Math.floor(next() * shards.tapeBytes / 2), slotBytes = LARGEST * (1 + Math.floor(next() * 30));
     await using prefetcher = await Prefetcher.open(options(shards, stream, residentBytes, slotBytes));
-    await using consumer = new Consumer(shards, stream);
+    await using consumer = await Consumer.open(shards, stream);
     const { resident } = spreadResident(shards.tape, residentBytes);
     const streamedBytes = (extents: number) =>
       shards.tape.reduce((sum, { paddedBytes }, i) => sum + (i < extents && !resident[i] ? paddedBytes : 0), 0);
@@ -247,7 +259,7 @@ Deno.test("Prefetcher counts bytes, busy time and stalls of a pass", async () =>
   using stream = context.stream();
   const io = new GatedIo();
   await using prefetcher = await Prefetcher.open({ ...options(shards, stream), io });
-  await using consumer = new Consumer(shards, stream);
+  await using consumer = await Consumer.open(shards, stream);
   prefetcher.beginPass({ expectAnother: false });
   const consumed = consumer.consume(prefetcher);
   setTimeout(() => io.letGo(), 40);
@@ -263,7 +275,7 @@ Deno.test("Prefetcher reports a file that ends too early, to the waiting acquire
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await Prefetcher.open(options(shards, stream));
-  await using consumer = new Consumer(shards, stream);
+  await using consumer = await Consumer.open(shards, stream);
   const file = shards.manifest.files[1];
   truncateSync(join(shards.path, file.name), file.bytes - 4096);
   prefetcher.beginPass({ expectAnother: true });
@@ -285,7 +297,7 @@ Deno.test("Prefetcher reports a read error with file and position", async () => 
       ? Promise.reject(Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" }))
       : nodeFileIo.read(fd, target, position);
   await using prefetcher = await Prefetcher.open({ ...options(shards, stream), io: { ...nodeFileIo, read } });
-  await using consumer = new Consumer(shards, stream);
+  await using consumer = await Consumer.open(shards, stream);
   prefetcher.beginPass({ expectAnother: true });
   await assert.rejects(
     consumer.consume(prefetcher),
@@ -302,7 +314,7 @@ Deno.test("Prefetcher reads through the page cache where direct reads are refuse
     return nodeFileIo.open(path, flags);
   };
   await using prefetcher = await Prefetcher.open({ ...options(shards, stream, LARGEST), io: { ...nodeFileIo, open } });
-  await using consumer = new Consumer(shards, stream);
+  await using consumer = await Consumer.open(shards, stream);
   prefetcher.beginPass({ expectAnother: false });
   await consumer.consume(prefetcher);
   prefetcher.endPass({ expectAnother: false });
@@ -313,7 +325,7 @@ Deno.test("Prefetcher reads through the page cache where direct reads are refuse
 Deno.test("Prefetcher.abortPass() ends a waiting acquire, and the next pass begins at 0 intact", async () => {
   using shards = small();
   using stream = context.stream();
-  await using consumer = new Consumer(shards, stream, 4 * MiB);
+  await using consumer = await Consumer.open(shards, stream, 4 * MiB);
   // Far enough from the end that the slots cannot hold the rest already.
   for (const stopAt of [0, 1, 9, 14]) {
     const io = new GatedIo();
@@ -344,7 +356,7 @@ Deno.test("Prefetcher.abortPass() gives up an extent that is held, and does noth
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await Prefetcher.open(options(shards, stream));
-  await using consumer = new Consumer(shards, stream);
+  await using consumer = await Consumer.open(shards, stream);
   await prefetcher.abortPass();
   prefetcher.beginPass({ expectAnother: false });
   await prefetcher.acquire(0);
@@ -363,7 +375,7 @@ Deno.test("Prefetcher goes on after the context's work was cancelled", async () 
   using shards = small();
   using stream = context.stream();
   await using prefetcher = await Prefetcher.open(options(shards, stream));
-  await using consumer = new Consumer(shards, stream, 4 * MiB);
+  await using consumer = await Consumer.open(shards, stream, 4 * MiB);
   prefetcher.beginPass({ expectAnother: true });
   await consumer.consume(prefetcher, 0, 10);
   context.cancel(true);

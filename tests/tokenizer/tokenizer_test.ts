@@ -130,14 +130,22 @@ Deno.test("Tokenizer refuses tokens beyond its vocabulary, models and decoders i
       error instanceof UsageError && error.message === "Cannot decode token 2048: the vocabulary holds ids from 0 to 2047",
   );
   const change = (parts: object) => createTokenizer({ ...files, tokenizer: { ...files.tokenizer, ...parts } });
-  await assert.rejects(change({ model: { type: "Unigram", vocab: [] } }), UnsupportedError);
+  await assert.rejects(change({ model: { type: "WordLevel", vocab: {} } }), UnsupportedError);
   await assert.rejects(change({ decoder: { type: "CTC" } }), /decoder step "CTC"/);
   await assert.rejects(change({ decoder: null }), /tokenizer.json has no decoder/);
   await assert.rejects(
     change({ decoder: { type: "Sequence", decoders: [{ type: "Strip", content: " ", stop: 1 }] } }),
     UnsupportedError,
   );
-  await assert.rejects(change({ pre_tokenizer: { type: "Guess" } }), FormatError);
+  await assert.rejects(change({ pre_tokenizer: { type: "Guess" } }), /pre-tokenizer "Guess"; known are Sequence, Split/);
+  await assert.rejects(
+    change({ pre_tokenizer: { type: "Punctuation", behavior: "Guess" } }),
+    /behavior "Guess" of its Punctuation/,
+  );
+  await assert.rejects(
+    change({ normalizer: { type: "Sequence", normalizers: [{ type: "Precompiled" }] } }),
+    /normalizer "Precompiled"; known/,
+  );
   await assert.rejects(change({ model: undefined }), FormatError);
 
   const directory = await Deno.makeTempDir();

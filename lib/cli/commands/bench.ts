@@ -17,7 +17,16 @@ import { busCeiling, diskCeiling, memoryCeiling } from "../ceilings.ts";
 import { engineOptions } from "../engine_options.ts";
 import { expertRunFigures } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
+import {
+  addComputeOptions,
+  addJsonOption,
+  addShardOptions,
+  MODEL_ARGUMENT,
+  type OpenOptions,
+  ramOption,
+  shardOptions,
+  wholeNumber,
+} from "../options.ts";
 import { formatSeconds, printJson, printLine, table } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 
@@ -30,7 +39,7 @@ interface BenchOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addBenchCommand(root: Command): void {
-  const command = root.command("bench").argument("<model>", "directory of a checkpoint or of shards")
+  const command = root.command("bench").argument("<model>", MODEL_ARGUMENT)
     .summary("measure a model against the machine's ceilings")
     .description(
       "Measures prefill and decode, and what share of the disk's and the memory's ceiling they reach. The disk is measured before and after each " +
@@ -50,10 +59,8 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
-  const { threads, format: compression, shards: layerShardsPath, promptTokens, maxTokens } = options;
-  const shards = await openModelShards(path, {
-    ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
-  });
+  const { promptTokens, maxTokens } = options;
+  const shards = await openModelShards(path, shardOptions(options, progress, signal));
   progress.stop();
   // Told of once, where it is measured, not again where the model is opened.
   using context = await openEngineDevice(engineOptions(options));

@@ -8,30 +8,39 @@ import { formatBytes } from "../../memory/bytes.ts";
 import { architectureFor } from "../../models/registry.ts";
 import { type CheckpointInspection, inspectCheckpoint, inspectShards, type ShardInspection } from "../../shard/inspect.ts";
 import { isShardDirectory } from "../../shard/reader.ts";
-import { addJsonOption } from "../options.ts";
+import { locateModel } from "../../hub/locate.ts";
+import { printNotice } from "../engine_options.ts";
+import { Interrupt } from "../interrupt.ts";
+import { addJsonOption, MODEL_ARGUMENT, revisionOption } from "../options.ts";
 import { printJson, printLine, table } from "../output.ts";
 
 interface InspectOptions {
   tensors?: boolean;
+  revision?: string;
   json?: boolean;
 }
 
 /** Adds the command. */
 export function addInspectCommand(root: Command): void {
   addJsonOption(
-    root.command("inspect").argument("<model>", "directory of a checkpoint or of shards")
+    root.command("inspect").argument("<model>", MODEL_ARGUMENT)
       .summary("describe a checkpoint or a shard directory")
       .description(
-        "Describes a checkpoint or a shard directory: its architecture, its files, and how its tensors are stored. No weights are read.",
+        "Describes a checkpoint or a shard directory: its architecture, its files, and how its tensors are stored. No weights are read, and none of " +
+          "a model on the hub are downloaded.",
       )
+      .addOption(revisionOption())
       .option("--tensors", "list every tensor"),
   )
     .addHelpText("after", "\nExample:\n  deno run -A mod.ts inspect models/kjv-5m --tensors")
     .action(inspect);
 }
 
-async function inspect(path: string, options: InspectOptions): Promise<void> {
-  const found = isShardDirectory(path) ? await inspectShards(path) : await inspectCheckpoint(path);
+async function inspect(model: string, options: InspectOptions): Promise<void> {
+  using interrupt = new Interrupt();
+  const { revision } = options;
+  const { path, snapshot } = await locateModel(model, { revision, onNotice: printNotice, signal: interrupt.signal });
+  const found = isShardDirectory(path) ? await inspectShards(path) : await inspectCheckpoint(path, snapshot?.weights);
   if (options.json) {
     printJson(found);
     return;

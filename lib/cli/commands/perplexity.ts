@@ -4,14 +4,23 @@
  */
 import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
-import { loadModelTokenizer, openModelShards, type ShardOptions } from "../../auto_model.ts";
+import { loadModelTokenizer, openModelShards } from "../../auto_model.ts";
 import { Engine, type EngineOptions } from "../../engine/engine.ts";
 import { FormatError, UsageError } from "../../errors.ts";
 import { comparePerplexity, perplexity, type PerplexityComparison } from "../../generate/perplexity.ts";
 import { architectureFor } from "../../models/registry.ts";
 import { engineOptions } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
+import {
+  addComputeOptions,
+  addJsonOption,
+  addShardOptions,
+  MODEL_ARGUMENT,
+  type OpenOptions,
+  ramOption,
+  shardOptions,
+  wholeNumber,
+} from "../options.ts";
 import { printJson, printLine, table } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 
@@ -29,7 +38,7 @@ interface PerplexityCommandOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addPerplexityCommand(root: Command): void {
-  const command = root.command("perplexity").argument("<model>", "directory of a checkpoint or of shards")
+  const command = root.command("perplexity").argument("<model>", MODEL_ARGUMENT)
     .argument("<file>", "text file, UTF-8")
     .summary("measure how well a model predicts a text")
     .description(
@@ -72,8 +81,7 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
   const { threads } = options;
-  const shardOptions: ShardOptions = { layerShardsPath: options.shards, threads, ramBytes: options.ram, onProgress, signal };
-  const shards = await openModelShards(path, { ...shardOptions, compression: options.format });
+  const shards = await openModelShards(path, shardOptions(options, progress, signal));
   const tokenizer = await loadModelTokenizer(shards);
   const tokenIds = tokenizer.encode(text, { addSpecialTokens: false });
   const { bosTokenId } = tokenizer;
@@ -108,7 +116,10 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
     else printLine(`perplexity ${result.perplexity.toFixed(4)} over ${result.predictedTokens} tokens, window ${windowTokens}`);
     return;
   }
-  const referenceShards = await openModelShards(options.against, shardOptions);
+  // Its format is its own, and so is its revision; what was asked to be removed is the model's.
+  const referenceShards = await openModelShards(options.against, {
+    ...shardOptions({ shards: options.shards, threads, ram: options.ram }, progress, signal),
+  });
   const referenceIds = (await loadModelTokenizer(referenceShards)).encode(text, { addSpecialTokens: false });
   if (referenceIds.length !== tokenIds.length || referenceIds.some((id, i) => id !== tokenIds[i])) {
     throw new UsageError(`Cannot compare ${path} with ${options.against}: their tokenizers split the text differently`);

@@ -3,16 +3,25 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { loadModelTokenizer, openModelShards } from "../../auto_model.ts";
+import { loadModelTokenizer, predictModelShards } from "../../auto_model.ts";
 import { deviceMemory, openEngineDevice } from "../../engine/device_memory.ts";
 import { planModel } from "../../engine/model_plan.ts";
 import { measurePeakFlops } from "../../ffi/measure.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { predictSecondsPerToken, type Speeds } from "../../memory/planner.ts";
-import { busCeiling, diskCeiling, memoryCeiling } from "../ceilings.ts";
+import { busCeiling, diskCeiling, diskCeilingOf, memoryCeiling } from "../ceilings.ts";
 import { engineOptions } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addComputeOptions, addJsonOption, addShardOptions, type OpenOptions, ramOption, wholeNumber } from "../options.ts";
+import {
+  addComputeOptions,
+  addJsonOption,
+  addShardOptions,
+  MODEL_ARGUMENT,
+  type OpenOptions,
+  ramOption,
+  shardOptions,
+  wholeNumber,
+} from "../options.ts";
 import { formatSeconds, printJson, printLine } from "../output.ts";
 import { planLines } from "../plan_lines.ts";
 import { ProgressDisplay } from "../progress.ts";
@@ -24,11 +33,12 @@ interface PlanCommandOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addPlanCommand(root: Command): void {
-  const command = root.command("plan").argument("<model>", "directory of a checkpoint or of shards")
+  const command = root.command("plan").argument("<model>", MODEL_ARGUMENT)
     .summary("say what a memory budget gives")
     .description(
       "Says what of a model stays in memory within a budget and what streams from disk, and predicts seconds a token from a measurement of this " +
-        "disk and memory, and of the bus to a GPU. No weights are loaded.",
+        "disk and memory, and of the bus to a GPU. No weights are loaded; of a model that was not quantized yet, on the hub or here, the headers of " +
+        "its files are enough.",
     )
     .addOption(ramOption())
     .addOption(
@@ -41,7 +51,11 @@ export function addPlanCommand(root: Command): void {
   addJsonOption(addComputeOptions(addShardOptions(command)))
     .addHelpText(
       "after",
-      "\nExamples:\n  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048\n  deno run -A mod.ts plan /data/405b --vram 8GiB --ram 16GiB",
+      `
+Examples:
+  deno run -A mod.ts plan /data/405b --ram 8GiB --context 2048
+  deno run -A mod.ts plan /data/405b --vram 8GiB --ram 16GiB
+  deno run -A mod.ts plan meta-llama/Llama-3.1-405B-Instruct --vram 8GiB --ram 64GiB`,
     )
     .action(showPlan);
 }
@@ -50,8 +64,7 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
-  const { threads, format: compression, shards: layerShardsPath } = options;
-  const shards = await openModelShards(path, { compression, layerShardsPath, threads, onProgress: progress.showBytes, signal });
+  const { shards, filesExist, directory } = await predictModelShards(path, shardOptions(options, progress, signal));
   progress.stop();
   // As when it runs: what these two take is part of the plan.
   await loadModelTokenizer(shards);
@@ -59,7 +72,7 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   using context = await openEngineDevice(engine);
   const { plan, flopsPerToken } = planModel(shards, engine, deviceMemory(context));
   const speeds: Speeds = {
-    diskBytesPerSecond: await diskCeiling(context, shards, signal),
+    diskBytesPerSecond: filesExist ? await diskCeiling(context, shards, signal) : await diskCeilingOf(context, directory, signal),
     ...(plan.device ? { busBytesPerSecond: await busCeiling(context) } : {}),
     memoryBytesPerSecond: await memoryCeiling(context),
     flopsPerSecond: await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32"),
@@ -67,9 +80,14 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   const predictedSecondsPerToken = predictSecondsPerToken(plan, speeds, flopsPerToken);
   if (options.json) {
     const { resident: _resident, pinned: _pinned, ...figures } = plan;
-    printJson({ model: path, ...figures, ...speeds, flopsPerToken, predictedSecondsPerToken });
+    const { fileBytes } = shards;
+    printJson({
+      ...{ model: path, quantized: filesExist, fileBytes, ...figures },
+      ...{ ...speeds, flopsPerToken, predictedSecondsPerToken },
+    });
     return;
   }
+  if (!filesExist) printLine(`not quantized yet; will take about ${formatBytes(shards.fileBytes)} in ${directory}`);
   for (const line of planLines(plan)) printLine(line);
   const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
   const bus = speeds.busBytesPerSecond === undefined ? "" : `copies to the device ${rate(speeds.busBytesPerSecond)}, `;

@@ -3,19 +3,22 @@
  * @module
  */
 import { type Command, Option } from "commander";
-import { DEFAULT_COMPRESSION } from "../../auto_model.ts";
 import { formatBytes } from "../../memory/bytes.ts";
+import { defaultCompression } from "../../shard/default_compression.ts";
 import type { Compression } from "../../shard/manifest.ts";
 import { quantizeCheckpoint } from "../../shard/quantizer.ts";
 import type { QuantizeFigures, QuantizeReport } from "../../shard/report.ts";
+import { locateModel } from "../../hub/locate.ts";
 import { Interrupt } from "../interrupt.ts";
-import { addJsonOption, ramOption, threadsOption } from "../options.ts";
+import { printNotice } from "../engine_options.ts";
+import { addJsonOption, ramOption, revisionOption, threadsOption } from "../options.ts";
 import { formatSeconds, printJson, printLine, table } from "../output.ts";
 import { ProgressDisplay } from "../progress.ts";
 
 interface QuantizeCommandOptions {
   out: string;
-  format: Compression;
+  format?: Compression;
+  revision?: string;
   deleteOriginal?: boolean;
   threads?: number;
   ram?: number;
@@ -24,20 +27,26 @@ interface QuantizeCommandOptions {
 
 /** Adds the command. */
 export function addQuantizeCommand(root: Command): void {
-  const command = root.command("quantize").argument("<model_dir>", "directory of a Hugging Face checkpoint")
+  const command = root.command("quantize").argument(
+    "<model>",
+    "directory of a Hugging Face checkpoint, or organisation/name of a model on the hub",
+  )
     .summary("make a shard directory of a checkpoint")
     .description(
       "Quantizes a checkpoint into a directory of shards, from which every other command runs. Memory stays bounded whatever the size of the " +
-        "model. A run that was stopped or killed goes on where it was.",
+        "model. A run that was stopped or killed goes on where it was. A model on the hub is quantized while it is downloaded, one file after the " +
+        "other: with --delete-original the disk needs room for the shards and for one file of the model.",
     )
     .requiredOption("--out <dir>", "directory to write")
     .addOption(
       new Option(
         "--format <name>",
-        "weights of the linear layers: q4o 4.3 bits, nf4 4.5, q8 8.5, none keeps those of the checkpoint",
+        "weights of the linear layers: q4o 4.3 bits, nf4 4.5, q8 8.5, none keeps those of the checkpoint (default: q4o, or none where they are " +
+          "quantized already)",
       )
-        .choices(["q4o", "nf4", "q8", "none"]).default(DEFAULT_COMPRESSION),
+        .choices(["q4o", "nf4", "q8", "none"]),
     )
+    .addOption(revisionOption())
     .option("--delete-original", "remove each safetensors file once all its tensors are verified in the output")
     .addOption(ramOption())
     .addOption(threadsOption());
@@ -53,18 +62,23 @@ Example:
     .action(quantize);
 }
 
-async function quantize(source: string, options: QuantizeCommandOptions): Promise<void> {
+async function quantize(model: string, options: QuantizeCommandOptions): Promise<void> {
   using interrupt = new Interrupt();
   using progress = await ProgressDisplay.create();
+  const { signal } = interrupt;
+  const { path: source, snapshot } = await locateModel(model, {
+    ...{ revision: options.revision, onProgress: progress.showBytes, onNotice: printNotice, signal },
+  });
   const report = await quantizeCheckpoint({
     source,
+    supply: snapshot?.weights,
     out: options.out,
-    compression: options.format,
+    compression: options.format ?? defaultCompression(source),
     threads: options.threads,
     ramBytes: options.ram,
     deleteOriginal: options.deleteOriginal,
     onProgress: progress.showBytes,
-    signal: interrupt.signal,
+    signal,
   });
   progress.stop();
   if (options.json) printJson(report);

@@ -12,6 +12,7 @@ import { DEFAULT_PASS_TOKENS, longestContextTokens } from "../../engine/model_pl
 import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { architectureFor } from "../../models/registry.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { engineOptions } from "../engine_options.ts";
 import { expertRunFigures, expertStatisticsRows } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
@@ -19,9 +20,11 @@ import {
   addComputeOptions,
   addJsonOption,
   addShardOptions,
+  MODEL_ARGUMENT,
   numberIn,
   type OpenOptions,
   ramOption,
+  shardOptions,
   wholeNumber,
 } from "../options.ts";
 import { formatSeconds, printError, printJson, printLine, table, writeOut } from "../output.ts";
@@ -29,6 +32,8 @@ import { planFigures, planLines } from "../plan_lines.ts";
 import { ProgressDisplay } from "../progress.ts";
 
 interface RunOptions extends OpenOptions {
+  chat?: boolean;
+  system?: string;
   maxTokens: number;
   context?: number;
   temperature?: number;
@@ -44,12 +49,16 @@ interface RunOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addRunCommand(root: Command): void {
-  const command = root.command("run").argument("<model>", "directory of a checkpoint or of shards").argument(
+  const command = root.command("run").argument("<model>", MODEL_ARGUMENT).argument(
     "<prompt>",
     "text to continue",
   )
     .summary("continue a text")
-    .description("Continues a text. The new text, without the prompt, streams to stdout as it is generated.")
+    .description(
+      "Continues a text, or with --chat answers it. The new text, without the prompt, streams to stdout as it is generated.",
+    )
+    .option("--chat", "take the prompt for a user's message, in the model's own chat template")
+    .option("--system <text>", "with --chat: what the system says before")
     .addOption(
       new Option("--max-tokens <n>", "most tokens to generate").argParser(wholeNumber(1)).default(DEFAULT_MAX_NEW_TOKENS),
     )
@@ -87,7 +96,7 @@ export function addRunCommand(root: Command): void {
     .addHelpText(
       "after",
       `
-Special tokens written in the prompt, such as <|eot_id|>, are ordinary text. Ctrl-C stops; the text so far stays.
+Special tokens written in the prompt, such as <|eot_id|>, are ordinary text, also with --chat. Ctrl-C stops; the text so far stays.
 --json prints text, promptTokens, generatedTokens, finishReason (stop, length, context, cancelled), passes, ttftSeconds,
 secondsPerToken (decode), bytesRead (whole run), readBytesPerSecond (decode), peakRssBytes, peakVramBytes and the plan; of a model with routed
 experts also their plan, and how many were used, found in memory and foreseen.
@@ -95,6 +104,7 @@ experts also their plan, and how many were used, found in memory and foreseen.
 Examples:
   deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40
   deno run -A mod.ts run /data/405b "Hello" --ram 8GiB --max-tokens 2 --stats
+  deno run -A mod.ts run Qwen/Qwen2.5-0.5B-Instruct "What is the capital of France?" --chat
   deno run -A mod.ts run models/kjv-5m "And" --temperature 0.7 --top-p 0.9 --seed 7 --stop "." --json`,
     )
     .action(run);
@@ -105,18 +115,23 @@ function finishReason(generation: Generation): string {
   return generation.finishReason ?? "cancelled";
 }
 
+/** Returns the tokens of a conversation that waits for its first answer. */
+async function chatPrompt(tokenizer: Tokenizer, prompt: string, system: string | undefined): Promise<number[]> {
+  const messages = [...system === undefined ? [] : [{ role: "system", content: system }], { role: "user", content: prompt }];
+  return (await tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })).inputIds;
+}
+
 async function run(path: string, prompt: string, options: RunOptions): Promise<void> {
   if (prompt === "") throw new UsageError("Cannot continue an empty prompt: required at least one character");
+  if (options.system !== undefined && !options.chat) throw new UsageError("Cannot use --system: it needs --chat beside it");
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
   const onProgress = progress.showBytes;
-  const { format: compression, shards: layerShardsPath, threads, maxTokens: maxNewTokens } = options;
-  const shards = await openModelShards(path, {
-    ...{ compression, layerShardsPath, threads, ramBytes: options.ram, onProgress, signal },
-  });
+  const { maxTokens: maxNewTokens } = options;
+  const shards = await openModelShards(path, shardOptions(options, progress, signal));
   const tokenizer = await loadModelTokenizer(shards);
-  const promptIds = tokenizer.encode(prompt);
+  const promptIds = options.chat ? await chatPrompt(tokenizer, prompt, options.system) : tokenizer.encode(prompt);
   // No more than the model was made for: there the text ends for want of context.
   const config = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
   const contextTokens = options.context ?? Math.min(promptIds.length + maxNewTokens, longestContextTokens(config));

@@ -104,7 +104,7 @@ async function inspectDisk(path: string, context: Context | undefined): Promise<
   try {
     disk.probe = largestFile(path);
     if (disk.probe === undefined) return disk;
-    using memory = context.hostBuffer(DIRECT_ALIGNMENT);
+    using memory = await context.hostBuffer(DIRECT_ALIGNMENT);
     using files = new DirectFiles([disk.probe]);
     await files.read(0, memory.view(), 0);
     disk.directIo = files.isDirect(0);

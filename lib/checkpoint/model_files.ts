@@ -1,0 +1,27 @@
+/**
+ * The files of a checkpoint that are of use, by name.
+ * @module
+ */
+
+/** Says what the model is; without it a directory is no checkpoint. */
+export const CONFIG_FILE = "config.json";
+
+/** Says how text is generated, among others what ends it; many checkpoints have none. */
+export const GENERATION_CONFIG_FILE = "generation_config.json";
+
+/** All weights in one file, or the list of those that share them. */
+export const SINGLE_FILE = "model.safetensors";
+export const INDEX_FILE = "model.safetensors.index.json";
+
+/** Files that tokenizers and chat templates are made from; a checkpoint has some of them. */
+export const TOKENIZER_FILES: readonly string[] = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "tokenizer.model",
+  "vocab.json",
+  "merges.txt",
+];

@@ -1,0 +1,105 @@
+/**
+ * Checkpoints of the compressed-tensors library (llm-compressor): which of its formats a linear layer has is told from its tensors, and checked
+ * against the schemes in `quantization_config`. Activations, which it may quantize as well, are not quantized here. Source:
+ * compressed_tensors/compressors.
+ * @module
+ */
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { isJsonObject } from "../checkpoint/json_file.ts";
+import { UnsupportedError } from "../errors.ts";
+import { compressedFp4, compressedMxfp4 } from "./compressed_fp4.ts";
+import { compressedInt8, packedIntegers } from "./compressed_integers.ts";
+import { Companions, type EncodedTensor, type Encoding } from "./encoding.ts";
+import { fp8Tensor, type ScaleBlock, scaleShape } from "./fp8_scales.ts";
+
+/** How weights of some layers are quantized: a scheme of `config_groups`. */
+export interface WeightScheme {
+  bits: number;
+  type: "int" | "float";
+  symmetric: boolean;
+  strategy: "tensor" | "channel" | "group" | "tensor_group" | "block";
+  /** Columns that share a scale, with strategies of groups. */
+  groupSize: number;
+  /** Rows and columns that share a scale, with strategy block. */
+  block: ScaleBlock;
+}
+
+const STRATEGIES = ["tensor", "channel", "group", "tensor_group", "block"];
+
+/** Returns the schemes for weights that a config has. */
+function parseSchemes(checkpoint: Checkpoint, config: Record<string, unknown>): WeightScheme[] {
+  const refuse = (what: string) => new UnsupportedError(`Cannot use model ${checkpoint.path}: quantization_config has ${what}`);
+  const { config_groups: groups, sparsity_config: sparsity, transform_config: transform } = config;
+  if (!isJsonObject(groups)) throw refuse(`config_groups ${JSON.stringify(groups)}, required schemes by name`);
+  const isDense = !isJsonObject(sparsity) || Object.keys(sparsity).length === 0 || sparsity.format === "dense";
+  if (!isDense) throw refuse(`sparsity_config ${JSON.stringify(sparsity)}, supported is none or "dense"`);
+  if (isJsonObject(transform) && Object.keys(transform).length > 0) {
+    throw refuse("a transform_config, which changes activations; supported is none");
+  }
+  return Object.values(groups).flatMap((group) => {
+    const weights = isJsonObject(group) ? group.weights : undefined;
+    if (weights === null || weights === undefined) return [];
+    if (!isJsonObject(weights)) throw refuse("a scheme whose weights are no object");
+    const { num_bits: bits, type, symmetric = true, strategy: given, group_size: size, block_structure: block } = weights;
+    const strategy = given ?? (typeof size === "number" && size > 0 ? "group" : size === -1 ? "channel" : "tensor");
+    if (type !== "int" && type !== "float" || typeof bits !== "number" || !STRATEGIES.includes(strategy as string)) {
+      throw refuse(
+        `weights of ${JSON.stringify({ num_bits: bits, type, strategy })}, supported are int and float by ${
+          STRATEGIES.join(", ")
+        }`,
+      );
+    }
+    const [rows, cols] = Array.isArray(block) && block.every((n) => Number.isSafeInteger(n) && n > 0) ? block : [128, 128];
+    return [{
+      bits,
+      type,
+      symmetric: symmetric === true,
+      strategy: strategy as WeightScheme["strategy"],
+      groupSize: typeof size === "number" && size > 0 ? size : 0,
+      block: { rows, cols },
+    }];
+  });
+}
+
+/** An e4m3 weight with a scale for the tensor, a row, or a block. */
+function compressedFp8(checkpoint: Checkpoint, module: string, schemes: readonly WeightScheme[]): EncodedTensor {
+  const name = `${module}.weight`, companions = new Companions(checkpoint, name);
+  const codes = companions.required(name, ["F8_E4M3"]);
+  if (codes.shape.length !== 2) throw companions.refuse(`has shape [${codes.shape.join(", ")}], required [rows, cols]`);
+  const [rows, cols] = codes.shape;
+  const scale = companions.required(`${module}.weight_scale`, ["F32", "BF16", "F16"]);
+  const scheme = schemes.find(({ bits, type }) => bits === 8 && type === "float");
+  if (scheme === undefined || !scheme.symmetric) {
+    throw companions.refuse("is e4m3, but no symmetric scheme has float weights of 8 bits");
+  }
+  const blocks: ScaleBlock[] = [{ rows: 0, cols: 0 }, { rows: 1, cols: 0 }, scheme.block];
+  const block = scheme.strategy === "tensor" ? blocks[0] : scheme.strategy === "channel" ? blocks[1] : blocks[2];
+  if (scheme.strategy !== "tensor" && scheme.strategy !== "channel" && scheme.strategy !== "block") {
+    throw companions.unsupported(`is e4m3 by ${scheme.strategy}, supported are tensor, channel, block`);
+  }
+  const [scaleRows, scaleCols] = scaleShape(rows, cols, block);
+  const single = scaleRows * scaleCols === 1 ? [[], [1]] : scaleCols === 1 ? [[scaleRows]] : [];
+  companions.checked(scale, ["F32", "BF16", "F16"], [scaleRows, scaleCols], ...single);
+  companions.take(`${module}.input_scale`);
+  return fp8Tensor(checkpoint, name, `compressed-tensors FP8 by ${scheme.strategy}`, codes, scale, block, companions);
+}
+
+/** Checkpoints of compressed-tensors. */
+export const COMPRESSED_TENSORS: Encoding = {
+  methods: ["compressed-tensors"],
+  async find(checkpoint, config) {
+    const schemes = parseSchemes(checkpoint, config);
+    const found: EncodedTensor[] = [];
+    for (const [name, tensor] of checkpoint.tensors) {
+      const [, module, kind] = /^(.+)\.(weight|weight_packed)$/.exec(name) ?? [];
+      if (module === undefined) continue;
+      if (kind === "weight") {
+        if (tensor.dtype === "F8_E4M3") found.push(compressedFp8(checkpoint, module, schemes));
+        else if (tensor.dtype === "I8") found.push(compressedInt8(checkpoint, module, schemes));
+      } else if (tensor.dtype === "I32") found.push(await packedIntegers(checkpoint, module, schemes));
+      else if (checkpoint.tensors.has(`${module}.weight_global_scale`)) found.push(compressedFp4(checkpoint, module, schemes));
+      else found.push(compressedMxfp4(checkpoint, module, schemes));
+    }
+    return found;
+  },
+};

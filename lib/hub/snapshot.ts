@@ -1,0 +1,128 @@
+/**
+ * Opens a model of the hub at a revision: looks it up, or takes what the cache has, and brings its small files.
+ * @module
+ */
+import fs from "node:fs";
+import { join } from "node:path";
+import { readJsonObject } from "../checkpoint/json_file.ts";
+import { CONFIG_FILE, INDEX_FILE, SINGLE_FILE } from "../checkpoint/model_files.ts";
+import { HubError } from "../errors.ts";
+import { ModelCache } from "./cache.ts";
+import { HubClient } from "./client.ts";
+import { type DownloadDisk, type DownloadProgress, Downloads } from "./downloads.ts";
+import { checkRevision, isCommitHash } from "./model_id.ts";
+import { listRepository, resolveCommit } from "./repository.ts";
+import type { RetryPolicy } from "./retry.ts";
+import { smallFiles, weightNames } from "./selection.ts";
+import { type HubOptions, hubSettings } from "./settings.ts";
+import { HubWeights } from "./weights.ts";
+
+/** Small files that are fetched at a time. */
+const SMALL_FILES_IN_FLIGHT = 4;
+
+/** How a model of the hub is opened. */
+export interface SnapshotOptions extends HubOptions {
+  /** Branch, tag or commit. Default: `main`. */
+  revision?: string;
+  /** Is told while files are downloaded. */
+  onProgress?: (progress: DownloadProgress) => void;
+  /** Is told where the cache is used because the hub did not answer. */
+  onNotice?: (message: string) => void;
+  /** Stops downloading; what is there is kept. */
+  signal?: AbortSignal;
+  /** @ignore For tests. */
+  retryPolicy?: Partial<RetryPolicy>;
+  /** @ignore For tests. */
+  disk?: DownloadDisk;
+}
+
+/** A model of the hub at one commit. Its small files are in `path`; its weights come when they are asked for. */
+export interface HubSnapshot {
+  id: string;
+  commit: string;
+  /** Directory of the snapshot. */
+  path: string;
+  weights: HubWeights;
+}
+
+/** Returns the snapshot in the cache as far as it is there; undefined where it holds no config.json. */
+function cachedSnapshot(
+  cache: ModelCache,
+  client: HubClient,
+  commit: string | undefined,
+  offlineReason: string,
+): HubSnapshot | undefined {
+  if (commit === undefined) return undefined;
+  const path = cache.snapshotPath(commit);
+  if (!fs.existsSync(join(path, CONFIG_FILE))) return undefined;
+  return withWeights(new Downloads({ cache, client, commit, offlineReason }), undefined);
+}
+
+/** Adds the weights that the index names, which is there by now. */
+function withWeights(downloads: Downloads, hasSingle: boolean | undefined): HubSnapshot {
+  const { id, commit, directory: path } = downloads;
+  const index = readJsonObject(join(path, INDEX_FILE));
+  // Where nobody can say, the name that such a checkpoint has: whoever reads it will be told that it is not there.
+  const names = weightNames(id, index, hasSingle ?? true);
+  return { id, commit, path, weights: new HubWeights(downloads, names) };
+}
+
+/** Returns whether nothing of a cached snapshot can be missing, so that the hub need not be asked. */
+function isComplete({ path, weights }: HubSnapshot): boolean {
+  const has = (name: string) => fs.existsSync(join(path, name));
+  return (has("tokenizer.json") || has("tokenizer.model")) && weights.names.every(has);
+}
+
+/**
+ * Opens a model of the hub.
+ *
+ * The hub is asked what the revision is now, unless that is a commit of which all is cached. Where the hub does not answer or refuses,
+ * the cache serves, with a notice.
+ *
+ * @param id `organisation/name`.
+ * @throws {HubError} where neither the hub nor the cache has it.
+ * @throws {UsageError} for a revision that cannot be one, {CancelledError} after the signal.
+ */
+export async function openSnapshot(id: string, options: SnapshotOptions = {}): Promise<HubSnapshot> {
+  const { onProgress, onNotice, signal, retryPolicy, disk } = options;
+  const revision = checkRevision(options.revision ?? "main");
+  const settings = hubSettings(options);
+  const cache = new ModelCache(settings.cacheDirectory, id);
+  const client = new HubClient(settings, id, { signal, retryPolicy });
+  const known = cache.commit(revision);
+  if (settings.offline) {
+    const cached = cachedSnapshot(cache, client, known, "the network may not be used (HF_HUB_OFFLINE)");
+    if (cached) return cached;
+    const at = revision === "main" ? "" : ` at revision ${revision}`;
+    throw new HubError(
+      `Cannot use model ${id}${at}: it is not in ${settings.cacheDirectory}, and the network may not be used (HF_HUB_OFFLINE)`,
+      "offline",
+    );
+  }
+  if (isCommitHash(revision)) {
+    const cached = cachedSnapshot(cache, client, known, "");
+    if (cached && isComplete(cached)) return cached;
+  }
+  try {
+    const commit = await resolveCommit(client, id, revision);
+    const repository = await listRepository(client, id, commit);
+    const downloads = new Downloads({ cache, client, commit, repository, onProgress, disk });
+    const names = smallFiles(repository).map(({ path }) => path);
+    const missing = [...downloads.expect(names)].reduce((sum, [, bytes]) => sum + bytes, 0);
+    downloads.checkDiskSpace(missing);
+    const waiting = [...names];
+    const worker = async () => {
+      for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) await downloads.fetch(name);
+    };
+    const outcomes = await Promise.allSettled(Array.from({ length: SMALL_FILES_IN_FLIGHT }, worker));
+    for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+    cache.writeRef(revision, commit);
+    return withWeights(downloads, repository.files.has(SINGLE_FILE));
+  } catch (error) {
+    if (!(error instanceof HubError)) throw error;
+    const cached = cachedSnapshot(cache, client, known, `the hub could not be asked for it: ${error.message}`);
+    if (!cached) throw error;
+    onNotice?.(`${error.message}; using what is cached, ${cached.commit.slice(0, 12)}`);
+    return cached;
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * GLM-4.5 and 4.6, and their Air: sigmoid routing with corrected choice, a shared expert, first layers dense. Follows transformers'
+ * `modeling_glm4_moe.py`.
+ * @module
+ */
+import type { ModelConfig } from "./architecture.ts";
+import { ConfigReader } from "./config_reader.ts";
+import { decoderArchitecture } from "./decoder.ts";
+import { decoderConfig, gatedMlp, plainAttention, preNormLayer, readActivation, readShape, rmsNorm } from "./decoder_config.ts";
+import {
+  correctedRouter,
+  extraLayerReason,
+  plainMoe,
+  readExperts,
+  sharedExpertsSource,
+  widestIntermediate,
+} from "./moe_config.ts";
+import { parseRope } from "./rope_config.ts";
+import { refuseUnimplemented } from "./unimplemented_keys.ts";
+
+function parseConfig(values: Record<string, unknown>): ModelConfig {
+  const config = new ConfigReader(values, "config.json");
+  refuseUnimplemented(config, ["n_routed_experts", "attention_bias", "use_qk_norm"]);
+  const shape = readShape(config, { contextTokens: 131_072, numKvHeads: 8 });
+  const eps = config.positive("rms_norm_eps", 1e-5);
+  const activation = readActivation(config, "hidden_act", "silu");
+  const attention = plainAttention(shape.headDim, { qkvBias: config.boolean("attention_bias", false) });
+  if (config.boolean("use_qk_norm", false)) {
+    attention.queryNorm = { ...rmsNorm("self_attn.q_norm", eps), scope: "head" };
+    attention.keyNorm = { ...rmsNorm("self_attn.k_norm", eps), scope: "head" };
+  }
+  const experts = readExperts(config, "n_routed_experts", { numExperts: 128, topK: 8 });
+  const expertSize = config.integer("moe_intermediate_size", 1408);
+  const moe = plainMoe(correctedRouter(config, experts, { groups: 1, scale: 1 }), activation, expertSize, {
+    correctionBias: true,
+    shared: { mlp: gatedMlp(expertSize * config.integer("n_shared_experts", 1), { activation }), gated: false },
+  });
+  const dense = gatedMlp(shape.intermediateSize, { activation });
+  const denseLayers = config.count("first_k_dense_replace", 1);
+  const feedForwards = Array.from({ length: shape.numLayers }, (_, layer) => layer < denseLayers ? dense : moe);
+  return decoderConfig("glm4_moe", { ...shape, intermediateSize: widestIntermediate(feedForwards) }, {
+    ropes: [parseRope(config, { ...shape, theta: 10_000, partialRotaryFactor: 0.5 })],
+    layers: feedForwards.map((feedForward) => preNormLayer(attention, feedForward, eps)),
+    finalNorm: rmsNorm("model.norm", eps),
+    tieWordEmbeddings: config.boolean("tie_word_embeddings", false),
+  });
+}
+
+/** GLM-4.5. */
+export const GLM4_MOE = decoderArchitecture({
+  modelTypes: ["glm4_moe"],
+  parseConfig,
+  layerSource: sharedExpertsSource,
+  ignoredTensorReason: extraLayerReason,
+});

@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { openModelShards } from "../../lib/auto_model.ts";
+import { Context } from "../../lib/ffi/context.ts";
+import type { Compression } from "../../lib/shard/manifest.ts";
+import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
+import { openShards } from "../../lib/shard/reader.ts";
+import { expectedOf, greedy, logitRows, openExact, relativeError } from "../engine/tiny_models.ts";
+import { dequantized, snrDb } from "../shard/dequantized.ts";
+import { withTemporaryDirectory } from "../temporary_directory.ts";
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/encodings/", import.meta.url));
+
+/** The fixtures, and the formats that their linear layers are kept in. */
+const CHECKPOINTS: Record<string, string[]> = {
+  bnb_nf4: ["bnb4-64x256-bf16"],
+  bnb_fp4: ["bnb4-128-f16"],
+  bnb_nf4_float32: ["bnb4-32x256-f32"],
+  bnb_fp4_nested: ["bnb4-64x256-bf16"],
+  llm_int8: ["int8-row-scb"],
+  fp8_blocks: ["fp8-128x128"],
+  ct_int4: ["int4-32-bf16"],
+  ct_int4_zero: ["int4-32-f16-zero"],
+  ct_int8_packed: ["int8-row-bf16-zero"],
+  ct_int8: ["int8-row-f32"],
+  ct_fp8_channel: ["fp8-1xrow"],
+  ct_fp8_tensor: ["fp8-1xrow"],
+  ct_nvfp4: ["nvfp4"],
+  ct_mxfp4: ["mxfp4"],
+  gptq_int4: ["int4-32-f16-zero"],
+  gptq_act_order: ["int4-32-f16-zero-order"],
+  gptq_int8_v2: ["int8-row-f16-zero"],
+  awq: ["int4-32-f16-zero"],
+};
+
+interface ExpectedTensor {
+  shape: [number, number];
+  sha256: string;
+  first: number[];
+}
+
+function expectedTensors(name: string): Record<string, ExpectedTensor> {
+  return JSON.parse(readFileSync(`${FIXTURES}${name}/expected.json`, "utf8")).tensors;
+}
+
+async function quantize(name: string, out: string, compression: Compression): Promise<void> {
+  await quantizeCheckpoint({ source: FIXTURES + name, out, compression });
+}
+
+for (const [name, formats] of Object.entries(CHECKPOINTS)) {
+  Deno.test(`${name} is kept packed, as ${formats.join(" and ")}, and dequantizes to the library's own values, bit for bit`, () =>
+    withTemporaryDirectory(async (directory) => {
+      await quantize(name, directory, "none");
+      const shards = await openShards(directory);
+      using context = Context.open();
+      const found = new Set<string>();
+      for (const [tensor, { shape, sha256, first }] of Object.entries(expectedTensors(name))) {
+        const entry = shards.tensor(tensor);
+        assert.deepEqual([entry.rows, entry.cols], shape, tensor);
+        found.add(entry.format);
+        const values = await dequantized(context, shards, entry);
+        assert.deepEqual(values.slice(0, first.length), Float32Array.from(first), tensor);
+        assert.equal(createHash("sha256").update(new Uint8Array(values.buffer as ArrayBuffer)).digest("hex"), sha256, tensor);
+      }
+      assert.deepEqual([...found], formats);
+    }));
+
+  Deno.test(`${name} computes what transformers does with the library's values: logits within 2e-5, 16 greedy tokens`, () =>
+    withTemporaryDirectory(async (directory) => {
+      await quantize(name, directory, "none");
+      const [expected] = expectedOf(`../encodings/${name}`);
+      await using engine = await openExact(directory, { logitRows: 64 });
+      using sequence = engine.openSequence();
+      const [prompt] = await engine.pass([{ sequence, tokens: expected.promptIds, logits: "all" }]);
+      assert.ok(relativeError(logitRows(engine, prompt.logits), expected.promptLogits) < 2e-5);
+      assert.deepEqual(await greedy(engine, sequence, expected.greedyIds[0], 16), expected.greedyIds);
+    }));
+
+  Deno.test(`${name} is a source of quantize: q8 of it keeps 38 dB of its values`, () =>
+    withTemporaryDirectory(async (directory) => {
+      await quantize(name, `${directory}/packed`, "none");
+      await quantize(name, `${directory}/q8`, "q8");
+      const [packed, q8] = [await openShards(`${directory}/packed`), await openShards(`${directory}/q8`)];
+      using context = Context.open();
+      for (const tensor of Object.keys(expectedTensors(name))) {
+        const exact = await dequantized(context, packed, packed.tensor(tensor)), entry = q8.tensor(tensor);
+        const snr = snrDb(exact, await dequantized(context, q8, entry));
+        assert.ok(snr > 38 && Math.abs(snr - entry.snrDb!) < 0.05, `${tensor}: ${snr} dB, reported ${entry.snrDb}`);
+      }
+    }));
+}
+
+Deno.test("a checkpoint that is quantized already is kept as it is where no format is named", () =>
+  withTemporaryDirectory(async (directory) => {
+    const shards = await openModelShards(`${FIXTURES}bnb_nf4`, { layerShardsPath: directory });
+    assert.equal(shards.manifest.compression, "none");
+    assert.equal(shards.tensor("model.layers.1.mlp.up_proj.weight").format, "bnb4-64x256-bf16");
+  }));

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import fs from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openCheckpoint } from "../../lib/checkpoint/checkpoint.ts";
+import { encodedTensors } from "../../lib/encodings/registry.ts";
+import { FormatError, UnsupportedError } from "../../lib/errors.ts";
+import { withTemporaryDirectory } from "../temporary_directory.ts";
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/encodings/", import.meta.url));
+
+interface Entry {
+  dtype: string;
+  shape: number[];
+  data_offsets: [number, number];
+}
+interface Model {
+  // deno-lint-ignore no-explicit-any -- tests write what no checkpoint should hold
+  config: any;
+  header: Record<string, Entry>;
+  data: Uint8Array;
+}
+
+/** Copies a fixture with changes, and returns what is wrong with it. */
+async function errorOf(fixture: string, change: (model: Model) => void): Promise<Error> {
+  let error: unknown;
+  await withTemporaryDirectory(async (directory) => {
+    const file = fs.readFileSync(join(FIXTURES, fixture, "model.safetensors"));
+    const jsonBytes = Number(file.readBigUInt64LE(0));
+    const model: Model = {
+      config: JSON.parse(fs.readFileSync(join(FIXTURES, fixture, "config.json"), "utf8")),
+      header: JSON.parse(file.toString("utf8", 8, 8 + jsonBytes)),
+      data: new Uint8Array(file.subarray(8 + jsonBytes)),
+    };
+    change(model);
+    const json = new TextEncoder().encode(JSON.stringify(model.header)), length = new Uint8Array(8);
+    new DataView(length.buffer).setBigUint64(0, BigInt(json.length), true);
+    fs.writeFileSync(join(directory, "model.safetensors"), Buffer.concat([length, json, model.data]));
+    fs.writeFileSync(join(directory, "config.json"), JSON.stringify(model.config));
+    using checkpoint = await openCheckpoint(directory);
+    error = await encodedTensors(checkpoint).then(() => undefined, (reason) => reason);
+  });
+  assert(error instanceof FormatError || error instanceof UnsupportedError, `no error: ${error}`);
+  assert(!error.message.includes("\n"), error.message);
+  return error;
+}
+
+const MODULE = "model.layers.0.mlp.down_proj";
+const STATE = `${MODULE}.weight.quant_state.bitsandbytes__nf4`;
+
+/** Renames a tensor, so that it is missing under its name. */
+const lose = (name: string) => ({ header }: Model) => {
+  header["nothing"] = header[name];
+  delete header[name];
+};
+const shape = (name: string, dimensions: number[]) => ({ header }: Model) => header[name].shape = dimensions;
+const dtype = (name: string, type: string) => ({ header }: Model) => header[name].dtype = type;
+const config = (changes: Record<string, unknown>) => ({ config }: Model) => Object.assign(config.quantization_config, changes);
+const weights = (changes: Record<string, unknown>) => ({ config }: Model) =>
+  Object.assign(config.quantization_config.config_groups.group_0.weights, changes);
+/** Replaces a part of the JSON text of a quant_state by another of its length. */
+const state = (from: string, to: string) => ({ header, data }: Model) => {
+  assert.equal(from.length, to.length);
+  const [begin, end] = header[STATE].data_offsets, part = data.subarray(begin, end);
+  const text = new TextDecoder().decode(part);
+  assert(text.includes(from), text);
+  part.set(new TextEncoder().encode(text.replace(from, to)));
+};
+const firstWord = (name: string, value: number) => ({ header, data }: Model) =>
+  new DataView(data.buffer, data.byteOffset).setInt32(header[name].data_offsets[0], value, true);
+
+const CASES: [string, string, (model: Model) => void, RegExp][] = [
+  [
+    "an unknown method",
+    "bnb_nf4",
+    config({ quant_method: "hqq" }),
+    /quant_method "hqq", supported: bitsandbytes, fp8, compressed-tensors, gptq, awq, mxfp4/,
+  ],
+  ["no absmax", "bnb_nf4", lose(`${MODULE}.weight.absmax`), /down_proj\.weight" lacks its companion ".*\.absmax"/],
+  ["no codes", "bnb_nf4", lose(`${MODULE}.weight`), /is missing, though it has a quant_state/],
+  [
+    "absmax of a wrong count",
+    "bnb_nf4",
+    shape(`${MODULE}.weight.absmax`, [2, 176]),
+    /absmax" of U8 \[2, 176\], required U8 \[352\]/,
+  ],
+  [
+    "a map of a wrong type",
+    "bnb_nf4",
+    dtype(`${MODULE}.weight.quant_map`, "I32"),
+    /quant_map" of I32 \[16\], required F32 \[16\]/,
+  ],
+  [
+    "a block size of 63",
+    "bnb_nf4",
+    state(`"blocksize": 64`, `"blocksize": 63`),
+    /blocksize 63 .* required a power of two from 32 to 4096/,
+  ],
+  ["a shape of more rows", "bnb_nf4", state(`[64, 352]`, `[65, 352]`), /holds 11264 bytes of codes, required 11440/],
+  ["an odd dtype", "bnb_nf4", state(`bfloat16`, `float8_x`), /dtype "float8_x" .* required float32, float16, bfloat16/],
+  ["another quant_type", "bnb_nf4", state(`"nf4"`, `"fp4"`), /quant_type "fp4" .* required "nf4"/],
+  ["a quant_state that is no JSON", "bnb_nf4", state(`{"quant`, `<"quant`), /quant_state that is not valid JSON/],
+  [
+    "an unknown key of quant_state",
+    "bnb_nf4",
+    state(`"nested_dtype"`, `"nested_dtypo"`),
+    /unknown "nested_dtypo"|nested_dtype undefined/,
+  ],
+  ["no SCB", "llm_int8", lose(`${MODULE}.SCB`), /lacks its companion ".*\.SCB"/],
+  ["no scale_inv", "fp8_blocks", lose(`${MODULE}.weight_scale_inv`), /lacks its companion ".*weight_scale_inv"/],
+  ["scale_inv of a wrong shape", "fp8_blocks", shape(`${MODULE}.weight_scale_inv`, [3, 1]), /\[3, 1\], required .* \[1, 3\]/],
+  ["a block of 96 columns", "fp8_blocks", config({ weight_block_size: [128, 96] }), /required .*\[1, 4\]|96 columns/],
+  ["fmt e5m2", "fp8_blocks", config({ fmt: "e5m2" }), /fmt "e5m2"/],
+  ["3-bit GPTQ", "gptq_int4", config({ bits: 3 }), /bits 3, supported: 4, 8/],
+  ["a marlin checkpoint_format", "gptq_int4", config({ checkpoint_format: "marlin" }), /checkpoint_format "marlin"/],
+  ["dynamic bits", "gptq_int4", config({ dynamic: { "-:.*": {} } }), /dynamic .* supported: none/],
+  ["a group beyond the last", "gptq_act_order", firstWord(`${MODULE}.g_idx`, 11), /group 11 in ".*g_idx", required 0 to 10/],
+  ["a negative group", "gptq_act_order", firstWord(`${MODULE}.g_idx`, -1), /group -1 in/],
+  ["no zero points", "gptq_int4", lose(`${MODULE}.qzeros`), /lacks its companion ".*qzeros"/],
+  ["AWQ gemv", "awq", config({ version: "gemv" }), /version "gemv"/],
+  ["AWQ of 8 bits", "awq", config({ bits: 8 }), /bits 8/],
+  ["no scheme for the bits", "ct_int4", weights({ num_bits: 8 }), /integer weights of 4 bits, which no scheme/],
+  ["groups of 48", "ct_int4", weights({ group_size: 48 }), /groups of 48 columns/],
+  ["an unknown strategy", "ct_int4", weights({ strategy: "attn_head" }), /attn_head/],
+  ["no weight_shape", "ct_int4", lose(`${MODULE}.weight_shape`), /lacks its companion ".*weight_shape"/],
+  ["a shape of other columns", "ct_int4", firstWord(`${MODULE}.weight_shape`, 65), /weight_packed \[64, 44\] for \[65, 352\]/],
+  ["sparse weights", "ct_int4", config({ sparsity_config: { format: "sparse-24-bitmask" } }), /sparsity_config/],
+  ["a transform", "ct_int4", config({ transform_config: { config_groups: {} } }), /transform_config/],
+  ["NVFP4 without its scheme", "ct_nvfp4", weights({ group_size: 32 }), /without a symmetric scheme of groups of 16/],
+  [
+    "no exponents",
+    "mxfp4_experts",
+    lose("model.layers.0.mlp.experts.down_proj_scales"),
+    /lacks its companion ".*down_proj_scales"/,
+  ],
+];
+
+for (const [name, fixture, change, pattern] of CASES) {
+  Deno.test(`encodedTensors() refuses ${fixture} with ${name}, in one line that says what is required`, async () => {
+    assert.match((await errorOf(fixture, change)).message, pattern);
+  });
+}

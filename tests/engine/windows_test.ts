@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { UsageError } from "../../lib/errors.ts";
+import { casesOf, logitRows, openExact, relativeError, shardCheckpoint } from "./tiny_models.ts";
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/architectures/", import.meta.url));
+
+/** u8 [tokens, tokens], causal order written out. */
+function causalMask(tokens: number): Uint8Array {
+  return Uint8Array.from({ length: tokens * tokens }, (_, i) => i % tokens <= Math.floor(i / tokens) ? 1 : 0);
+}
+
+Deno.test("a mask goes with a window of as many tokens: written-out causal order gives the logits of none", async () => {
+  using shards = await shardCheckpoint(`${FIXTURES}mistral/sliding`);
+  const { promptIds, promptLogits } = casesOf(`${FIXTURES}mistral/sliding`).at(-1)!;
+  await using engine = await openExact(shards.path, { logitRows: 32 });
+  using sequence = engine.openSequence();
+  const rows: Float32Array[] = [];
+  for (let start = 0; start < promptIds.length; start += 8) {
+    const tokens = promptIds.slice(start, start + 8);
+    const [{ logits }] = await engine.pass([{ sequence, tokens, logits: "all", mask: causalMask(tokens.length) }]);
+    rows.push(...logitRows(engine, logits));
+  }
+  assert.ok(relativeError(rows, promptLogits) < 1e-4);
+});
+
+Deno.test("a draft in a window sees what its depth sees: two branches give the logits of each alone", async () => {
+  using shards = await shardCheckpoint(`${FIXTURES}mistral/sliding`);
+  const { promptIds } = casesOf(`${FIXTURES}mistral/sliding`).at(-1)!;
+  await using engine = await openExact(shards.path, { logitRows: 8, maxSequences: 2 });
+  const after = async (tokens: number[]): Promise<Float32Array> => {
+    using sequence = engine.openSequence();
+    await engine.pass([{ sequence, tokens: promptIds, logits: "none" }]);
+    const [{ logits }] = await engine.pass([{ sequence, tokens, logits: "last" }]);
+    return logitRows(engine, logits)[0];
+  };
+  const expected = [await after([5, 6]), await after([5, 7])];
+  using sequence = engine.openSequence();
+  await engine.pass([{ sequence, tokens: promptIds, logits: "none" }]);
+  const mask = Uint8Array.of(1, 0, 0, 1, 1, 0, 1, 0, 1);
+  const [{ logits }] = await engine.pass([{ sequence, tokens: [5, 6, 7], logits: [1, 2], mask }]);
+  assert.ok(relativeError(logitRows(engine, logits), expected) < 1e-5);
+});
+
+Deno.test("a mask of more tokens than a window, or with ALiBi, is refused and leaves the sequence as it was", async () => {
+  for (
+    const [name, tokens, pattern] of [
+      ["mistral/sliding", 9, /mask of 9 tokens: the model's narrowest window has 8/],
+      ["baichuan/alibi", 2, /ALiBi/],
+    ] as const
+  ) {
+    using shards = await shardCheckpoint(FIXTURES + name);
+    await using engine = await openExact(shards.path);
+    using sequence = engine.openSequence();
+    await engine.pass([{ sequence, tokens: [3, 4], logits: "last" }]);
+    const item = { sequence, tokens: Array(tokens).fill(5), logits: "last" as const, mask: causalMask(tokens) };
+    await assert.rejects(engine.pass([item]), (error) => error instanceof UsageError && pattern.test(error.message));
+    assert.equal(sequence.cachedTokens, 2);
+    await engine.pass([{ sequence, tokens: [5], logits: "last" }]);
+  }
+});

@@ -1,0 +1,148 @@
+/**
+ * What families refuse in a config.json, from the configurations of their fixtures; and keys whose absence stands for something.
+ */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { UnsupportedError } from "../../lib/errors.ts";
+import type { ModelConfig } from "../../lib/models/architecture.ts";
+import { architectureFor, architectures } from "../../lib/models/registry.ts";
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/architectures/", import.meta.url));
+
+type Json = Record<string, unknown>;
+
+function configOf(fixture: string): Json {
+  return JSON.parse(readFileSync(`${FIXTURES}${fixture}/config.json`, "utf8"));
+}
+
+function parse(fixture: string, changes: Json = {}): ModelConfig {
+  const config = { ...configOf(fixture), ...changes };
+  return architectureFor(config).parseConfig(config);
+}
+
+/** Parses the configuration without some of its keys. */
+function parseWithout(fixture: string, ...keys: string[]): ModelConfig {
+  return parse(fixture, Object.fromEntries(keys.map((key) => [key, undefined])));
+}
+
+const windows = ({ layers }: ModelConfig) => layers.map(({ attention }) => attention.windowTokens);
+
+Deno.test("families refuse keys that would change what they compute, naming key, value and what is required", () => {
+  const refused: [fixture: string, changes: Json, pattern: RegExp][] = [
+    ["mistral/sliding", { attention_bias: true }, /attention_bias is true, required not set or false/],
+    ["mistral/sliding", { sliding_window: 0 }, /sliding_window is 0, required a positive integer/],
+    ["mistral/sliding", { layer_types: ["full_attention"] }, /layer_types is \["full_attention"\]/],
+    ["qwen2/base", { num_experts: 60 }, /num_experts is 60/],
+    [
+      "qwen2/window",
+      { layer_types: ["full_attention", "chunked_attention", "full_attention"] },
+      /layer_types is .*a list of 3 of/,
+    ],
+    ["qwen2/window", { layer_types: ["full_attention"] }, /layer_types is .*a list of 3/],
+    ["qwen2/window", { use_sliding_window: false }, /full_attention alone where use_sliding_window is false/],
+    ["qwen3/base", { hidden_act: "mish" }, /hidden_act is "mish"/],
+    ["phi3/longrope", { rope_scaling: { type: "longrope", short_factor: [1, 2, 3] } }, /long_factor is missing, required a list/],
+    [
+      "phi3/longrope",
+      { rope_scaling: { type: "longrope", short_factor: [1], long_factor: [1, 2, 3] } },
+      /short_factor is \[1\], required 3/,
+    ],
+    ["phi3/longrope", { partial_rotary_factor: 1.5 }, /partial_rotary_factor is 1.5, required 1 at most/],
+    ["phi3/longrope", { partial_rotary_factor: 0.4 }, /Cannot rotate 3 of 8 elements/],
+    ["phi3/mini", { lm_head_bias: true }, /lm_head_bias is true/],
+    ["phi3/mini", { full_attn_mod: 2 }, /full_attn_mod is 2/],
+    ["olmo2/base", { clip_qkv: 8 }, /clip_qkv is 8/],
+    ["granite/base", { residual_multiplier: 0 }, /residual_multiplier is 0/],
+    ["smollm3/base", { no_rope_layers: [1, 0] }, /no_rope_layers is \[1,0\], required a list of 0 and 1 for 3 layers/],
+    [
+      "smollm3/base",
+      { use_sliding_window: true, layer_types: Array(3).fill("sliding_attention") },
+      /sliding_window .*required set/,
+    ],
+    ["gemma2/base", { use_bidirectional_attention: true }, /use_bidirectional_attention is true/],
+    ["gemma2/base", { attn_logit_softcapping: -1 }, /attn_logit_softcapping is -1/],
+    ["gemma3_text/v5", { attn_logit_softcapping: 50 }, /attn_logit_softcapping is 50, required not set/],
+    [
+      "gemma3_text/v5",
+      { rope_parameters: { full_attention: {}, other: {} } },
+      /other .*required full_attention or sliding_attention/,
+    ],
+    ["gemma3/images", { text_config: null }, /text_config is null, required an object/],
+    ["glm4/base", { head_dim: 6 }, /Cannot rotate 3 of 6/],
+    ["chatglm/base", { position_encoding_2d: true }, /position_encoding_2d is true, required false/],
+    ["chatglm/base", { rmsnorm: false }, /rmsnorm is false, required true/],
+    ["chatglm/base", { multi_query_group_num: 3 }, /multi_query_group_num is 3, required a divisor/],
+    ["cohere/base", { use_parallel_block: false }, /use_parallel_block is false, required true/],
+    ["cohere2/base", { use_gated_activation: false }, /use_gated_activation is false/],
+    ["cohere2/base", { position_embedding_type: "alibi" }, /position_embedding_type is "alibi", required "rope_gptj"/],
+    ["cohere2/base", { order_of_interleaved_layers: "global_attn_first" }, /order_of_interleaved_layers/],
+    ["stablelm/base", { qk_layernorm: "yes" }, /qk_layernorm is "yes"/],
+    ["starcoder2/base", { norm_type: "rms_norm" }, /norm_type is "rms_norm", required "layer_norm"/],
+    ["starcoder2/base", { mlp_type: "gated" }, /mlp_type is "gated"/],
+    ["falcon/new", { num_kv_heads: 3 }, /num_kv_heads is 3, required a divisor/],
+    ["falcon/new", { num_ln_in_parallel_attn: 3 }, /num_ln_in_parallel_attn is 3, required 1 or 2/],
+    ["falcon/multi_query", { num_ln_in_parallel_attn: 2 }, /num_ln_in_parallel_attn is 2, required 1/],
+    ["falcon/new", { activation: "mish" }, /activation is "mish"/],
+    ["internlm2/base", { qkv_bias: true }, /qkv_bias is true/],
+    ["baichuan/unit_rows", { tie_word_embeddings: true }, /tie_word_embeddings is true, required false/],
+    ["chatglm/base", { pre_seq_len: 128 }, /pre_seq_len is 128/],
+    ["baichuan/rope", { num_key_value_heads: 2 }, /num_key_value_heads is 2, required num_attention_heads \(4\)/],
+  ];
+  for (const [fixture, changes, pattern] of refused) {
+    assert.throws(() => parse(fixture, changes), (error: unknown) => {
+      assert.ok(error instanceof UnsupportedError, `${fixture} ${JSON.stringify(changes)}: ${error}`);
+      assert.match(error.message, pattern);
+      return !error.message.includes("\n");
+    }, `${fixture} ${JSON.stringify(changes)}`);
+  }
+});
+
+Deno.test("every family refuses a quantization it does not read and an encoder, by name", () => {
+  for (const { modelTypes, parseConfig } of architectures()) {
+    if (modelTypes.includes("llama") || modelTypes.includes("gemma3")) continue;
+    const variants: Record<string, string> = {
+      mistral: "sliding",
+      phi3: "mini",
+      gemma3_text: "v5",
+      falcon: "new",
+      baichuan: "rope",
+    };
+    const config = configOf(`${modelTypes[0]}/${variants[modelTypes[0]] ?? "base"}`);
+    assert.throws(() => parseConfig({ ...config, is_encoder_decoder: true }), /is_encoder_decoder is true/, modelTypes[0]);
+  }
+});
+
+Deno.test("a family that is not supported is named, with those that are", () => {
+  assert.throws(() => architectureFor({ model_type: "gpt_neox" }), (error: unknown) => {
+    assert.ok(error instanceof UnsupportedError);
+    for (const { modelTypes } of architectures()) for (const name of modelTypes) assert.ok(error.message.includes(name), name);
+    return /"gpt_neox"/.test(error.message);
+  });
+});
+
+Deno.test("keys that are missing stand for what transformers' configuration classes have, null for what it means there", () => {
+  assert.deepEqual(windows(parse("mistral/sliding")), [8, 8]);
+  assert.deepEqual(windows(parse("mistral/sliding", { sliding_window: null })), [undefined, undefined]);
+  assert.deepEqual(windows(parse("mistral/sliding", { sliding_window: undefined })), [4096, 4096]);
+  assert.equal(parse("mistral/sliding", { num_attention_heads: 8, num_key_value_heads: null }).numKvHeads, 8);
+  assert.equal(parse("mistral/sliding", { num_attention_heads: 16, num_key_value_heads: undefined }).numKvHeads, 8);
+  assert.deepEqual(windows(parseWithout("qwen2/window", "layer_types")), [undefined, 8, 8]);
+  assert.deepEqual(windows(parse("gemma2/base")), [8, undefined, 8]);
+  assert.equal(parse("gemma2/base", { attn_logit_softcapping: null }).layers[0].attention.softcap, 0);
+  assert.equal(parse("gemma2/base", { attn_logit_softcapping: undefined }).layers[0].attention.softcap, 50);
+  assert.equal(parseWithout("gemma2/base", "final_logit_softcapping").logitsSoftcap, 30);
+  assert.equal(parse("gemma3_text/v4", { rope_local_base_freq: undefined }).ropes[1].theta, 10_000);
+  assert.equal(parse("gemma3/images", { text_config: { hidden_size: 2560, num_hidden_layers: 34 } }).vocabSize, 262_208);
+  assert.deepEqual(
+    parseWithout("smollm3/base", "no_rope_layers", "no_rope_layer_interval").layers.map(({ attention }) =>
+      attention.rope !== undefined
+    ),
+    [true, true, true],
+  );
+  assert.equal(parse("phi3/mini", { sliding_window: undefined }).layers[0].attention.windowTokens, undefined);
+  assert.equal(parseWithout("stablelm/base", "partial_rotary_factor").ropes[0].dim, 2);
+  assert.equal(parseWithout("falcon/new", "ffn_hidden_size").intermediateSize, 4 * 32);
+  assert.equal(parse("baichuan/rope").alibiSlopes, undefined);
+  assert.equal(parse("baichuan/alibi").ropes.length, 0);
+});
