@@ -165,6 +165,37 @@ emulatedTest(
   },
 );
 
+emulatedTest(
+  "pass() brings back the likeliest tokens alone where asked, all logits after all, and argmax, of several rows",
+  async (emulated) => {
+    emulated.configure("streams=lazy");
+    using shards = await shardFixture("base");
+    await using engine = await Engine.open(shards.path, { ...OPTIONS, maxSequences: 3, logitRows: 8 });
+    assert.equal(engine.prefersTopK, true);
+    const sequences = [engine.openSequence(), engine.openSequence(), engine.openSequence()];
+    const tokens = LONG.promptIds;
+    const [few, all, best] = await engine.pass([
+      { sequence: sequences[0], tokens: tokens.slice(0, 10), logits: [9, 3], output: { topK: 7 } },
+      { sequence: sequences[1], tokens: tokens.slice(0, 10), logits: [9, 3] },
+      { sequence: sequences[2], tokens: tokens.slice(0, 10), logits: [9, 3], output: "argmax" },
+    ]);
+    const rows = logitRows(engine, all.logits);
+    rows.forEach((row, r) => {
+      const ids = [...row.keys()].sort((a, b) => row[b] - row[a] || a - b).slice(0, 7);
+      assert.deepEqual([...few.topK!.ids.subarray(7 * r, 7 * r + 7)], ids);
+      assert.deepEqual([...few.topK!.values.subarray(7 * r, 7 * r + 7)], ids.map((id) => row[id]));
+      assert.equal(best.argmax![r], ids[0]);
+    });
+    assert.deepEqual(logitRows(engine, await few.topK!.logits()), rows);
+    for (const topK of [0, 1.5, 129]) {
+      const item = { sequence: sequences[0], tokens: [1], logits: "last" as const, output: { topK } };
+      await assert.rejects(engine.pass([item]), {
+        message: new RegExp(`the ${topK} likeliest tokens: required is a whole number from 1 to 128`),
+      });
+    }
+  },
+);
+
 emulatedTest("a cancelled pass on the device rolls back, and the next is right", async (emulated) => {
   using shards = await shardFixture("base");
   const { least } = await vramBounds(shards.path, OPTIONS);
