@@ -152,7 +152,7 @@ export class Engine implements AsyncDisposable {
       experts,
       cache,
       kvWindow,
-      weights: new WeightTape(context, directory, tape, prefetcher),
+      weights: new WeightTape(transfer, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
       embedding,
       embeddingFormat: context.formatId(embeddingTensor.format),
