@@ -18,7 +18,7 @@ import { EmbeddingRows } from "./embedding_rows.ts";
 import { type ForwardParts, ForwardPass } from "./forward.ts";
 import type { EngineOptions, ModelPlan } from "./model_plan.ts";
 import { KvWindow } from "./kv_window.ts";
-import { layOutPass, type PassItem, type PassLayout } from "./pass_layout.ts";
+import { layOutPass, MOST_TOP_K, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { Sequence } from "./sequence.ts";
 import { RoutedExperts } from "./routed_experts.ts";
 import { addExperts, type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
@@ -35,6 +35,18 @@ export interface PassOutput {
   logits?: Float32Array<ArrayBuffer>;
   /** i32 [rows], the likeliest next token, the first among equals. */
   argmax?: Int32Array<ArrayBuffer>;
+  /** Where so many of the likeliest were asked for. */
+  topK?: TopK;
+}
+
+/** The likeliest next tokens of rows of a pass. */
+export interface TopK {
+  /** f32 [rows, k], logits in descending order. */
+  values: Float32Array<ArrayBuffer>;
+  /** i32 [rows, k], equal ones in ascending order. */
+  ids: Int32Array<ArrayBuffer>;
+  /** Brings all logits after all, f32 [rows, vocabSize]; until the next pass begins. */
+  logits(): Promise<Float32Array<ArrayBuffer>>;
 }
 
 /** Options of one pass. */
@@ -140,7 +152,7 @@ export class Engine implements AsyncDisposable {
       experts,
       cache,
       kvWindow,
-      weights: new WeightTape(context, directory, tape, prefetcher),
+      weights: new WeightTape(transfer, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
       embedding,
       embeddingFormat: context.formatId(embeddingTensor.format),
@@ -181,6 +193,11 @@ export class Engine implements AsyncDisposable {
   /** Most rows of logits of one pass. */
   get logitRows(): number {
     return this.#parts.model.logitRows;
+  }
+
+  /** Whether asking for a few of the likeliest tokens saves copying all logits. */
+  get prefersTopK(): boolean {
+    return !this.description.unifiedMemory;
   }
 
   /** The device that computes. */
@@ -330,9 +347,24 @@ export class Engine implements AsyncDisposable {
     const { workspace } = this.#parts.forward;
     return layout.items.map(({ item, firstRow, rows }) => {
       if (rows === 0) return {};
+      if (typeof item.output === "object") return { topK: this.#topK(item.output.topK, firstRow, rows) };
       if (item.output === "argmax") return { argmax: workspace.int32("argmax").slice(firstRow, firstRow + rows) };
       return { logits: workspace.float32("logits").subarray(firstRow * vocabSize, (firstRow + rows) * vocabSize) };
     });
+  }
+
+  #topK(k: number, firstRow: number, rows: number): TopK {
+    const { stream, forward: { workspace, ops } } = this.#parts, { vocabSize } = this.config;
+    const first = firstRow * MOST_TOP_K, end = first + rows * k;
+    return {
+      values: workspace.float32("topValues").slice(first, end),
+      ids: workspace.int32("topIds").slice(first, end),
+      logits: async () => {
+        workspace.download(ops, "logits", firstRow * vocabSize * 4, rows * vocabSize * 4);
+        await stream.synchronize();
+        return workspace.float32("logits").subarray(firstRow * vocabSize, (firstRow + rows) * vocabSize);
+      },
+    };
   }
 
   /** Stops the pass under way, waits for reads and operations, and gives all memory back. */

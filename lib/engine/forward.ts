@@ -11,7 +11,7 @@ import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
-import { depthInPass, fillMask, type PassLayout } from "./pass_layout.ts";
+import { depthInPass, fillMask, MOST_TOP_K, type PassLayout } from "./pass_layout.ts";
 import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
 import type { KvWindow } from "./kv_window.ts";
@@ -239,11 +239,15 @@ export class ForwardPass implements Pass {
     }
     for (const { item, firstRow, rows } of this.#layout.items) {
       const rowBytes = config.vocabSize * 4;
+      if (rows === 0) continue;
+      if (typeof item.output === "object") {
+        this.#topK(logits, firstRow, rows, item.output.topK);
+        continue;
+      }
       if (item.output !== "argmax") {
         workspace.download(this.ops, "logits", firstRow * rowBytes, rows * rowBytes);
         continue;
       }
-      if (rows === 0) continue;
       this.ops.argmax(
         workspace.address("argmax") + BigInt(firstRow * 4),
         logits + BigInt(firstRow * rowBytes),
@@ -252,6 +256,14 @@ export class ForwardPass implements Pass {
       );
       workspace.download(this.ops, "argmax", firstRow * 4, rows * 4);
     }
+  }
+
+  /** Finds the likeliest tokens of rows of logits and brings them back. */
+  #topK(logits: bigint, firstRow: number, rows: number, k: number): void {
+    const { workspace, config: { vocabSize } } = this.#parts;
+    const offset = firstRow * MOST_TOP_K * 4, at = BigInt(offset), x = logits + BigInt(firstRow * vocabSize * 4);
+    this.ops.topK(workspace.address("topValues") + at, workspace.address("topIds") + at, x, rows, vocabSize, k);
+    for (const name of ["topValues", "topIds"] as const) workspace.download(this.ops, name, offset, rows * k * 4);
   }
 
   #checkSignal(): void {

@@ -5,6 +5,9 @@
 import { BudgetError, UsageError } from "../errors.ts";
 import type { Sequence } from "./sequence.ts";
 
+/** Most of the likeliest tokens that a pass returns. */
+export const MOST_TOP_K = 256;
+
 /** What one sequence brings to a pass. */
 export interface PassItem {
   sequence: Sequence;
@@ -12,8 +15,8 @@ export interface PassItem {
   tokens: ArrayLike<number>;
   /** For which of `tokens` the prediction of the next token is wanted; numbers are indexes into `tokens`. */
   logits: "none" | "last" | "all" | readonly number[];
-  /** What is returned for those: all logits (the default), or the likeliest token alone. */
-  output?: "logits" | "argmax";
+  /** What is returned for those: all logits (the default), the likeliest token alone, or so many of the likeliest, {@linkcode MOST_TOP_K} at most. */
+  output?: "logits" | "argmax" | { topK: number };
   /**
    * u8 [tokens, tokens]: token i sees token j where mask[i * tokens + j] is not 0; without it, all up to itself. A token's position is that of
    * its depth: the tokens cached before, plus the others of this pass that it sees.
@@ -76,6 +79,14 @@ function checkMask(mask: Uint8Array, tokens: number): void {
   }
 }
 
+function checkOutput({ output }: PassItem, { vocabSize }: PassLimits): void {
+  if (typeof output !== "object") return;
+  const { topK } = output, most = Math.min(MOST_TOP_K, vocabSize);
+  if (!Number.isInteger(topK) || topK < 1 || topK > most) {
+    throw new UsageError(`Cannot return the ${topK} likeliest tokens: required is a whole number from 1 to ${most}`);
+  }
+}
+
 /**
  * Returns the layout of a pass.
  *
@@ -114,6 +125,7 @@ export function layOutPass(items: readonly PassItem[], limits: PassLimits): Pass
       );
     }
     const rows = wantedRows(item);
+    checkOutput(item, limits);
     layout.items.push({ item, firstToken, tokens: count, firstRow: layout.logitRows.length, rows: rows.length });
     for (const row of rows) layout.logitRows.push(firstToken + row);
     firstToken += count;

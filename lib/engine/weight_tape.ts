@@ -2,12 +2,13 @@
  * The matrix products of a pass: takes each extent of the tape from the prefetcher, enqueues the product with it, and gives it up.
  * @module
  */
-import type { Context } from "../ffi/context.ts";
 import type { Ops, Precision, RowGroups, WeightExtent } from "../ffi/ops.ts";
 import type { TapeExtent } from "../memory/plan.ts";
 import type { TensorEntry } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
+import { Pacing } from "../stream/pacing.ts";
 import type { Prefetcher } from "../stream/prefetcher.ts";
+import type { Transfer } from "../stream/transfer.ts";
 
 /** One extent of the tape as operations take it; its address changes from pass to pass. */
 interface TapeWeight {
@@ -21,12 +22,16 @@ interface TapeWeight {
 export class WeightTape {
   readonly #shards: ShardDirectory;
   readonly #prefetcher: Prefetcher;
+  readonly #pacing: Pacing | undefined;
   readonly #weights: TapeWeight[];
   #position = 0;
 
-  constructor(context: Context, shards: ShardDirectory, tape: readonly TapeExtent[], prefetcher: Prefetcher) {
+  constructor(transfer: Transfer, shards: ShardDirectory, tape: readonly TapeExtent[], prefetcher: Prefetcher) {
+    const { context } = transfer;
     this.#shards = shards;
     this.#prefetcher = prefetcher;
+    // A queue of the CPU library takes as much as is enqueued.
+    this.#pacing = transfer.isUnified ? undefined : new Pacing(transfer);
     const { tensors } = shards.manifest;
     let firstRow = 0;
     this.#weights = tape.map(({ tensor, extent }) => {
@@ -45,8 +50,9 @@ export class WeightTape {
     });
   }
 
-  /** Goes back to the start of the tape. */
+  /** Goes back to the start of the tape; the device must have passed all that was enqueued. */
   rewind(): void {
+    this.#pacing?.reset();
     this.#position = 0;
   }
 
@@ -92,6 +98,8 @@ export class WeightTape {
       if (next?.tensor !== tensor || next.firstRow !== row) {
         throw new Error(`Cannot use ${name}: matrices must be used in the order that the architecture declares`);
       }
+      const device = this.#pacing?.step();
+      if (device) await device;
       const address = this.#prefetcher.acquire(this.#position);
       next.weight.address = typeof address === "bigint" ? address : await address;
       product(next.weight, row, matrix);

@@ -5,6 +5,7 @@
  */
 import type { Context, DeviceAllocator, DeviceSpan, HostBuffer, Stream } from "../ffi/context.ts";
 import { Ops } from "../ffi/ops.ts";
+import { MOST_TOP_K } from "./pass_layout.ts";
 import type { Activations } from "../layers/pass.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 
@@ -96,6 +97,8 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
     slopes: (config.alibiSlopes?.length ?? 0) * 4,
     logitRowIds: shape.logitRows * 4,
     argmax: shape.logitRows * 4,
+    topValues: shape.logitRows * MOST_TOP_K * 4,
+    topIds: shape.logitRows * MOST_TOP_K * 4,
     sequences: shape.maxSequences * 16,
     pageTable: shape.pageTableEntries * 4,
     mask: tokens * tokens,
@@ -113,6 +116,8 @@ type HostArrayName =
   | "slopes"
   | "logitRowIds"
   | "argmax"
+  | "topValues"
+  | "topIds"
   | "sequences"
   | "pageTable"
   | "mask"
@@ -144,7 +149,7 @@ export function workspaceBytes(
     arrays: {
       // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
       bytesPerToken: 8 + rotaryWidth(config) * 4 + windows * 4 + shape.passTokens + shape.embeddingRowBytes,
-      bytesPerLogitRow: config.vocabSize * 4 + 8,
+      bytesPerLogitRow: config.vocabSize * 4 + 8 + 8 * MOST_TOP_K,
       fixedBytes: host.sequences + host.pageTable + host.slopes + aligned * ALIGNMENT,
     },
     activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,

@@ -6,16 +6,25 @@
  * @module
  */
 import { CancelledError, UsageError } from "../errors.ts";
+import { MOST_TOP_K } from "../engine/pass_layout.ts";
 import { type Generation, type GenerationRequest, LoopGeneration } from "./generation.ts";
+import type { Sampler } from "./sampler.ts";
 
 /** What a sequence brings to a pass. */
 export interface LoopPassItem<S> {
   sequence: S;
   tokens: ArrayLike<number>;
   logits: "none" | "last";
-  output: "logits" | "argmax";
+  output: "logits" | "argmax" | { topK: number };
   /** Tokens of the whole prompt that this is a part of, for rotary embeddings that depend on it. */
   ropeSpanTokens?: number;
+}
+
+/** What a pass returns for an item. */
+export interface LoopPassOutput {
+  logits?: Float32Array;
+  argmax?: Int32Array;
+  topK?: { values: Float32Array; ids: Int32Array; logits(): Promise<Float32Array> };
 }
 
 /** The part of an engine that the loop drives; S is its handle of a sequence's KV cache. */
@@ -23,11 +32,13 @@ export interface LoopEngine<S extends Disposable> {
   readonly plan: { readonly contextTokens: number; readonly passTokens: number };
   readonly config: { readonly vocabSize: number };
   readonly statistics: { readonly bytesRead: number };
+  /** Whether asking for a few of the likeliest tokens saves copying all logits. */
+  readonly prefersTopK?: boolean;
   openSequence(): S;
   pass(
     items: LoopPassItem<S>[],
     options: { expectAnother: boolean; signal: AbortSignal },
-  ): Promise<{ logits?: Float32Array; argmax?: Int32Array }[]>;
+  ): Promise<LoopPassOutput[]>;
 }
 
 /** How a {@linkcode GenerationLoop} works. */
@@ -42,6 +53,13 @@ interface Active<S> {
   sequence: S;
   /** Tokens of the prompt that are not in the KV cache yet, or the newest token alone. */
   pending: readonly number[];
+}
+
+/** Returns the next token of a sequence; a number at once where the pass returned what it takes. */
+function choose(sampler: Sampler, { logits, argmax, topK }: LoopPassOutput): number | Promise<number> {
+  if (argmax) return argmax[0];
+  if (!topK) return sampler.sample(logits!);
+  return sampler.sampleLikeliest(topK.values, topK.ids) ?? topK.logits().then((all) => sampler.sample(all));
 }
 
 /** Drives an engine for any number of callers. */
@@ -156,7 +174,7 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
         sequence,
         tokens,
         logits: tokens.length === pending.length ? "last" : "none",
-        output: generation.sampler.isArgmax ? "argmax" : "logits",
+        output: this.#outputFor(generation),
         ...(generation.tokenIds.length === 0 ? { ropeSpanTokens: generation.request.promptIds.length } : {}),
       });
     }
@@ -165,6 +183,13 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
       this.#active = [...this.#active.filter((active) => !members.includes(active)), ...members];
     }
     return { members, items };
+  }
+
+  /** Returns the least that a pass has to return for a generation. */
+  #outputFor({ sampler }: LoopGeneration): LoopPassItem<S>["output"] {
+    if (sampler.isArgmax) return "argmax";
+    const needed = sampler.likeliestNeeded, { prefersTopK, config: { vocabSize } } = this.#engine;
+    return prefersTopK && needed !== undefined && needed <= Math.min(MOST_TOP_K, vocabSize) ? { topK: needed } : "logits";
   }
 
   async #advance(): Promise<void> {
@@ -176,23 +201,24 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
     try {
       const outputs = await this.#engine.pass(items, { expectAnother, signal: abort.signal });
       const clock = { nowMs: performance.now(), bytesRead: this.#engine.statistics.bytesRead };
-      members.forEach((active, i) => {
+      for (const [i, active] of members.entries()) {
         const { generation } = active;
-        if (generation.ended) return;
+        if (generation.ended) continue;
         generation.passes++;
         if (items[i].logits === "none") {
           active.pending = active.pending.slice(items[i].tokens.length);
-          return;
+          continue;
         }
         try {
-          const { logits, argmax } = outputs[i];
-          const tokenId = items[i].output === "argmax" ? argmax![0] : generation.sampler.sample(logits!);
+          const chosen = choose(generation.sampler, outputs[i]);
+          const tokenId = typeof chosen === "number" ? chosen : await chosen;
+          if (generation.ended) continue;
           generation.add(tokenId, clock);
           active.pending = [tokenId];
         } catch (error) {
           generation.fail(error);
         }
-      });
+      }
     } catch (error) {
       for (const { generation } of members) generation.fail(error);
     } finally {

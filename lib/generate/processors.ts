@@ -39,6 +39,24 @@ export function processLogits(logits: Float32Array, seen: Iterable<number>, proc
   return candidates;
 }
 
+/**
+ * Returns what {@linkcode processLogits} would of all logits, from the likeliest alone: `topK` of them and at least one more, in descending order.
+ * Undefined where it depends on more of them, since as many as are given are equally likely. There is no repetition penalty.
+ */
+export function processLikeliest(logits: Float32Array, ids: Int32Array, processing: Processing): Candidates | undefined {
+  const { temperature, topK, topP, minP } = processing;
+  if (logits[topK] === logits[topK - 1]) return undefined;
+  // In the order of the ids, as all logits are.
+  const order = Int32Array.from({ length: topK }, (_, i) => i).sort((a, b) => ids[a] - ids[b]);
+  let candidates: Candidates = {
+    ids: Int32Array.from(order, (i) => ids[i]),
+    scores: Float64Array.from(order, (i) => (logits[i] - logits[0]) / temperature),
+  };
+  if (topP < 1) candidates = keepTopP(candidates, topP);
+  if (minP > 0) candidates = keepMinP(candidates, minP);
+  return candidates;
+}
+
 /** Keeps the candidates at some positions, in the given order. */
 function pick({ ids, scores }: Candidates, positions: readonly number[] | Int32Array): Candidates {
   return { ids: Int32Array.from(positions, (i) => ids[i]), scores: Float64Array.from(positions, (i) => scores[i]) };

@@ -3,7 +3,7 @@
  * @module
  */
 import { AirkernError, UsageError } from "../errors.ts";
-import { applyRepetitionPenalty, type Processing, processLogits } from "./processors.ts";
+import { applyRepetitionPenalty, type Candidates, type Processing, processLikeliest, processLogits } from "./processors.ts";
 import { Random, randomSeed } from "./random.ts";
 
 /** How tokens are chosen. Without any of these, the likeliest token each time (greedy). */
@@ -68,6 +68,25 @@ export class Sampler {
     return this.#processing.temperature === 0 && this.#processing.repetitionPenalty === 1;
   }
 
+  /** How many of the likeliest tokens are needed to draw one, so that the other logits can stay on the device; undefined where all are. */
+  get likeliestNeeded(): number | undefined {
+    const { temperature, topK, repetitionPenalty } = this.#processing;
+    // One more tells whether the last is as likely as those that are left out.
+    return temperature > 0 && topK > 0 && repetitionPenalty === 1 ? topK + 1 : undefined;
+  }
+
+  /**
+   * Returns the next token as {@linkcode sample} would, from the likeliest alone: `likeliestNeeded` logits in descending order and their tokens.
+   * Undefined where all logits are needed after all.
+   *
+   * @throws {AirkernError} where the logits are not numbers.
+   */
+  sampleLikeliest(logits: Float32Array, ids: Int32Array): number | undefined {
+    argmax(logits);
+    const candidates = processLikeliest(logits, ids, this.#processing);
+    return candidates && this.#draw(candidates);
+  }
+
   /** Takes note of a token that joined the sequence. */
   accept(id: number): void {
     this.#seen.add(id);
@@ -87,7 +106,11 @@ export class Sampler {
     }
     // Finds damage before it is drawn from.
     argmax(logits);
-    const { ids, scores } = processLogits(logits, this.#seen, this.#processing);
+    return this.#draw(processLogits(logits, this.#seen, this.#processing));
+  }
+
+  /** Draws one of the candidates by their probabilities. */
+  #draw({ ids, scores }: Candidates): number {
     let total = 0;
     const cumulative = scores.map((score) => total += Math.exp(score));
     const target = this.#random.uniform() * total;

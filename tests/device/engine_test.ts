@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Engine, type EngineOptions } from "../../lib/engine/engine.ts";
 import { planModel } from "../../lib/engine/model_plan.ts";
+import { BudgetError } from "../../lib/errors.ts";
 import { parseBytes } from "../../lib/memory/bytes.ts";
 import { openShards } from "../../lib/shard/reader.ts";
 import { quantizeShippedModel } from "../shipped_model.ts";
@@ -130,7 +131,9 @@ emulatedTest(
         const settings = `vram=${vram},streams=lazy`;
         emulated.configure(settings);
         {
-          await using engine = await Engine.open(path, { ...options, device: "cuda", ramBytes: ramBytesFor(vram) });
+          await using engine = vram === "8MiB"
+            ? await openOnThreeTiers()
+            : await Engine.open(path, { ...options, device: "cuda" });
           assert.equal(engine.description.kind, "cuda");
           const { pinnedBytes, streamedBytesPerPass } = engine.plan;
           assert.deepEqual([pinnedBytes > 0, streamedBytesPerPass > 0], vram === "8MiB" ? [true, true] : [false, false]);
@@ -140,12 +143,56 @@ emulatedTest(
         emulated.assertClean(settings);
       }
 
-      /** Host memory that keeps half of what the device cannot, so that the rest streams from disk. */
-      function ramBytesFor(vram: string): number {
-        const { plan } = planModel(shards, options, { freeBytes: Math.floor(parseBytes(vram) * 15 / 16) });
-        return Math.floor(plan.totalBytes - plan.pinnedBytes / 2 + 2 * MiB);
+      /** Looks for a budget of host memory that keeps a part of what the device cannot; what the process itself takes varies by some MiB. */
+      async function openOnThreeTiers(): Promise<Engine> {
+        const { plan } = planModel(shards, options, { freeBytes: 7 * MiB });
+        let ramBytes = plan.totalBytes - plan.pinnedBytes / 2;
+        for (let attempt = 0; attempt < 20; attempt++) {
+          try {
+            const engine = await Engine.open(path, { ...options, device: "cuda", ramBytes: Math.floor(ramBytes) });
+            const { pinnedBytes, streamedBytesPerPass } = engine.plan;
+            if (pinnedBytes > 0 && streamedBytesPerPass > 0) return engine;
+            ramBytes += pinnedBytes > 0 ? -MiB : MiB;
+            await engine[Symbol.asyncDispose]();
+          } catch (error) {
+            assert.ok(error instanceof BudgetError, `${error}`);
+            ramBytes += MiB;
+          }
+        }
+        throw new Error("no budget gives three tiers");
       }
     });
+  },
+);
+
+emulatedTest(
+  "pass() brings back the likeliest tokens alone where asked, all logits after all, and argmax, of several rows",
+  async (emulated) => {
+    emulated.configure("streams=lazy");
+    using shards = await shardFixture("base");
+    await using engine = await Engine.open(shards.path, { ...OPTIONS, maxSequences: 3, logitRows: 8 });
+    assert.equal(engine.prefersTopK, true);
+    const sequences = [engine.openSequence(), engine.openSequence(), engine.openSequence()];
+    const tokens = LONG.promptIds;
+    const [few, all, best] = await engine.pass([
+      { sequence: sequences[0], tokens: tokens.slice(0, 10), logits: [9, 3], output: { topK: 7 } },
+      { sequence: sequences[1], tokens: tokens.slice(0, 10), logits: [9, 3] },
+      { sequence: sequences[2], tokens: tokens.slice(0, 10), logits: [9, 3], output: "argmax" },
+    ]);
+    const rows = logitRows(engine, all.logits);
+    rows.forEach((row, r) => {
+      const ids = [...row.keys()].sort((a, b) => row[b] - row[a] || a - b).slice(0, 7);
+      assert.deepEqual([...few.topK!.ids.subarray(7 * r, 7 * r + 7)], ids);
+      assert.deepEqual([...few.topK!.values.subarray(7 * r, 7 * r + 7)], ids.map((id) => row[id]));
+      assert.equal(best.argmax![r], ids[0]);
+    });
+    assert.deepEqual(logitRows(engine, await few.topK!.logits()), rows);
+    for (const topK of [0, 1.5, 129]) {
+      const item = { sequence: sequences[0], tokens: [1], logits: "last" as const, output: { topK } };
+      await assert.rejects(engine.pass([item]), {
+        message: new RegExp(`the ${topK} likeliest tokens: required is a whole number from 1 to 128`),
+      });
+    }
   },
 );
 

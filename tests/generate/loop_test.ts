@@ -40,6 +40,26 @@ Deno.test("GenerationLoop gives the likeliest token each time, and ends by lengt
   assert.equal(engine.open, 0);
 });
 
+Deno.test("GenerationLoop draws the same tokens from the likeliest alone, and asks for all logits where equal ones make it necessary", async () => {
+  for (const coarse of [false, true]) {
+    for (const sampling of [{ topK: 5 }, { topK: 9, topP: 0.7 }, { topK: 3, minP: 0.3, temperature: 2 }, { topK: 1 }]) {
+      const all = setUp({ coarse }), few = setUp({ coarse, prefersTopK: true });
+      const request = { promptIds: prompt(6), maxNewTokens: 40, sampling: { ...sampling, seed: 3 } };
+      const expected = await all.loop.submit(request).done;
+      const { tokenIds } = await few.loop.submit(request).done;
+      assert.deepEqual(tokenIds, expected.tokenIds);
+      assert.equal(few.engine.likeliest, 40);
+      assert.equal(few.engine.fallbacks > 0, coarse, `${few.engine.fallbacks} of 40`);
+    }
+  }
+  // These take all logits.
+  for (const sampling of [{ topP: 0.9 }, { topK: 5, repetitionPenalty: 1.3 }, { topK: 64 }, {}]) {
+    const { engine, loop } = setUp({ prefersTopK: true });
+    await loop.submit({ promptIds: prompt(6), maxNewTokens: 3, sampling }).done;
+    assert.equal(engine.likeliest, 0);
+  }
+});
+
 Deno.test("GenerationLoop says which pass is the last, so that nothing is read ahead after it", async () => {
   const { engine, loop } = setUp();
   await loop.submit({ promptIds: prompt(20), maxNewTokens: 3 }).done;

@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { CancelledError } from "../../lib/errors.ts";
-import type { LoopEngine, LoopPassItem } from "../../lib/generate/loop.ts";
+import type { LoopEngine, LoopPassItem, LoopPassOutput } from "../../lib/generate/loop.ts";
 import { Random } from "../../lib/generate/random.ts";
 import { argmax } from "../../lib/generate/sampler.ts";
 
@@ -14,6 +14,9 @@ export interface ToyOptions {
   maxSequences?: number;
   /** Changes the function, as other weights would. */
   weights?: number;
+  /** Rounds logits to halves, so that many are equal. */
+  coarse?: boolean;
+  prefersTopK?: boolean;
 }
 
 /** The KV cache of a toy sequence is its tokens. */
@@ -40,6 +43,11 @@ export class ToyEngine implements LoopEngine<ToySequence> {
   readonly plan: { contextTokens: number; passTokens: number };
   readonly statistics = { bytesRead: 0 };
   readonly passes: ToyPass[] = [];
+  readonly prefersTopK: boolean;
+  /** Times that a few of the likeliest tokens were given, and that all logits were asked for after all. */
+  likeliest = 0;
+  fallbacks = 0;
+  readonly #coarse: boolean;
   readonly maxSequences: number;
   open = 0;
   /** Called in each pass before it ends. */
@@ -49,6 +57,8 @@ export class ToyEngine implements LoopEngine<ToySequence> {
 
   constructor(options: ToyOptions = {}) {
     const { vocabSize = 64, contextTokens = 128, passTokens = 16, maxSequences = 4, weights = 1 } = options;
+    this.prefersTopK = options.prefersTopK ?? false;
+    this.#coarse = options.coarse ?? false;
     this.config = { vocabSize };
     this.plan = { contextTokens, passTokens };
     this.maxSequences = maxSequences;
@@ -65,13 +75,16 @@ export class ToyEngine implements LoopEngine<ToySequence> {
     let state = this.#weights;
     for (const token of tokens) state = (Math.imul(state, 31) + token + 1) >>> 0;
     const random = new Random(state);
-    return Float32Array.from({ length: this.config.vocabSize }, () => 4 * random.uniform());
+    return Float32Array.from({ length: this.config.vocabSize }, () => {
+      const logit = 4 * random.uniform();
+      return this.#coarse ? Math.round(2 * logit) / 2 : logit;
+    });
   }
 
   async pass<L extends "none" | "last" | "all">(
-    items: (Omit<LoopPassItem<ToySequence>, "logits" | "output"> & { logits: L; output?: "logits" | "argmax" })[],
+    items: (Omit<LoopPassItem<ToySequence>, "logits" | "output"> & { logits: L; output?: LoopPassItem<ToySequence>["output"] })[],
     options: { expectAnother: boolean; signal?: AbortSignal },
-  ): Promise<{ logits?: Float32Array; argmax?: Int32Array }[]> {
+  ): Promise<LoopPassOutput[]> {
     assert.ok(!this.#busy, "one pass at a time");
     this.#busy = true;
     try {
@@ -95,10 +108,24 @@ export class ToyEngine implements LoopEngine<ToySequence> {
         if (logits === "none") return {};
         const asked = logits === "all" ? rows : rows.slice(-1);
         if (output === "argmax") return { argmax: Int32Array.from(asked, argmax) };
+        if (typeof output === "object") return { topK: this.#topK(asked[0], output.topK) };
         return { logits: Float32Array.from(asked.flatMap((row) => [...row])) };
       });
     } finally {
       this.#busy = false;
     }
+  }
+
+  #topK(row: Float32Array, k: number): NonNullable<LoopPassOutput["topK"]> {
+    this.likeliest++;
+    const ids = [...row.keys()].sort((a, b) => row[b] - row[a] || a - b).slice(0, k);
+    return {
+      values: Float32Array.from(ids, (id) => row[id]),
+      ids: Int32Array.from(ids),
+      logits: () => {
+        this.fallbacks++;
+        return Promise.resolve(row);
+      },
+    };
   }
 }
