@@ -103,7 +103,8 @@ Deno.test("run names what is wrong with a model's files", async () => {
     Deno.mkdirSync(empty);
     await assertFails(
       ["run", empty, "text"],
-      `Cannot read model ${empty}: it holds neither model.safetensors nor model.safetensors.index.json`,
+      `Cannot read model ${empty}: it holds neither model.safetensors nor model.safetensors.index.json, ` +
+        `nor pytorch_model.bin or its index, nor a .gguf file`,
     );
   });
 });

@@ -45,7 +45,7 @@ Deno.test("a draft in a window sees what its depth sees: two branches give the l
 Deno.test("a mask of more tokens than a window, or with ALiBi, is refused and leaves the sequence as it was", async () => {
   for (
     const [name, tokens, pattern] of [
-      ["mistral/sliding", 9, /mask of 9 tokens: the model's narrowest window has 8/],
+      ["mistral/sliding", 9, /mask of 9 tokens with this model: its layers see a window of 8/],
       ["baichuan/alibi", 2, /ALiBi/],
     ] as const
   ) {
