@@ -19,6 +19,7 @@ import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
 import { expertTableOf } from "./expert_table.ts";
 import { type DeviceMemory, deviceNeeds, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
+import { layerWeightsPerToken } from "./token_products.ts";
 import type { WorkspaceShape } from "./workspace.ts";
 
 /** How a model is to be run. */
@@ -235,17 +236,17 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     kvCachePages: pages,
     kvCacheType,
     kvCacheLocation,
-    flopsPerToken: flopsPerToken(tensors),
+    flopsPerToken: flopsPerToken(config, tensors),
     scratchBytes: needs.scratchBytes(planned.passTokens),
     precision,
   };
 }
 
 /** Returns the multiplications and additions of a token's matrix products. */
-function flopsPerToken({ layers, headName, embedding, head }: ModelTensors): number {
-  const linear = layers.flat().filter((spec) => spec.kind === "linear");
-  const products = [...linear, ...[...embedding, ...head].filter((spec) => spec.name === headName)];
-  return 2 * products.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
+function flopsPerToken(config: ModelConfig, tensors: ModelTensors): number {
+  const { headName, embedding, head } = tensors;
+  const logits = [...embedding, ...head].filter((spec) => spec.name === headName);
+  return 2 * (layerWeightsPerToken(config, tensors) + logits.reduce((sum, { rows, cols }) => sum + rows * cols, 0));
 }
 
 /** Refuses what means nothing on the device, by name. */

@@ -10,11 +10,11 @@ import type { GenerationStatistics } from "../../generate/generation.ts";
 import { Random } from "../../generate/random.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { formatBytes } from "../../memory/bytes.ts";
-import type { TensorKind } from "../../models/architecture.ts";
 import { architectureFor } from "../../models/registry.ts";
 import type { ShardDirectory } from "../../shard/reader.ts";
 import { busCeiling, diskCeiling, memoryCeiling } from "../ceilings.ts";
 import { engineOptions } from "../engine_options.ts";
+import { layerWeightsPerToken } from "../../engine/token_products.ts";
 import { expertRunFigures } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
 import {
@@ -165,16 +165,8 @@ interface Round {
 function prefillFlops(shards: ShardDirectory, tokens: number): number {
   const architecture = architectureFor(shards.manifest.config);
   const config = architecture.parseConfig(shards.manifest.config);
-  const { layers, headName } = architecture.tensors(config);
-  const head = shards.tensor(headName);
-  // A token goes to topK of a layer's experts.
-  const elements = layers.flatMap((specs, layer) => {
-    const { feedForward } = config.layers[layer];
-    const expertShare = feedForward.kind === "moe" ? feedForward.router.topK / feedForward.router.numExperts : 0;
-    const shares: Partial<Record<TensorKind, number>> = { linear: 1, router: 1, expert: expertShare };
-    return specs.map(({ kind, rows, cols }) => (shares[kind] ?? 0) * rows * cols);
-  });
-  return 2 * tokens * elements.reduce((sum, count) => sum + count, 0) + 2 * head.rows * head.cols;
+  const tensors = architecture.tensors(config), head = shards.tensor(tensors.headName);
+  return 2 * tokens * layerWeightsPerToken(config, tensors) + 2 * head.rows * head.cols;
 }
 
 /** Figures of a benchmark. */
