@@ -39,6 +39,7 @@ export type {
   Activation,
   AttentionConfig,
   HeadNormConfig,
+  LatentConfig,
   LayerConfig,
   MlpConfig,
   ModelConfig,

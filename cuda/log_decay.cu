@@ -10,7 +10,9 @@ __global__ void __launch_bounds__(kElementThreads)
   for (uint64_t i = first_element(); i < count; i += element_step()) {
     const float v = x[i] + bias[i % cols];
     // log(1 + e^v) without overflow: for v > 0 it is v + log(1 + e^-v). Comparisons, since fmaxf would hide NaN.
-    const float softplus = (v > 0.0f ? v : 0.0f) + log1pf(expf(v > 0.0f ? -v : v));
+    const float e = expf(v > 0.0f ? -v : v), u = 1.0f + e;
+    // Kahan's log(1 + e): what 1 + e loses in rounding is made up by the quotient.
+    const float softplus = (v > 0.0f ? v : 0.0f) + (u == 1.0f ? e : logf(u) * (e / (u - 1.0f)));
     y[i] = -expf(a_log[i % cols]) * softplus;
   }
 }

@@ -2,17 +2,17 @@
  * Opens a model by its path or its name on the hub, downloading and quantizing it on first use.
  * @module
  */
-import { accessSync, constants, existsSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
-import { openCheckpoint } from "./checkpoint/checkpoint.ts";
-import { INDEX_FILE, SINGLE_FILE } from "./checkpoint/model_files.ts";
+import { dirname, join } from "node:path";
+import { hasWeightFiles, openCheckpoint } from "./checkpoint/checkpoint.ts";
 import { Engine, type EngineOptions } from "./engine/engine.ts";
 import { UsageError } from "./errors.ts";
 import type { DeviceChoice } from "./ffi/device.ts";
 import { Model } from "./generate/model.ts";
 import { type LocatedModel, locateModel } from "./hub/locate.ts";
 import type { HubOptions } from "./hub/settings.ts";
+import type { HubSnapshot } from "./hub/snapshot.ts";
 import { parseBytes } from "./memory/bytes.ts";
 import { defaultCompression } from "./shard/default_compression.ts";
 import type { Compression } from "./shard/manifest.ts";
@@ -103,24 +103,52 @@ function isWritable(directory: string): boolean {
   }
 }
 
-/** Returns whether a directory still has weights to quantize. */
-function hasWeights(path: string): boolean {
-  return [SINGLE_FILE, INDEX_FILE].some((name) => existsSync(join(path, name)));
-}
-
 /** A checkpoint, and the directory that its shards are in or belong into. */
 interface ShardPlace extends LocatedModel {
-  revision: string;
   out: string;
+  /** Whether the shards are those of an earlier commit with the same weights. */
+  isEarlier: boolean;
+}
+
+/**
+ * Finds shards that were made of an earlier commit of a model on the hub with the same weights: most commits change what is written about a
+ * model, and its weights are not to be downloaded and quantized again for that.
+ */
+async function shardsOfEarlierCommit(
+  snapshot: HubSnapshot,
+  compression: Compression,
+  { layerShardsPath, onNotice }: ShardOptions,
+): Promise<string | undefined> {
+  const parent = layerShardsPath ?? dirname(snapshot.path);
+  const prefix = layerShardsPath === undefined ? "" : `${snapshot.id.replaceAll("/", "--")}-`;
+  const suffix = layerShardsPath === undefined ? "" : `-${compression}`;
+  for (const name of existsSync(parent) ? readdirSync(parent) : []) {
+    const commit = name.startsWith(prefix) && name.endsWith(suffix) ? name.slice(prefix.length, name.length - suffix.length) : "";
+    const path = layerShardsPath === undefined ? join(parent, name, `airkern-${compression}`) : join(parent, name);
+    if (!/^[0-9a-f]{40}$/.test(commit) || !isShardDirectory(path) || readManifest(path).source.revision !== commit) continue;
+    const { sameWeights, sameTokenizer } = await snapshot.compare(commit);
+    if (!sameWeights) continue;
+    if (!sameTokenizer) {
+      onNotice?.(
+        `Using the shards of ${snapshot.id} at ${
+          commit.slice(0, 12)
+        }: the weights are the same now, but its tokenizer or chat template was ` +
+          `changed since; remove ${path} to have them made again`,
+      );
+    }
+    return path;
+  }
+  return undefined;
 }
 
 /** Returns where the shards of a checkpoint are, or are to be made. */
-async function shardPlace(located: LocatedModel, compression: Compression, layerShardsPath?: string): Promise<ShardPlace> {
+async function shardPlace(located: LocatedModel, compression: Compression, options: ShardOptions): Promise<ShardPlace> {
+  const { layerShardsPath } = options;
   const { path, snapshot } = located;
   const beside = join(path, `airkern-${compression}`);
   // The source may have been removed by --delete-original.
-  if (!snapshot && !hasWeights(path) && isShardDirectory(beside)) {
-    return { ...located, revision: readManifest(beside).source.revision, out: beside };
+  if (!snapshot && !hasWeightFiles(path) && isShardDirectory(beside)) {
+    return { ...located, out: beside, isEarlier: false };
   }
   let name: string, revision: string;
   if (snapshot) ({ id: name, commit: revision } = snapshot);
@@ -141,8 +169,10 @@ async function shardPlace(located: LocatedModel, compression: Compression, layer
         `Cannot use ${out}: it was made from revision ${source.revision}, the checkpoint now is ${revision}; remove that directory`,
       );
     }
+    return { ...located, out, isEarlier: false };
   }
-  return { ...located, revision, out };
+  const earlier = snapshot && await shardsOfEarlierCommit(snapshot, compression, options);
+  return { ...located, out: earlier ?? out, isEarlier: earlier !== undefined };
 }
 
 /** Opens a directory that is shards already. */
@@ -165,14 +195,14 @@ async function openOwnShards(path: string, compression: Compression | undefined)
  * @throws {UsageError} where the shards there are of another revision or format than asked for.
  */
 export async function openModelShards(model: string, options: ShardOptions = {}): Promise<ShardDirectory> {
-  const { compression, layerShardsPath, threads, ramBytes, deleteOriginal, onProgress, signal } = options;
+  const { compression, threads, ramBytes, deleteOriginal, onProgress, signal } = options;
   const located = await locateModel(model, options);
   if (isShardDirectory(located.path)) return await openOwnShards(located.path, compression);
   const wanted = compression ?? defaultCompression(located.path);
-  const { path, snapshot, out } = await shardPlace(located, wanted, layerShardsPath);
+  const { path, snapshot, out, isEarlier } = await shardPlace(located, wanted, options);
   const supply = snapshot?.weights;
-  const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeights(path);
-  if (!isShardDirectory(out) || (deleteOriginal && sourceIsLeft)) {
+  const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeightFiles(path);
+  if (!isShardDirectory(out) || (deleteOriginal && sourceIsLeft && !isEarlier)) {
     await quantizeCheckpoint({
       ...{ source: path, supply, out, compression: wanted, threads, ramBytes, deleteOriginal, onProgress, signal },
     });
@@ -197,7 +227,7 @@ export async function predictModelShards(
     return { shards: await openOwnShards(located.path, compression), filesExist: true, directory: located.path };
   }
   const wanted = compression ?? defaultCompression(located.path);
-  const { path, snapshot, out } = await shardPlace(located, wanted, options.layerShardsPath);
+  const { path, snapshot, out } = await shardPlace(located, wanted, options);
   if (isShardDirectory(out)) return { shards: await openShards(out), filesExist: true, directory: out };
   return { shards: await predictShards(path, wanted, snapshot?.weights), filesExist: false, directory: out };
 }

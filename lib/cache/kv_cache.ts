@@ -34,12 +34,15 @@ export interface KvCacheShape {
   numLayers: number;
   numKvHeads: number;
   headDim: number;
+  /** Elements of a value where keys begin with their values, and keys alone are cached; absent where values are cached beside keys. */
+  sharedValueDim?: number;
   type: KvCacheType;
 }
 
 /** Returns the bytes that one token's keys and values take in all layers. */
 export function kvBytesPerToken(shape: KvCacheShape): number {
-  return shape.numLayers * 2 * shape.numKvHeads * CACHE_TYPES[shape.type].rowBytes(shape.headDim);
+  const { numLayers, numKvHeads, headDim, sharedValueDim, type } = shape;
+  return numLayers * (sharedValueDim === undefined ? 2 : 1) * numKvHeads * CACHE_TYPES[type].rowBytes(headDim);
 }
 
 /** Keys and values of all layers, in pages that sequences take and give back. */
@@ -49,7 +52,7 @@ export class KvCache implements Disposable {
   readonly pages: number;
   readonly #buffer: DeviceSpan;
   readonly #freePages: number[];
-  readonly #layerHalfBytes: bigint;
+  readonly #layerBytes: bigint;
 
   /** Reserves a pool of `pages` pages from a device or an arena. */
   constructor(memory: DeviceAllocator, shape: KvCacheShape, pages: number) {
@@ -57,7 +60,7 @@ export class KvCache implements Disposable {
     this.pages = pages;
     const bytes = pages * PAGE_TOKENS * kvBytesPerToken(shape);
     this.#buffer = memory.deviceBuffer(bytes);
-    this.#layerHalfBytes = BigInt(bytes / shape.numLayers / 2);
+    this.#layerBytes = BigInt(bytes / shape.numLayers);
     // Popped from the end, so that the first sequence gets the first pages.
     this.#freePages = Array.from({ length: pages }, (_, index) => pages - 1 - index);
   }
@@ -78,12 +81,12 @@ export class KvCache implements Disposable {
 
   /** Device address of a layer's keys: [pages, kvHeads, PAGE_TOKENS, headDim] in the type's layout. */
   keys(layer: number): bigint {
-    return this.#buffer.address + BigInt(2 * layer) * this.#layerHalfBytes;
+    return this.#buffer.address + BigInt(layer) * this.#layerBytes;
   }
 
-  /** Device address of a layer's values, in the shape of its keys. */
+  /** Device address of a layer's values, in the shape of its keys; 0 where those begin with them. */
   values(layer: number): bigint {
-    return this.keys(layer) + this.#layerHalfBytes;
+    return this.shape.sharedValueDim === undefined ? this.keys(layer) + this.#layerBytes / 2n : 0n;
   }
 
   /** Opens an empty sequence that may hold at most `capacityTokens`. */

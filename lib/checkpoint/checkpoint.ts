@@ -1,14 +1,17 @@
 /**
- * A model as Hugging Face stores it: a directory with config.json and safetensors files, one or several with an index.
+ * A model as Hugging Face stores it: a directory with config.json and safetensors files, one or several with an index, or PyTorch files in their
+ * place.
  * @module
  */
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
+import { readGgufModel } from "./gguf_model.ts";
 import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, SINGLE_FILE } from "./model_files.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, SINGLE_FILE } from "./model_files.ts";
 import { readAt } from "./positional_io.ts";
+import { readPytorchHeader } from "./pytorch_bin.ts";
 import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
 import type { WeightSupply } from "./weight_supply.ts";
 
@@ -18,7 +21,7 @@ const SAMPLE_BYTES = 4096;
 /** Headers asked of a supply at a time. */
 const HEADERS_IN_FLIGHT = 8;
 
-/** One safetensors file of a checkpoint. */
+/** One file of a checkpoint's weights. */
 export interface CheckpointFile extends SafetensorsHeader {
   name: string;
   path: string;
@@ -43,6 +46,8 @@ export class Checkpoint implements Disposable {
   readonly fingerprint: string;
   readonly config: JsonObject;
   readonly generationConfig: JsonObject | null;
+  /** Contents of the tokenizer's files that are not files of the directory, by name. */
+  readonly tokenizerFiles: ReadonlyMap<string, string>;
   readonly files: readonly CheckpointFile[];
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** Brings files that are not on disk yet; undefined where all are. */
@@ -61,6 +66,7 @@ export class Checkpoint implements Disposable {
     descriptors: (number | undefined)[];
     fingerprint: string;
     supply?: WeightSupply;
+    tokenizerFiles?: Map<string, string>;
   }) {
     this.path = parts.path;
     this.config = parts.config;
@@ -69,6 +75,7 @@ export class Checkpoint implements Disposable {
     this.tensors = parts.tensors;
     this.fingerprint = parts.fingerprint;
     this.supply = parts.supply;
+    this.tokenizerFiles = parts.tokenizerFiles ?? new Map();
     this.#descriptors = parts.descriptors;
     const snapshot = /\/models--([^/]+)\/snapshots\/([0-9a-f]{7,64})$/.exec(parts.path);
     this.name = snapshot ? snapshot[1].replaceAll("--", "/") : basename(parts.path);
@@ -166,19 +173,55 @@ async function readTensor(
   }
 }
 
-/** Returns which files the checkpoint has, and for a sharded one where its index says each tensor is. */
-function listFiles(path: string, supply?: WeightSupply): { names: string[]; weightMap: Map<string, string> | undefined } {
-  const indexPath = join(path, INDEX_FILE);
-  const index = readJsonObject(indexPath);
-  if (index === undefined) {
-    if (fs.existsSync(join(path, SINGLE_FILE)) || supply?.names.includes(SINGLE_FILE)) {
-      return { names: [SINGLE_FILE], weightMap: undefined };
-    }
+/** What a checkpoint's weights are in: one file, or several that an index lists. Of two kinds the first is read. */
+const WEIGHT_FILES = [
+  { single: SINGLE_FILE, index: INDEX_FILE },
+  { single: PYTORCH_FILE, index: PYTORCH_INDEX_FILE },
+];
+
+/** Returns whether a directory has weights that {@linkcode openCheckpoint} reads. */
+export function hasWeightFiles(path: string): boolean {
+  return ggufFile(path) !== undefined ||
+    WEIGHT_FILES.some(({ single, index }) => fs.existsSync(join(path, single)) || fs.existsSync(join(path, index)));
+}
+
+/**
+ * Returns the name of a directory's GGUF file, or undefined where it has none, or weights of another kind.
+ * @throws {FormatError} where it has several.
+ */
+function ggufFile(path: string): string | undefined {
+  if (!fs.existsSync(path)) return undefined;
+  const names = fs.readdirSync(path);
+  if (WEIGHT_FILES.some(({ single, index }) => names.includes(single) || names.includes(index))) return undefined;
+  const found = names.filter((name) => name.endsWith(".gguf")).sort();
+  if (found.length > 1) {
+    throw new FormatError(`Cannot read model ${path}: it holds several GGUF files (${found.join(", ")}), required one`);
+  }
+  return found[0];
+}
+
+/** Which files a checkpoint has, and for a sharded one where its index says each tensor is. */
+interface FileList {
+  names: string[];
+  indexName: string;
+  weightMap: Map<string, string> | undefined;
+}
+
+function listFiles(path: string, supply?: WeightSupply): FileList {
+  const kind = WEIGHT_FILES.find(({ single, index }) =>
+    [single, index].some((name) => fs.existsSync(join(path, name)) || supply?.names.includes(name))
+  );
+  if (kind === undefined) {
     if (fs.existsSync(join(path, "airkern.json"))) {
       throw new FormatError(`Cannot read ${path} as a checkpoint: it is a shard directory already (airkern.json)`);
     }
-    throw new FormatError(`Cannot read model ${path}: it holds neither ${SINGLE_FILE} nor ${INDEX_FILE}`);
+    throw new FormatError(
+      `Cannot read model ${path}: it holds neither ${SINGLE_FILE} nor ${INDEX_FILE}, nor ${PYTORCH_FILE} or its index, nor a .gguf file`,
+    );
   }
+  const indexPath = join(path, kind.index);
+  const index = readJsonObject(indexPath);
+  if (index === undefined) return { names: [kind.single], indexName: kind.index, weightMap: undefined };
   if (!isJsonObject(index.weight_map)) throw new FormatError(`Cannot read ${indexPath}: it has no weight_map`);
   const weightMap = new Map<string, string>();
   for (const [tensor, name] of Object.entries(index.weight_map)) {
@@ -189,11 +232,11 @@ function listFiles(path: string, supply?: WeightSupply): { names: string[]; weig
     }
     weightMap.set(tensor, name);
   }
-  return { names: [...new Set(weightMap.values())].sort(), weightMap };
+  return { names: [...new Set(weightMap.values())].sort(), indexName: kind.index, weightMap };
 }
 
 /** Joins the files' tensors into one table and checks it against the index, both ways. */
-function joinTensors(files: CheckpointFile[], weightMap: Map<string, string> | undefined): Map<string, CheckpointTensor> {
+function joinTensors(files: CheckpointFile[], { weightMap, indexName }: FileList): Map<string, CheckpointTensor> {
   const tensors = new Map<string, CheckpointTensor>();
   files.forEach((file, index) => {
     for (const tensor of file.tensors) {
@@ -203,7 +246,7 @@ function joinTensors(files: CheckpointFile[], weightMap: Map<string, string> | u
       if (weightMap && weightMap.get(tensor.name) !== file.name) {
         const listed = weightMap.get(tensor.name);
         throw new FormatError(
-          `Cannot read ${file.path}: its ${subject} is listed ${listed ? `in ${listed}` : "nowhere"} by ${INDEX_FILE}`,
+          `Cannot read ${file.path}: its ${subject} is listed ${listed ? `in ${listed}` : "nowhere"} by ${indexName}`,
         );
       }
       tensors.set(tensor.name, { ...tensor, file: index });
@@ -212,7 +255,7 @@ function joinTensors(files: CheckpointFile[], weightMap: Map<string, string> | u
   for (const [name, file] of weightMap ?? []) {
     if (!tensors.has(name)) {
       throw new FormatError(
-        `Cannot read ${INDEX_FILE}: tensor ${JSON.stringify(name)} should be in ${file}, which does not have it`,
+        `Cannot read ${indexName}: tensor ${JSON.stringify(name)} should be in ${file}, which does not have it`,
       );
     }
   }
@@ -269,13 +312,15 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
   if (!stat.isDirectory()) throw new FormatError(`Cannot open model ${path}: it is a file; give the directory that holds it`);
   // The path as given, not its target: a snapshot of a Hugging Face cache is known by its place.
   path = resolve(path);
-  const { names, weightMap } = listFiles(path, supply);
+  const gguf = supply === undefined ? ggufFile(path) : undefined;
+  if (gguf !== undefined) return await openGguf(path, gguf);
+  const list = listFiles(path, supply);
   const config = readJsonObject(join(path, CONFIG_FILE));
   if (config === undefined) throw new FormatError(`Cannot read model ${path}: it holds no ${CONFIG_FILE}`);
   const generationConfig = readJsonObject(join(path, GENERATION_CONFIG_FILE)) ?? null;
   if (supply !== undefined) {
-    const files = await suppliedFiles(path, names, supply);
-    const tensors = joinTensors(files, weightMap);
+    const files = await suppliedFiles(path, list.names, supply);
+    const tensors = joinTensors(files, list);
     return new Checkpoint({
       path,
       config,
@@ -288,12 +333,15 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
     });
   }
   const files: CheckpointFile[] = [];
-  for (const name of names) {
+  for (const name of list.names) {
     const file = join(path, name);
-    if (!fs.existsSync(file)) throw new FormatError(`Cannot read model ${path}: ${INDEX_FILE} lists ${name}, which is missing`);
-    files.push({ ...await readHeader(file), name, path: file, modifiedMs: fs.statSync(file).mtimeMs });
+    if (!fs.existsSync(file)) {
+      throw new FormatError(`Cannot read model ${path}: ${list.indexName} lists ${name}, which is missing`);
+    }
+    const header = await (name.endsWith(".bin") ? readPytorchHeader(file) : readHeader(file));
+    files.push({ ...header, name, path: file, modifiedMs: fs.statSync(file).mtimeMs });
   }
-  const tensors = joinTensors(files, weightMap);
+  const tensors = joinTensors(files, list);
   const descriptors: number[] = [];
   try {
     for (const file of files) descriptors.push(fs.openSync(file.path, "r"));
@@ -301,6 +349,21 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
     return new Checkpoint({ path, config, generationConfig, files, tensors, descriptors, fingerprint });
   } catch (error) {
     for (const descriptor of descriptors) fs.closeSync(descriptor);
+    throw error;
+  }
+}
+
+/** Opens a directory whose weights, config and tokenizer are in one GGUF file. */
+async function openGguf(path: string, name: string): Promise<Checkpoint> {
+  const file = join(path, name), { config, header, tokenizerFiles } = await readGgufModel(file);
+  const files = [{ ...header, name, path: file, modifiedMs: fs.statSync(file).mtimeMs }];
+  const tensors = joinTensors(files, { names: [name], indexName: name, weightMap: undefined });
+  const descriptors = [fs.openSync(file, "r")];
+  try {
+    const fingerprint = await fingerprintOf(config, files, descriptors, tensors);
+    return new Checkpoint({ path, config, generationConfig: null, files, tensors, descriptors, fingerprint, tokenizerFiles });
+  } catch (error) {
+    fs.closeSync(descriptors[0]);
     throw error;
   }
 }

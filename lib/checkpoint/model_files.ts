@@ -13,6 +13,10 @@ export const GENERATION_CONFIG_FILE = "generation_config.json";
 export const SINGLE_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
 
+/** The same as PyTorch writes them; read where a directory has none of the above. */
+export const PYTORCH_FILE = "pytorch_model.bin";
+export const PYTORCH_INDEX_FILE = "pytorch_model.bin.index.json";
+
 /** Files that tokenizers and chat templates are made from; a checkpoint has some of them. */
 export const TOKENIZER_FILES: readonly string[] = [
   "tokenizer.json",

@@ -107,10 +107,10 @@ export class Companions {
     );
   }
 
-  /** Reads a whole companion. */
+  /** Reads a whole companion; of a checkpoint on the hub no more than it, since a plan needs no weights. */
   async read(tensor: CheckpointTensor): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(tensor.bytes);
-    await this.#checkpoint.read(tensor, 0, bytes);
+    await this.#checkpoint.peek(tensor, 0, bytes);
     return bytes;
   }
 }

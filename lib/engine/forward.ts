@@ -5,7 +5,7 @@
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
 import { CancelledError, UsageError } from "../errors.ts";
-import type { AttentionInput, Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import type { AttentionInput, Ops, Precision, RowGroups, WeightExtent } from "../ffi/ops.ts";
 import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
@@ -15,7 +15,7 @@ import { depthInPass, fillMask, MOST_TOP_K, type PassLayout } from "./pass_layou
 import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
 import type { KvWindow } from "./kv_window.ts";
-import type { Workspace } from "./workspace.ts";
+import { viewKey, viewOf, type Workspace } from "./workspace.ts";
 
 /** What every pass of an engine works with. */
 export interface ForwardParts {
@@ -51,8 +51,8 @@ export class ForwardPass implements Pass {
   readonly #sequences: readonly CachedSequence[];
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
-  /** Device addresses of the first position that each token sees through a window, by the window's width. */
-  readonly #firstVisible = new Map<number, bigint>();
+  /** Device addresses of the first position that each token sees, by the view's name. */
+  readonly #firstVisible = new Map<string, bigint>();
 
   /** `sequences` are the items' caches, already extended by the pass's tokens. */
   constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
@@ -80,14 +80,14 @@ export class ForwardPass implements Pass {
       heads: config.numHeads,
       kvHeads: config.numKvHeads,
       headDim: config.headDim,
-      valueDim: config.headDim,
+      valueDim: config.sharedValueDim ?? config.headDim,
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
       slopes: config.alibiSlopes && workspace.address("slopes"),
     };
     this.#describe(sequences, rotary);
-    this.#describeWindows(sequences);
+    this.#describeViews(sequences);
     if (config.alibiSlopes) workspace.fillFloat32("slopes", config.alibiSlopes.length).set(config.alibiSlopes);
   }
 
@@ -121,31 +121,32 @@ export class ForwardPass implements Pass {
   }
 
   /**
-   * Writes the first position that each token sees of each window that is narrower than a sequence.
-   * @throws {UsageError} for a mask that cannot be combined with a window or ALiBi, which count positions and not depths.
+   * Writes the first position that each token sees of each view that is narrower than a sequence.
+   * @throws {UsageError} for a mask that cannot be combined with such a view or ALiBi, which count positions and not depths.
    */
-  #describeWindows(sequences: readonly CachedSequence[]): void {
+  #describeViews(sequences: readonly CachedSequence[]): void {
     const { items, tokens: passTokens } = this.#layout;
-    const windows = this.#parts.workspace.fillFirstVisible(passTokens);
-    const narrowest = Math.min(...windows.map(({ windowTokens }) => windowTokens), this.config.alibiSlopes ? 0 : Infinity);
-    const masked = items.find(({ item, tokens }) => item.mask && tokens > narrowest);
-    if (masked) {
-      throw new UsageError(
-        narrowest === 0
-          ? "Cannot use a mask: the model's attention counts distances of positions (ALiBi)"
-          : `Cannot use a mask of ${masked.tokens} tokens: the model's narrowest window has ${narrowest}`,
-      );
-    }
-    for (const { windowTokens, address, values } of windows) {
-      if (windowTokens >= this.#attention.contextTokens) continue;
-      this.#firstVisible.set(windowTokens, address);
+    const { contextTokens } = this.#attention;
+    for (const { view, address, values } of this.#parts.workspace.fillFirstVisible(passTokens)) {
+      const { kind, tokens: viewTokens } = view;
+      if (viewTokens >= contextTokens) continue;
+      this.#checkMasks(kind === "window" ? viewTokens : 0, `its layers see a ${viewKey(view)}`);
+      this.#firstVisible.set(viewKey(view), address);
       items.forEach(({ item, firstToken, tokens }, index) => {
         const before = sequences[index].tokens - tokens;
         for (let i = 0; i < tokens; i++) {
-          values[firstToken + i] = Math.max(0, before + depthInPass(item, i) - windowTokens + 1);
+          const position = before + depthInPass(item, i);
+          values[firstToken + i] = kind === "window" ? Math.max(0, position - viewTokens + 1) : position - position % viewTokens;
         }
       });
     }
+    if (this.config.alibiSlopes) this.#checkMasks(0, "its attention counts distances of positions (ALiBi)");
+  }
+
+  /** Refuses masks of more than so many tokens. @throws {UsageError} */
+  #checkMasks(mostTokens: number, reason: string): void {
+    const masked = this.#layout.items.find(({ item, tokens }) => item.mask && tokens > mostTokens);
+    if (masked) throw new UsageError(`Cannot use a mask of ${masked.tokens} tokens with this model: ${reason}`);
   }
 
   /** Extents of the tape that the pass uses: without logits not those of the head. */
@@ -169,15 +170,20 @@ export class ForwardPass implements Pass {
     return this.#parts.weights.linear(this.ops, y, x, this.tokens, name, bias, this.precision);
   }
 
+  linearGrouped(y: bigint, x: bigint, xStride: number, name: string, groups: Omit<RowGroups, "firstRow">): Promise<void> {
+    this.#checkSignal();
+    return this.#parts.weights.linearGrouped(this.ops, y, x, xStride, this.tokens, name, groups, this.precision);
+  }
+
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
     const { cache, kvWindow, workspace, config } = this.#parts;
     const { keys, values } = kvWindow?.enter(layer) ?? { keys: cache.keys(layer), values: cache.values(layer) };
-    const { scale, softcap, windowTokens = Infinity } = config.layers[layer].attention;
+    const { attention } = config.layers[layer], { scale, softcap } = attention, view = viewOf(attention);
     const input = {
       ...this.#attention,
       kCache: keys,
       vCache: values,
-      firstVisible: this.#firstVisible.get(windowTokens),
+      firstVisible: view && this.#firstVisible.get(viewKey(view)),
       scale,
       softcap,
     };

@@ -37,7 +37,9 @@ export class KvWindow implements Disposable {
   readonly #device: DeviceSpan;
   readonly #layers: number;
   readonly #pageBytes: number;
-  readonly #halfBytes: bigint;
+  /** Bytes of a layer's keys, and of its values where it has them beside. */
+  readonly #partBytes: bigint;
+  readonly #parts: number;
   #earlier: PageRun[] = [];
   #written: PageRun[] = [];
   /** A layer whose pages are on their way, and an event behind their copies. */
@@ -53,8 +55,9 @@ export class KvWindow implements Disposable {
     this.#ops = ops;
     this.#layers = Math.min(KV_WINDOW_LAYERS, pool.shape.numLayers);
     const layerBytes = pool.bytes / pool.shape.numLayers;
-    this.#halfBytes = BigInt(layerBytes / 2);
-    this.#pageBytes = layerBytes / 2 / pool.pages;
+    this.#parts = pool.shape.sharedValueDim === undefined ? 2 : 1;
+    this.#partBytes = BigInt(layerBytes / this.#parts);
+    this.#pageBytes = layerBytes / this.#parts / pool.pages;
     this.#device = transfer.memory.deviceBuffer(layerBytes * this.#layers);
   }
 
@@ -71,19 +74,19 @@ export class KvWindow implements Disposable {
     this.#bring(0);
   }
 
-  /** Returns the device addresses of a layer's keys and values; operations enqueued from now on see them. Begins to copy the next layer's. */
+  /** Returns the device addresses of a layer's keys and values, 0 for values that keys begin with; operations enqueued from now on see them. Begins to copy the next layer's. */
   enter(layer: number): { keys: bigint; values: bigint } {
     // A layer may be left out, where it keeps no keys and values.
     if (this.#brought?.layer !== layer) this.#bring(layer);
     this.#transfer.computeAfter(this.#brought!.copied);
     if (layer + 1 < this.#pool.shape.numLayers) this.#bring(layer + 1);
     const keys = this.#address(layer);
-    return { keys, values: keys + this.#halfBytes };
+    return { keys, values: this.#parts === 2 ? keys + this.#partBytes : 0n };
   }
 
   /** Enqueues taking back to the pool what was appended to a layer. */
   appended(layer: number): void {
-    for (const [to, from] of this.#halves(layer)) {
+    for (const [to, from] of this.#addresses(layer)) {
       for (const { first, pages } of this.#written) {
         const offset = BigInt(first * this.#pageBytes);
         this.#ops.copyToHost(to + offset, from + offset, pages * this.#pageBytes);
@@ -103,7 +106,7 @@ export class KvWindow implements Disposable {
     const used = this.#transfer.computed();
     this.#transfer.copyAfter(used);
     this.#transfer.events.giveBack(used);
-    for (const [from, to] of this.#halves(layer)) {
+    for (const [from, to] of this.#addresses(layer)) {
       for (const { first, pages } of this.#earlier) {
         const offset = BigInt(first * this.#pageBytes);
         this.#transfer.copy(to + offset, from + offset, pages * this.#pageBytes);
@@ -112,14 +115,15 @@ export class KvWindow implements Disposable {
     this.#brought = { layer, copied: this.#transfer.copied() };
   }
 
-  /** The addresses of a layer's keys and of its values in the pool, each with that on the device. */
-  #halves(layer: number): [pool: bigint, device: bigint][] {
+  /** The addresses of a layer's keys, and of its values if it has them beside, in the pool, each with that on the device. */
+  #addresses(layer: number): [pool: bigint, device: bigint][] {
     const device = this.#address(layer);
-    return [[this.#pool.keys(layer), device], [this.#pool.values(layer), device + this.#halfBytes]];
+    const keys: [bigint, bigint] = [this.#pool.keys(layer), device];
+    return this.#parts === 1 ? [keys] : [keys, [this.#pool.values(layer), device + this.#partBytes]];
   }
 
   #address(layer: number): bigint {
-    return this.#device.address + 2n * this.#halfBytes * BigInt(layer % this.#layers);
+    return this.#device.address + BigInt(this.#parts) * this.#partBytes * BigInt(layer % this.#layers);
   }
 
   #forget(): void {

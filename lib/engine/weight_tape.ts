@@ -2,8 +2,9 @@
  * The matrix products of a pass: takes each extent of the tape from the prefetcher, enqueues the product with it, and gives it up.
  * @module
  */
-import type { Ops, Precision, WeightExtent } from "../ffi/ops.ts";
+import type { Ops, Precision, RowGroups, WeightExtent } from "../ffi/ops.ts";
 import type { TapeExtent } from "../memory/plan.ts";
+import type { TensorEntry } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { Pacing } from "../stream/pacing.ts";
 import type { Prefetcher } from "../stream/prefetcher.ts";
@@ -65,9 +66,34 @@ export class WeightTape {
     bias: bigint,
     precision: Precision,
   ): Promise<void> {
+    await this.#walk(name, (weight, row, { rows, cols }) => {
+      const offset = BigInt(row * 4);
+      ops.matmul(y + offset, rows, x, cols, tokens, weight, bias === 0n ? 0n : bias + offset, row > 0, precision);
+    });
+  }
+
+  /** Enqueues the product with a matrix whose groups of rows multiply parts of x: [tokens, xStride], see airk_matmul_grouped; y: [tokens, rows]. */
+  async linearGrouped(
+    ops: Ops,
+    y: bigint,
+    x: bigint,
+    xStride: number,
+    tokens: number,
+    name: string,
+    groups: Omit<RowGroups, "firstRow">,
+    precision: Precision,
+  ): Promise<void> {
+    await this.#walk(name, (weight, firstRow, { rows }) => {
+      const offset = BigInt(firstRow * 4);
+      ops.matmulGrouped(y + offset, rows, x, xStride, tokens, weight, 0n, { ...groups, firstRow }, precision);
+    });
+  }
+
+  /** Gives each extent of the named matrix, with its first row, to a product, as they come to the device. */
+  async #walk(name: string, product: (weight: WeightExtent, row: number, matrix: TensorEntry) => void): Promise<void> {
     const tensor = this.#shards.tensorIndex(name);
-    const { rows, cols } = this.#shards.manifest.tensors[tensor];
-    for (let row = 0; row < rows;) {
+    const matrix = this.#shards.manifest.tensors[tensor];
+    for (let row = 0; row < matrix.rows;) {
       const next = this.#weights[this.#position];
       if (next?.tensor !== tensor || next.firstRow !== row) {
         throw new Error(`Cannot use ${name}: matrices must be used in the order that the architecture declares`);
@@ -76,8 +102,7 @@ export class WeightTape {
       if (device) await device;
       const address = this.#prefetcher.acquire(this.#position);
       next.weight.address = typeof address === "bigint" ? address : await address;
-      const offset = BigInt(row * 4);
-      ops.matmul(y + offset, rows, x, cols, tokens, next.weight, bias === 0n ? 0n : bias + offset, row > 0, precision);
+      product(next.weight, row, matrix);
       this.#prefetcher.release(this.#position++);
       row += next.rows;
     }

@@ -35,9 +35,20 @@ function activationWidths(config: ModelConfig): { residual: number; streams: num
     residual: config.hiddenSize,
     // `hidden`, `normed`, and `projected` where it is not `normed`.
     streams: config.layers.some(({ parallel, feedForward }) => parallel || feedForward.kind === "moe") ? 3 : 2,
-    attention: [query, keys, keys, query],
+    attention: [query, keys, keys, query, ...latentWidths(config)],
     mlp: [config.intermediateSize, config.intermediateSize],
   };
+}
+
+/** Returns the widths of `down` and `unabsorbed`; none for a model that attends to no latents. */
+function latentWidths({ layers, numHeads }: ModelConfig): number[] {
+  const latents = layers.flatMap(({ attention }) => attention.latent ?? []);
+  if (latents.length === 0) return [];
+  const widest = (width: (latent: typeof latents[number]) => number): number => Math.max(...latents.map(width));
+  return [
+    widest(({ queryRank = 0, rank }) => Math.max(queryRank, rank)),
+    numHeads * widest(({ plainDim, rotaryDim, valueDim }) => Math.max(plainDim + rotaryDim, valueDim)),
+  ];
 }
 
 /** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */
@@ -52,9 +63,27 @@ function rotaryWidth({ ropes }: ModelConfig): number {
   return ropes.reduce((sum, { dim }) => sum + dim, 0);
 }
 
-/** Returns the widths of the windows that layers see, each once. */
-export function windowsOf({ layers }: ModelConfig): number[] {
-  return [...new Set(layers.flatMap(({ attention }) => attention.windowTokens ?? []))];
+/** What a layer sees of a sequence where it does not see all: the latest tokens, or those of the same chunk. */
+export interface View {
+  kind: "window" | "chunk";
+  tokens: number;
+}
+
+/** Returns what a layer sees, or undefined where that is all before. */
+export function viewOf({ windowTokens, chunkTokens }: ModelConfig["layers"][number]["attention"]): View | undefined {
+  if (windowTokens !== undefined) return { kind: "window", tokens: windowTokens };
+  return chunkTokens === undefined ? undefined : { kind: "chunk", tokens: chunkTokens };
+}
+
+/** Names a view, so that equal ones are known as such. */
+export function viewKey({ kind, tokens }: View): string {
+  return `${kind} of ${tokens}`;
+}
+
+/** Returns the views of all layers, each once. */
+function viewsOf({ layers }: ModelConfig): View[] {
+  const views = layers.flatMap(({ attention }) => viewOf(attention) ?? []);
+  return [...new Map(views.map((view) => [viewKey(view), view])).values()];
 }
 
 /** Returns each host array's bytes, in the order they are laid out. */
@@ -64,7 +93,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
     embeddingIndexes: tokens * 4,
     slots: tokens * 4,
     rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
-    firstVisible: windowsOf(config).length * align(tokens * 4),
+    firstVisible: viewsOf(config).length * align(tokens * 4),
     slopes: (config.alibiSlopes?.length ?? 0) * 4,
     logitRowIds: shape.logitRows * 4,
     argmax: shape.logitRows * 4,
@@ -113,9 +142,9 @@ export function workspaceBytes(
   const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
   const host = hostArrayBytes(config, shape);
-  const windows = windowsOf(config).length;
-  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 7 activations and the two sections of an embedding.
-  const aligned = Object.keys(host).length + 7 + 2 + 2 * config.ropes.length + windows;
+  const windows = viewsOf(config).length;
+  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 9 activations and the two sections of an embedding.
+  const aligned = Object.keys(host).length + 9 + 2 + 2 * config.ropes.length + windows;
   return {
     arrays: {
       // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
@@ -125,7 +154,7 @@ export function workspaceBytes(
     },
     activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,
     vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
-    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize),
+    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize, ...latentWidths(config)),
   };
 }
 
@@ -152,7 +181,7 @@ export class Workspace implements Disposable {
   readonly #offsets: Record<HostArrayName, number>;
   readonly #sizes: Record<HostArrayName, number>;
   readonly #ropes: ModelConfig["ropes"];
-  readonly #windows: readonly number[];
+  readonly #views: readonly View[];
   readonly #vectorOffsets: ReadonlyMap<string, number>;
   /** Where vectors are read into, at their offsets; the host's memory of them, given back once they are on the device. */
   #vectorSource: HostBuffer | undefined;
@@ -173,7 +202,7 @@ export class Workspace implements Disposable {
     this.#vectors = this.#arrays + BigInt(layout.arrayBytes);
     this.#vectorSource = vectors;
     this.#ropes = config.ropes;
-    this.#windows = windowsOf(config);
+    this.#views = viewsOf(config);
     this.activations = placeActivations(config, shape.passTokens, activations);
   }
 
@@ -227,12 +256,12 @@ export class Workspace implements Disposable {
     return new Float32Array(buffer, byteOffset, count);
   }
 
-  /** Returns the first visible positions of `tokens` tokens to be filled, i32 [tokens], of each of the config's windows. */
-  fillFirstVisible(tokens: number): { windowTokens: number; address: bigint; values: Int32Array<ArrayBuffer> }[] {
+  /** Returns the first visible positions of `tokens` tokens to be filled, i32 [tokens], of each of the views that layers have. */
+  fillFirstVisible(tokens: number): { view: View; address: bigint; values: Int32Array<ArrayBuffer> }[] {
     const stride = align(tokens * 4) / 4;
-    const values = this.fillInt32("firstVisible", this.#windows.length * stride), address = this.address("firstVisible");
-    return this.#windows.map((windowTokens, i) => ({
-      windowTokens,
+    const values = this.fillInt32("firstVisible", this.#views.length * stride), address = this.address("firstVisible");
+    return this.#views.map((view, i) => ({
+      view,
       address: address + BigInt(i * stride * 4),
       values: values.subarray(i * stride, i * stride + tokens),
     }));
@@ -357,6 +386,7 @@ function placeActivations(config: ModelConfig, tokens: number, start: bigint): A
   const hidden = start, normed = hidden + bytes(residual);
   const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
   const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
+  const attended = value + bytes(attention[2]), down = attended + bytes(attention[3]);
   return {
     hidden,
     normed,
@@ -364,7 +394,9 @@ function placeActivations(config: ModelConfig, tokens: number, start: bigint): A
     query,
     key,
     value,
-    attended: value + bytes(attention[2]),
+    attended,
+    down,
+    unabsorbed: down + bytes(attention[4] ?? 0),
     gate: shared,
     up: shared + bytes(mlp[0]),
   };

@@ -9,7 +9,7 @@ import type { ModelCache } from "./cache.ts";
 import type { HubClient } from "./client.ts";
 import { lockFile } from "./lock.ts";
 import { RemoteRanges } from "./ranges.ts";
-import type { RemoteFile, Repository } from "./repository.ts";
+import { listRepository, type RemoteFile, type Repository } from "./repository.ts";
 import { downloadFile, downloadWriteError, type TransferOptions } from "./transfer.ts";
 
 /** How far a download is. */
@@ -76,9 +76,25 @@ export class Downloads {
     return this.#cache.snapshotPath(this.commit);
   }
 
+  /** Returns the hash of a file's content, undefined where there is no such file. */
+  findHash(name: string): string | undefined {
+    return this.#repository?.files.get(name)?.hash.hex ?? this.#cache.blobName(this.commit, name);
+  }
+
+  /** Lists the files of another commit of the model; undefined where the hub is not asked or does not have it any more. */
+  async filesAt(commit: string): Promise<Repository["files"] | undefined> {
+    if (this.#repository === undefined) return undefined;
+    try {
+      return (await listRepository(this.#client, this.id, commit)).files;
+    } catch (error) {
+      if (error instanceof HubError) return undefined;
+      throw error;
+    }
+  }
+
   /** Returns the hash of a file's content: of what is listed, else of what is cached. @throws {HubError} where neither is known. */
   contentHash(name: string): string {
-    const hash = this.#repository?.files.get(name)?.hash.hex ?? this.#cache.blobName(this.commit, name);
+    const hash = this.findHash(name);
     if (hash === undefined) throw this.#unavailable(name);
     return hash;
   }

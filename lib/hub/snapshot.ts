@@ -5,7 +5,7 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { readJsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, INDEX_FILE, SINGLE_FILE } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, INDEX_FILE, SINGLE_FILE, TOKENIZER_FILES } from "../checkpoint/model_files.ts";
 import { HubError } from "../errors.ts";
 import { ModelCache } from "./cache.ts";
 import { HubClient } from "./client.ts";
@@ -43,6 +43,8 @@ export interface HubSnapshot {
   /** Directory of the snapshot. */
   path: string;
   weights: HubWeights;
+  /** Asks what the model has in common with an earlier commit of it; nothing where the hub does not say. */
+  compare(commit: string): Promise<{ sameWeights: boolean; sameTokenizer: boolean }>;
 }
 
 /** Returns the snapshot in the cache as far as it is there; undefined where it holds no config.json. */
@@ -64,7 +66,22 @@ function withWeights(downloads: Downloads, hasSingle: boolean | undefined): HubS
   const index = readJsonObject(join(path, INDEX_FILE));
   // Where nobody can say, the name that such a checkpoint has: whoever reads it will be told that it is not there.
   const names = weightNames(id, index, hasSingle ?? true);
-  return { id, commit, path, weights: new HubWeights(downloads, names) };
+  const weights = new HubWeights(downloads, names);
+  return { id, commit, path, weights, compare: (earlier) => compareCommits(downloads, names, earlier) };
+}
+
+/** Compares the content of a model's files at its commit and at an earlier one. */
+async function compareCommits(
+  downloads: Downloads,
+  weightNames: readonly string[],
+  earlier: string,
+): Promise<{ sameWeights: boolean; sameTokenizer: boolean }> {
+  const files = await downloads.filesAt(earlier);
+  const same = (name: string) => files?.get(name)?.hash.hex === downloads.findHash(name);
+  return {
+    sameWeights: files !== undefined && [CONFIG_FILE, ...weightNames].every(same),
+    sameTokenizer: files !== undefined && TOKENIZER_FILES.every(same),
+  };
 }
 
 /** Returns whether nothing of a cached snapshot can be missing, so that the hub need not be asked. */

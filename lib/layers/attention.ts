@@ -21,7 +21,7 @@ function rotate(pass: Pass, x: bigint, heads: number, { index, interleaved }: No
 export async function attention(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
   const { ops } = pass;
   const { numHeads, numKvHeads } = pass.config;
-  const { qkvBias, outputBias, queryNorm, keyNorm, rope, sinks } = pass.config.layers[layer].attention;
+  const { qkvBias, outputBias, queryNorm, keyNorm, rope, queryScaling, sinks } = pass.config.layers[layer].attention;
   const { query, key, value, attended, projected } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string, bias: boolean): Promise<void> =>
     pass.linear(y, x, `${prefix}self_attn.${name}.weight`, bias ? `${prefix}self_attn.${name}.bias` : undefined);
@@ -35,6 +35,7 @@ export async function attention(pass: Pass, layer: number, prefix: string, x: bi
     rotate(pass, query, numHeads, rope);
     rotate(pass, key, numKvHeads, rope);
   }
+  if (queryScaling) rotate(pass, query, numHeads, { ...queryScaling, interleaved: false });
   const input = pass.appendKeysValues(layer, key, value);
   ops.attention(attended, query, sinks ? { ...input, sinks: pass.vector(`${prefix}self_attn.sinks`) } : input);
   await linear(projected, attended, "o_proj", outputBias);

@@ -3,6 +3,7 @@
  * @module
  */
 import { attention } from "./attention.ts";
+import { latentAttention } from "./latent_attention.ts";
 import { feedForward } from "./mlp.ts";
 import { moe } from "./moe.ts";
 import { norm } from "./norm.ts";
@@ -15,13 +16,14 @@ import { layerPrefix, type Pass } from "./pass.ts";
  * read the hidden state of the block's start. Input norms, norms of what is added (Liu et al. 2022, Swin v2; Gemma 2), or both.
  */
 export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
-  const { norms, parallel, feedForward: config } = pass.config.layers[layer];
+  const { attention: { latent }, norms, parallel, feedForward: config } = pass.config.layers[layer];
   const { hidden, normed, projected } = pass.activations;
   const prefix = layerPrefix(layer);
 
   const attentionInput = norms.attentionInput ? normed : hidden;
   if (norms.attentionInput) norm(pass, normed, hidden, prefix, norms.attentionInput);
-  await attention(pass, layer, prefix, attentionInput);
+  if (latent) await latentAttention(pass, layer, latent, prefix, attentionInput);
+  else await attention(pass, layer, prefix, attentionInput);
   if (norms.attentionOutput) norm(pass, projected, projected, prefix, norms.attentionOutput);
 
   let feedForwardInput = parallel ? attentionInput : hidden;

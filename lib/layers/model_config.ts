@@ -33,7 +33,12 @@ export type RopeScaling =
     originalContextTokens: number;
     /** Multiplies cos and sin. */
     attentionFactor: number;
-  };
+  }
+  /**
+   * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + 1) / floorTokens)), so that attention stays sharp over long
+   * contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
+   */
+  | { type: "temperature"; attentionScale: number; floorTokens: number };
 
 /** One kind of rotary position embedding; layers name it by its index in {@linkcode ModelConfig.ropes}. */
 export interface RopeConfig {
@@ -55,6 +60,8 @@ export interface NormConfig {
   eps: number;
   /** Whether it has a bias. */
   bias: boolean;
+  /** Whether it has no weight and so no tensor. */
+  weightless?: boolean;
   /** Added to each element of the weight when it is loaded: 1 where the checkpoint stores the distance from 1. */
   offset: number;
 }
@@ -77,14 +84,43 @@ export interface AttentionConfig {
   keyNorm?: HeadNormConfig;
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
+  /** Multiplication of queries alone, by a rope of type `temperature`. */
+  queryScaling?: { index: number };
   /** Multiplies queries times keys. */
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
+  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
+  latent?: LatentConfig;
   /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
   sinks?: boolean;
   /** Tokens that a token sees, itself included; absent where it sees all before it. */
   windowTokens?: number;
+  /** Tokens of a chunk: a token sees those before it that lie in its own chunk, counted from the start; absent where it sees all before it. */
+  chunkTokens?: number;
+}
+
+/**
+ * What makes a layer's attention one over latents, see `latent_attention.ts`. Tensors: `self_attn.` and `q_proj`, or `q_a_proj`, `q_a_layernorm` and
+ * `q_b_proj`; `kv_a_proj_with_mqa`, `kv_a_layernorm`, `k_b_proj`, `v_b_proj`, `o_proj`.
+ */
+export interface LatentConfig {
+  /** Width that queries go through; absent where they are projected at once. */
+  queryRank?: number;
+  /** Elements of a latent. */
+  rank: number;
+  /** Elements of a head's query and key that are not rotated. */
+  plainDim: number;
+  /** Those that are. */
+  rotaryDim: number;
+  /** Elements of a head's value. */
+  valueDim: number;
+  /** Which of the config's ropes, and whether it pairs neighbours. */
+  rope: { index: number; interleaved: boolean };
+  /** Of the norms of latents. */
+  eps: number;
+  /** Biases of q_a_proj, kv_a_proj_with_mqa and o_proj. */
+  bias: boolean;
 }
 
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
@@ -160,6 +196,8 @@ export interface ModelConfig {
   numKvHeads: number;
   /** Elements of a head. */
   headDim: number;
+  /** Elements of a value where keys begin with their values, and keys alone are cached; absent where values are cached beside keys. */
+  sharedValueDim?: number;
   /** Token ids, from 0. */
   vocabSize: number;
   /** Longest context the model was made for, in tokens. */

@@ -16,8 +16,8 @@ function normRows(
   cols: number,
   weightRows = 1,
 ): void {
-  const { kind, name, eps, bias } = config;
-  const weight = pass.vector(`${prefix}${name}.weight`);
+  const { kind, name, eps, bias, weightless } = config;
+  const weight = weightless ? 0n : pass.vector(`${prefix}${name}.weight`);
   if (kind === "rms") pass.ops.rmsnorm(y, x, weight, rows, cols, eps);
   else pass.ops.layernorm(y, x, weight, bias ? pass.vector(`${prefix}${name}.bias`) : 0n, rows, cols, eps, weightRows);
 }
@@ -28,6 +28,11 @@ function normRows(
  */
 export function norm(pass: Pass, y: bigint, x: bigint, prefix: string, config: NormConfig, rows = pass.tokens): void {
   normRows(pass, y, x, prefix, config, rows, pass.config.hiddenSize);
+}
+
+/** Enqueues y: [rows, cols] = RMSNorm(x) with the named weight; y may be x. */
+export function rmsNormRows(pass: Pass, y: bigint, x: bigint, weightName: string, rows: number, cols: number, eps: number): void {
+  pass.ops.rmsnorm(y, x, pass.vector(weightName), rows, cols, eps);
 }
 
 /** Enqueues the normalisation in place of x: [tokens, heads, headDim], each head by itself or all of a token's together. */

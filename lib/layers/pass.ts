@@ -2,7 +2,7 @@
  * What a layer sees of the pass it takes part in: device addresses of activations, the weights in their order of use, and the KV cache.
  * @module
  */
-import type { AttentionInput, Ops, Precision } from "../ffi/ops.ts";
+import type { AttentionInput, Ops, Precision, RowGroups } from "../ffi/ops.ts";
 import type { ModelConfig } from "./model_config.ts";
 import type { ExpertTokens, Routing } from "./router.ts";
 
@@ -29,6 +29,10 @@ export interface Activations {
   gate: bigint;
   /** [tokens, intermediateSize] */
   up: bigint;
+  /** [tokens, queryRank or rank, the wider one], of latent attention alone. */
+  down: bigint;
+  /** [tokens, numHeads * (plainDim + rotaryDim) or numHeads * valueDim, the wider one], of latent attention alone. */
+  unabsorbed: bigint;
   /** [tokens, hiddenSize], output of a sublayer before it joins the residual stream. */
   projected: bigint;
 }
@@ -103,6 +107,11 @@ export interface Pass {
    * is in device memory. Matrices must be asked for in the order the architecture declared them.
    */
   linear(y: bigint, x: bigint, name: string, biasName?: string): Promise<void>;
+  /**
+   * As `linear`, of a matrix that is the blocks of a block diagonal, one below the other: each group of rows multiplies its own part of a row of x, which has
+   * `xStride` elements.
+   */
+  linearGrouped(y: bigint, x: bigint, xStride: number, name: string, groups: Omit<RowGroups, "firstRow">): Promise<void>;
   /** Enqueues writing this pass's keys and values into a layer's cache and returns the input of that layer's attention. */
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput;
 }

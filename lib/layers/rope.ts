@@ -83,6 +83,8 @@ export function inverseFrequencies(config: RopeConfig, spanTokens: number): Floa
       return plainInverseFrequencies(theta, dim).map((frequency) => llama3Frequency(frequency, scaling));
     case "yarn":
       return yarnInverseFrequencies({ scaling, theta, dim });
+    case "temperature":
+      return new Float32Array(dim / 2);
     case "longrope": {
       const { shortFactors, longFactors, originalContextTokens } = scaling;
       return longropeInverseFrequencies(theta, dim, spanTokens > originalContextTokens ? longFactors : shortFactors);
@@ -117,6 +119,15 @@ export class RotaryTable {
     if (this.#followsSpan && spanTokens !== this.#spanTokens) {
       this.#frequencies = inverseFrequencies(this.#config, spanTokens);
       this.#spanTokens = spanTokens;
+    }
+    const { scaling } = this.#config;
+    if (scaling.type === "temperature") {
+      // Rounded as transformers does it.
+      const logarithm = f32(Math.log1p(Math.floor(f32((position + 1) / scaling.floorTokens))));
+      const pairs = this.#frequencies.length;
+      cos.fill(f32(f32(logarithm * scaling.attentionScale) + 1), row * pairs, (row + 1) * pairs);
+      sin.fill(0, row * pairs, (row + 1) * pairs);
+      return;
     }
     const frequencies = this.#frequencies, pairs = frequencies.length, factor = this.#factor;
     for (let i = 0, at = row * pairs; i < pairs; i++, at++) {

@@ -30,6 +30,11 @@ export interface TensorSource {
   runRows?: number;
   /** Whether the tensor is stored as [cols, rows]. */
   transposed?: boolean;
+  /**
+   * Rows of a block, of a matrix whose blocks lie turned one below the other: all of the above then describes a matrix with rows of this many elements, of
+   * which each `cols` are a block's columns.
+   */
+  turnedBlockRows?: number;
   /** Columns of the tensor where it is a matrix whose rows, one after the other, are a vector. */
   vectorCols?: number;
 }

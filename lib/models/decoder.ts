@@ -4,7 +4,7 @@
  */
 import { decoderBlock } from "../layers/decoder_block.ts";
 import { layerPrefix } from "../layers/pass.ts";
-import type { MlpConfig, MoeConfig, NormConfig } from "../layers/model_config.ts";
+import type { AttentionConfig, LatentConfig, MlpConfig, MoeConfig, NormConfig } from "../layers/model_config.ts";
 import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
@@ -29,10 +29,14 @@ export interface DecoderFamily {
 }
 
 function normTensors(norm: NormConfig | undefined, cols: number): TensorSpec[] {
-  if (norm === undefined) return [];
+  if (norm === undefined || norm.weightless) return [];
   const weight: TensorSpec = { name: `${norm.name}.weight`, rows: 1, cols, kind: "vector" };
   if (norm.offset !== 0) weight.offset = norm.offset;
   return norm.bias ? [weight, { name: `${norm.name}.bias`, rows: 1, cols, kind: "vector" }] : [weight];
+}
+
+function vectorTensor(name: string, cols: number): TensorSpec {
+  return { name, rows: 1, cols, kind: "vector" };
 }
 
 function linearTensors(name: string, rows: number, cols: number, bias: boolean): TensorSpec[] {
@@ -52,12 +56,11 @@ function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig,
 /** Returns the tensors of a layer with experts; the experts' matrices come last, those of each together. */
 function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
   const { shared, router: { numExperts } } = config;
-  const vector = (name: string): TensorSpec => ({ name, rows: 1, cols: numExperts, kind: "vector" });
   const expertMlp: MlpConfig = { ...config, kind: "gated" };
   return [
     { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
-    ...(config.routerBias ? [vector("mlp.gate.bias")] : []),
-    ...(config.correctionBias ? [vector("mlp.gate.e_score_correction_bias")] : []),
+    ...(config.routerBias ? [vectorTensor("mlp.gate.bias", numExperts)] : []),
+    ...(config.correctionBias ? [vectorTensor("mlp.gate.e_score_correction_bias", numExperts)] : []),
     ...(shared ? mlpTensors("mlp.shared_expert.", shared.mlp, hiddenSize) : []),
     ...(shared?.gated ? linearTensors("mlp.shared_expert_gate", 1, hiddenSize, false) : []),
     ...Array.from({ length: numExperts }, (_, expert) =>
@@ -66,21 +69,47 @@ function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
   ];
 }
 
-/** Returns a layer's tensors, named relative to it, matrices in their order of use. */
-function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
+/** Returns the tensors of grouped-query attention. */
+function attentionTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
   const { hiddenSize, numHeads, numKvHeads, headDim } = config;
-  const { attention, feedForward, norms } = config.layers[layer];
   const queryRows = numHeads * headDim, kvRows = numKvHeads * headDim;
-  const { queryNorm, keyNorm, qkvBias, outputBias } = attention;
+  const { queryNorm, keyNorm, qkvBias, outputBias, sinks } = attention;
   return [
-    ...normTensors(norms.attentionInput, hiddenSize),
     ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
     ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
     ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
-    ...(attention.sinks ? [{ name: "self_attn.sinks", rows: 1, cols: numHeads, kind: "vector" } as const] : []),
+    ...(sinks ? [vectorTensor("self_attn.sinks", numHeads)] : []),
     ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
+  ];
+}
+
+/** Returns the tensors of attention to latents. */
+function latentTensors({ hiddenSize, numHeads }: ModelConfig, latent: LatentConfig): TensorSpec[] {
+  const { queryRank, rank, plainDim, rotaryDim, valueDim, bias } = latent;
+  const queryRows = numHeads * (plainDim + rotaryDim);
+  return [
+    ...(queryRank === undefined ? linearTensors("self_attn.q_proj", queryRows, hiddenSize, false) : [
+      ...linearTensors("self_attn.q_a_proj", queryRank, hiddenSize, bias),
+      vectorTensor("self_attn.q_a_layernorm.weight", queryRank),
+      ...linearTensors("self_attn.q_b_proj", queryRows, queryRank, false),
+    ]),
+    ...linearTensors("self_attn.k_b_proj", numHeads * rank, plainDim, false),
+    ...linearTensors("self_attn.kv_a_proj_with_mqa", rank + rotaryDim, hiddenSize, bias),
+    vectorTensor("self_attn.kv_a_layernorm.weight", rank),
+    ...linearTensors("self_attn.v_b_proj", numHeads * valueDim, rank, false),
+    ...linearTensors("self_attn.o_proj", hiddenSize, numHeads * valueDim, bias),
+  ];
+}
+
+/** Returns a layer's tensors, named relative to it, matrices in their order of use. */
+function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
+  const { hiddenSize } = config;
+  const { attention, feedForward, norms } = config.layers[layer];
+  return [
+    ...normTensors(norms.attentionInput, hiddenSize),
+    ...(attention.latent ? latentTensors(config, attention.latent) : attentionTensors(config, attention)),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),
     ...normTensors(norms.feedForwardOutput, hiddenSize),

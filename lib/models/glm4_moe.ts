@@ -31,7 +31,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   }
   const experts = readExperts(config, "n_routed_experts", { numExperts: 128, topK: 8 });
   const expertSize = config.integer("moe_intermediate_size", 1408);
-  const moe = plainMoe(correctedRouter(config, experts, { groups: 1, scale: 1 }), activation, expertSize, {
+  const moe = plainMoe(correctedRouter(config, experts, { groups: { count: 1, kept: 1 }, scale: 1 }), activation, expertSize, {
     correctionBias: true,
     shared: { mlp: gatedMlp(expertSize * config.integer("n_shared_experts", 1), { activation }), gated: false },
   });

@@ -63,7 +63,7 @@ export function readSparseLayers(config: ConfigReader, numLayers: number): boole
 export function correctedRouter(
   config: ConfigReader,
   experts: Pick<RouterConfig, "numExperts" | "topK">,
-  missing: { groups: number; scale: number },
+  missing: { groups: { count: number; kept: number }; scale: number },
 ): RouterConfig {
   for (const [key, known] of [["scoring_func", "sigmoid"], ["topk_method", "noaux_tc"]]) {
     if (config.has(key) && config.raw(key) !== known) throw config.refuse(key, JSON.stringify(known));
@@ -81,10 +81,10 @@ export function correctedRouter(
 export function readGroups(
   config: ConfigReader,
   { numExperts, topK }: Pick<RouterConfig, "numExperts" | "topK">,
-  missing: number,
+  missing: { count: number; kept: number },
   score: "max" | "top2",
 ): RouterConfig["groups"] {
-  const count = config.integer("n_group", missing), kept = config.integer("topk_group", missing);
+  const count = config.integer("n_group", missing.count), kept = config.integer("topk_group", missing.kept);
   if (numExperts % count !== 0) throw config.refuse("n_group", `a divisor of the ${numExperts} experts`);
   if (score === "top2" && numExperts / count < 2) throw config.refuse("n_group", "at most half the experts");
   if (kept > count || kept * numExperts / count < topK) {

@@ -7,6 +7,7 @@ import type { Architecture } from "./architecture.ts";
 import { BAICHUAN } from "./baichuan.ts";
 import { CHATGLM } from "./chatglm.ts";
 import { COHERE, COHERE2 } from "./cohere.ts";
+import { DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2 } from "./deepseek.ts";
 import { FALCON } from "./falcon.ts";
 import { GEMMA } from "./gemma.ts";
 import { GEMMA2 } from "./gemma2.ts";
@@ -18,6 +19,7 @@ import { GRANITE } from "./granite.ts";
 import { GRANITEMOE } from "./granitemoe.ts";
 import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
 import { LLAMA } from "./llama.ts";
+import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
 import { MISTRAL } from "./mistral.ts";
 import { MIXTRAL } from "./mixtral.ts";
 import { OLMO2 } from "./olmo2.ts";
@@ -33,7 +35,7 @@ import { STARCODER2 } from "./starcoder2.ts";
 const ARCHITECTURES: readonly Architecture[] = [
   ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
-  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS],
+  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2, LLAMA4, LLAMA4_TEXT],
 ];
 
 /** All architectures. */

@@ -7,7 +7,7 @@ import type { RopeConfig, RopeScaling } from "../layers/model_config.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** Keys of each type beyond `rope_type`, `type`, `rope_theta` and `partial_rotary_factor`. */
-const SCALING_KEYS: Record<RopeScaling["type"], readonly string[]> = {
+const SCALING_KEYS: Record<Exclude<RopeScaling["type"], "temperature">, readonly string[]> = {
   default: [],
   linear: ["factor"],
   dynamic: ["factor", "original_max_position_embeddings"],
@@ -28,7 +28,7 @@ const SCALING_KEYS: Record<RopeScaling["type"], readonly string[]> = {
 };
 
 /** Former names of types. */
-const ALIASES: Readonly<Record<string, RopeScaling["type"]>> = { su: "longrope" };
+const ALIASES: Readonly<Record<string, keyof typeof SCALING_KEYS>> = { su: "longrope" };
 
 /** What rotary embeddings depend on beside their own keys. */
 export interface RopeDefaults {
@@ -41,7 +41,7 @@ export interface RopeDefaults {
 }
 
 /** Reads the type, which v4 wrote as `type` and later as `rope_type`. */
-function ropeType(parameters: ConfigReader): RopeScaling["type"] {
+function ropeType(parameters: ConfigReader): keyof typeof SCALING_KEYS {
   const current = parameters.raw("rope_type"), former = parameters.raw("type");
   if (parameters.has("rope_type") && parameters.has("type") && current !== former) {
     throw parameters.refuse("type", `the same as rope_type (${JSON.stringify(current)})`);
@@ -53,7 +53,7 @@ function ropeType(parameters: ConfigReader): RopeScaling["type"] {
       `Cannot use rope type ${JSON.stringify(type)}: known types are ${Object.keys(SCALING_KEYS).join(", ")}`,
     );
   }
-  return type as RopeScaling["type"];
+  return type as keyof typeof SCALING_KEYS;
 }
 
 /** Returns the factor of cos and sin that YaRN takes for a stretch. */
@@ -117,7 +117,8 @@ function ropeScaling(parameters: ConfigReader, config: ConfigReader, contextToke
   }
   const lowFreqFactor = parameters.positive("low_freq_factor");
   const highFreqFactor = parameters.positive("high_freq_factor");
-  if (highFreqFactor <= lowFreqFactor) throw parameters.refuse("high_freq_factor", `above low_freq_factor (${lowFreqFactor})`);
+  // Where both are equal nothing is blended.
+  if (highFreqFactor < lowFreqFactor) throw parameters.refuse("high_freq_factor", `at least low_freq_factor (${lowFreqFactor})`);
   return { type, factor, lowFreqFactor, highFreqFactor, originalContextTokens };
 }
 

@@ -5,11 +5,13 @@
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
+import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
 import { EncodedRows } from "./encoded_rows.ts";
+import { TurnedEncoded } from "./turned_encoded.ts";
 import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
 import { isEncoded, placeTensors, type TensorPlace } from "./tensor_places.ts";
@@ -33,7 +35,7 @@ export interface TensorJob {
   cols: number;
   format: WeightFormatName;
   /** Encoded rows are kept as they are where they have `format`, else dequantized to float32. */
-  source: RowReader | EncodedRows;
+  source: RowReader | EncodedRows | TurnedEncoded;
   /** Added to each element once it is stored; 0 but for vectors. */
   offset: number;
   /** Whether rows are scaled to unit length, in float32, before they are stored. */
@@ -140,19 +142,28 @@ function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor
 /** Returns what reads a tensor, and what it gives. */
 function readerOf(
   checkpoint: Checkpoint,
-  { rows, cols, kind }: TensorSpec,
+  { rows, cols, kind, source: origin }: TensorSpec,
   places: readonly TensorPlace[],
 ): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
   const [{ source: first, placement }] = places;
+  const blockRows = origin && "turnedBlockRows" in origin ? origin.turnedBlockRows : undefined;
   // Only vectors are joined from several places, and those are never encoded.
   if (isEncoded(first)) {
+    if (blockRows !== undefined) {
+      const encoded = new EncodedRows(first, rows / blockRows * cols, blockRows, placement);
+      const source = new TurnedEncoded(encoded, blockRows, cols);
+      return { source, sourceFormat: "f32", sourceType: AIRK_F32, sourceRowBytes: cols * 4 };
+    }
     const source = new EncodedRows(first, rows, cols, placement);
     return { source, sourceFormat: source.format, sourceType: AIRK_F32, sourceRowBytes: cols * 4 };
   }
   const type = sourceTypeOf(checkpoint, places.map(({ source }) => source as CheckpointTensor));
-  const readers = places.map(({ source, placement }) => {
-    const shape = kind === "vector" ? { cols: 1, rowsTogether: cols / places.length } : { cols, rowsTogether: 1 };
-    return new TensorRows(checkpoint, source as CheckpointTensor, { ...shape, elementBytes: type.bytes }, placement);
+  const readers = places.map(({ source, placement }): RowReader => {
+    const shape = kind === "vector"
+      ? { cols: 1, rowsTogether: cols / places.length }
+      : { cols: blockRows ?? cols, rowsTogether: 1 };
+    const stored = new TensorRows(checkpoint, source as CheckpointTensor, { ...shape, elementBytes: type.bytes }, placement);
+    return blockRows === undefined ? stored : new TurnedBlocks(stored, { blockRows, cols, elementBytes: type.bytes });
   });
   return {
     source: readers.length === 1 ? readers[0] : new JoinedVector(readers),

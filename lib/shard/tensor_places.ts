@@ -36,11 +36,16 @@ interface SpecRows {
 function rowsOf(spec: TensorSpec): SpecRows[] {
   const sources: readonly TensorSource[] = Array.isArray(spec.source) ? spec.source : [spec.source ?? { name: spec.name }];
   const [rows, cols] = spec.kind === "vector" ? [spec.cols, 1] : [spec.rows, spec.cols];
-  const count = rows / sources.length;
-  return sources.map(({ name, index, firstRow = 0, rowStep, runRows = 1, transposed = false, vectorCols }) => ({
-    ...{ spec, tensorName: name, count, cols, index, firstRow, transposed, vectorCols },
-    ...(rowStep === undefined ? { runRows: count, rowStep: count } : { runRows, rowStep }),
-  }));
+  const share = rows / sources.length;
+  return sources.map(({ name, index, firstRow = 0, rowStep, runRows = 1, transposed = false, vectorCols, turnedBlockRows }) => {
+    const size = turnedBlockRows === undefined
+      ? { count: share, cols }
+      : { count: share / turnedBlockRows * cols, cols: turnedBlockRows };
+    return {
+      ...{ spec, tensorName: name, ...size, index, firstRow, transposed, vectorCols },
+      ...(rowStep === undefined ? { runRows: size.count, rowStep: size.count } : { runRows, rowStep }),
+    };
+  });
 }
 
 /** Returns the shape of a tensor of which all shares together use every row. */

@@ -217,23 +217,38 @@ async function readChatTemplate(directory: string): Promise<string | undefined> 
   throw new FormatError(`Cannot read ${join(directory, "chat_template.json")}: it has no chat_template`);
 }
 
+/** Reads tokenizer.model, which some checkpoints have in the place of tokenizer.json. */
+async function readSentencePiece(
+  directory: string,
+  tokenizerConfig: Record<string, unknown> | undefined,
+): Promise<Record<string, unknown>> {
+  const path = join(directory, "tokenizer.model");
+  let file: Uint8Array;
+  try {
+    file = await readFile(path);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ENOENT") throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
+    throw new FormatError(`Cannot load the tokenizer: ${join(directory, "tokenizer.json")} is not there`);
+  }
+  const { convertSentencePiece } = await import("./sentence_piece.ts");
+  return convertSentencePiece(file, tokenizerConfig);
+}
+
 /**
  * Reads the tokenizer of a checkpoint or shard directory.
  *
  * @param configs config.json and generation_config.json where the directory does not hold them itself, as a shard directory.
- * @throws {FormatError} where tokenizer.json is missing or a file is damaged.
+ * @throws {FormatError} where tokenizer.json is missing and no tokenizer.model takes its place, or a file is damaged.
  */
 export async function loadTokenizer(
   directory: string,
   configs?: Pick<TokenizerFiles, "config" | "generationConfig">,
 ): Promise<Tokenizer> {
-  const path = join(directory, "tokenizer.json");
-  const tokenizer = await readJson(path);
-  if (!tokenizer) throw new FormatError(`Cannot load the tokenizer: ${path} is not there`);
+  const tokenizerConfig = await readJson(join(directory, "tokenizer_config.json"));
   return await createTokenizer({
-    tokenizer,
+    tokenizer: await readJson(join(directory, "tokenizer.json")) ?? await readSentencePiece(directory, tokenizerConfig),
     chatTemplate: await readChatTemplate(directory),
-    tokenizerConfig: await readJson(join(directory, "tokenizer_config.json")),
+    tokenizerConfig,
     config: configs ? configs.config : await readJson(join(directory, "config.json")),
     generationConfig: configs ? configs.generationConfig : await readJson(join(directory, "generation_config.json")),
   });

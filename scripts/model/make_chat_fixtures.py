@@ -75,6 +75,7 @@ CONVERSATIONS = [
     ("thinking", [user("2+2?"), assistant("<think>\nAdd.\n</think>\n\n4"), user("3+3?")], {"add_generation_prompt": True}),
     ("reasoning", [user("2+2?"), assistant("4", reasoning_content="Add them."), user("3+3?"), assistant("6", reasoning_content="Again.")], {}),
     ("no_thinking", [user("2+2?")], {"add_generation_prompt": True, "enable_thinking": False, "thinking": False}),
+    ("continue", [user("Count."), assistant("One, two ")], {"continue_final_message": True}),
     ("parts", [user([{"type": "text", "text": "One "}, {"type": "text", "text": " two"}])], {"add_generation_prompt": True}),
 ]
 

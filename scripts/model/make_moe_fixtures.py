@@ -6,6 +6,7 @@ They are made as those of make_architecture_fixtures.py are.
     make_moe_fixtures.py [NAME...]    NAME: family, or family/variant; all without one
 """
 
+import torch
 import transformers
 
 from make_architecture_fixtures import TINY, Fixture, fixture, main, v4
@@ -107,6 +108,166 @@ def gpt_oss():
            output_router_logits=False, router_aux_loss_coef=0.9, swiglu_limit=7.0),
         prompt_lengths=(5, 20),
     )
+
+
+LATENT = dict(kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
+YARN = {
+    "type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 16,
+}
+DEEPSEEK = MOE | LATENT | dict(num_key_value_heads=4, max_position_embeddings=640)
+DEEPSEEK_REMOVED = ("head_dim", "qk_head_dim", "num_mtp_layers", "rope_interleave")
+
+
+def deepseek_v4(removed=(), **keys):
+    return v4((*DEEPSEEK_REMOVED, *removed), rope_theta=10000, moe_layer_freq=1, ep_size=1, seq_aux=True, aux_loss_alpha=0.001, **keys)
+
+
+# V2: queries through a narrow layer, experts from the best groups.
+@fixture("deepseek_v2/base")
+def deepseek_v2():
+    yarn = YARN | dict(mscale=0.707, mscale_all_dim=0.707)
+    config = transformers.DeepseekV2Config(
+        **DEEPSEEK, q_lora_rank=12, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=2,
+        first_k_dense_replace=1, n_group=4, topk_group=2, topk_method="group_limited_greedy", routed_scaling_factor=16.0,
+        norm_topk_prob=False, rope_parameters=yarn | {"rope_type": "yarn", "rope_theta": 10000.0},
+    )
+    return Fixture(config, deepseek_v4(rope_scaling=yarn, scoring_func="softmax"), prompt_lengths=(5, 20))
+
+
+# V2-Lite: queries at once, experts from all.
+@fixture("deepseek_v2/lite")
+def deepseek_v2_lite():
+    config = transformers.DeepseekV2Config(
+        **DEEPSEEK, q_lora_rank=None, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=1,
+        first_k_dense_replace=1, topk_method="greedy", routed_scaling_factor=1.0, norm_topk_prob=False,
+    )
+    return Fixture(config, deepseek_v4(rope_scaling=None, scoring_func="softmax", n_group=1, topk_group=1))
+
+
+# V3 and R1, with what predicts further tokens: a layer that is not used.
+@fixture("deepseek_v3/base")
+def deepseek_v3():
+    config = transformers.DeepseekV3Config(
+        **DEEPSEEK, q_lora_rank=12, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=1,
+        first_k_dense_replace=1, n_group=4, topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True,
+        rope_parameters=YARN | {"rope_type": "yarn", "rope_theta": 10000.0},
+    )
+
+    def with_extra_layer(tensors):
+        return tensors | {"model.layers.3.enorm.weight": torch.ones(32, dtype=torch.bfloat16)}
+
+    return Fixture(
+        config,
+        deepseek_v4(rope_scaling=YARN, scoring_func="sigmoid", topk_method="noaux_tc", num_nextn_predict_layers=1),
+        rearrange=with_extra_layer, prompt_lengths=(5, 20),
+    )
+
+
+FP8_SCALE = 2.0**-7
+
+
+def is_fp8(name, tensor):
+    return tensor.dim() >= 2 and not any(part in name for part in ("embed", "lm_head", "mlp.gate."))
+
+
+@torch.no_grad()
+def round_to_fp8(model):
+    """Weights that are multiples of one power of two and FP8, so that the reference's bfloat16 has their exact values."""
+    for name, parameter in model.named_parameters():
+        if is_fp8(name, parameter):
+            parameter.copy_((parameter / FP8_SCALE).clamp(-448, 448).to(torch.float8_e4m3fn).float() * FP8_SCALE)
+
+
+def as_fp8(tensors):
+    result = {}
+    for name, tensor in tensors.items():
+        if is_fp8(name, tensor):
+            result[name] = (tensor.float() / FP8_SCALE).to(torch.float8_e4m3fn)
+            result[name + "_scale_inv"] = torch.full([1, 1], FP8_SCALE)
+        else:
+            result[name] = tensor
+    return result
+
+
+# V3 as it is released: in FP8, the tensor that keys and values are made with too.
+@fixture("deepseek_v3/fp8")
+def deepseek_v3_fp8():
+    config = transformers.DeepseekV3Config(
+        **DEEPSEEK, q_lora_rank=12, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=1,
+        first_k_dense_replace=1, n_group=4, topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True,
+        rope_parameters=YARN | {"rope_type": "yarn", "rope_theta": 10000.0},
+    )
+    quantization = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
+    return Fixture(
+        config,
+        deepseek_v4(rope_scaling=YARN, scoring_func="sigmoid", topk_method="noaux_tc", quantization_config=quantization),
+        adjust=round_to_fp8, rearrange=as_fp8, prompt_lengths=(5, 20),
+    )
+
+
+# Kimi K2 is DeepSeek-V3 with one group and more experts.
+@fixture("kimi_k2/base")
+def kimi_k2():
+    yarn = YARN | dict(factor=32.0, beta_fast=1.0, beta_slow=1.0)
+    config = transformers.DeepseekV3Config(
+        **DEEPSEEK, q_lora_rank=12, n_routed_experts=12, num_experts_per_tok=4, moe_intermediate_size=8, n_shared_experts=1,
+        first_k_dense_replace=1, n_group=1, topk_group=1, routed_scaling_factor=2.827, norm_topk_prob=True,
+        rope_parameters=yarn | {"rope_type": "yarn", "rope_theta": 50000.0},
+    )
+    respell = lambda config: deepseek_v4(model_type="kimi_k2", rope_scaling=yarn, scoring_func="sigmoid", topk_method="noaux_tc")(
+        config
+    ) | {"rope_theta": 50000.0}
+    return Fixture(config, respell, rearrange=lambda tensors: tensors, prompt_lengths=(5, 20))
+
+
+LLAMA4 = MOE | dict(
+    num_hidden_layers=4, intermediate_size=16, intermediate_size_mlp=24, num_local_experts=8, num_experts_per_tok=1,
+    attention_chunk_size=8, floor_scale=4, attn_scale=0.1,
+)
+LLAMA4_SCALING = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+# Scout: experts in every layer, norms of queries and keys.
+@fixture("llama4_text/scout")
+def llama4_scout():
+    config = transformers.Llama4TextConfig(
+        **LLAMA4, head_dim=8, interleave_moe_layer_step=1, use_qk_norm=True, attn_temperature_tuning=True,
+        rope_parameters=LLAMA4_SCALING | {"rope_theta": 500000.0},
+    )
+    return Fixture(config, v4(rope_theta=500000.0, rope_scaling=LLAMA4_SCALING, for_llm_compressor=False), prompt_lengths=(5, 20))
+
+
+# Maverick: experts in every second layer, no norms of queries and keys.
+@fixture("llama4_text/maverick")
+def llama4_maverick():
+    config = transformers.Llama4TextConfig(
+        **LLAMA4, head_dim=8, interleave_moe_layer_step=2, use_qk_norm=False, attn_temperature_tuning=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+    )
+    return Fixture(
+        config, v4(("layer_types",), rope_theta=500000.0, rope_scaling=None), prompt_lengths=(5, 20)
+    )
+
+
+# As it is released: the language model within one that also sees images, whose weights are passed over.
+@fixture("llama4/base")
+def llama4():
+    config = transformers.Llama4TextConfig(**LLAMA4, head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 500000.0})
+    respell = lambda text: {
+        "model_type": "llama4", "architectures": ["Llama4ForConditionalGeneration"], "torch_dtype": "bfloat16",
+        "image_token_index": 90, "tie_word_embeddings": False, "vision_config": {"model_type": "llama4_vision_model"},
+        "text_config": v4(rope_theta=500000.0)(text),
+    }
+
+    def within_whole_model(tensors):
+        whole = {f"language_model.{name}": tensor for name, tensor in tensors.items()}
+        return whole | {"multi_modal_projector.linear_1.weight": torch.zeros(4, 4, dtype=torch.bfloat16)}
+
+    return Fixture(config, respell, rearrange=within_whole_model, prompt_lengths=(5, 20))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import { airkern, type Outcome } from "./airkern.ts";
 const ID = "airkern/kjv-5m";
 const PROMPT = "In the beginning";
 
-/** A template for a model that was trained on none. */
+/** A short template, so that few tokens make a prompt. */
 const TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}" +
   "{% if add_generation_prompt %}[assistant] {% endif %}";
 
@@ -118,7 +118,7 @@ Deno.test(
 
 Deno.test(
   "run --chat answers in the model's template; special tokens in it are text",
-  withHub(async ({ command }) => {
+  withHub(async ({ server, command }) => {
     const count = async (...args: string[]): Promise<number> => {
       const { code, stdout, stderr } = await command(["run", ID, ...args, "--max-tokens", "1", "--json", "--device", "cpu"]);
       assert.deepEqual([code, stderr], [0, ""]);
@@ -130,7 +130,11 @@ Deno.test(
     assert.ok(await count("<|end_of_text|>", "--chat") > chat + 5);
     const refused = await command(["run", ID, "Hello", "--system", "x"]);
     assert.deepEqual([refused.code, refused.stderr], [1, "airkern: Cannot use --system: it needs --chat beside it\n"]);
-    const none = await airkern(["run", SHIPPED_MODEL, "Hello", "--chat"]);
+    const files = new Map(server.repositories.get(ID)!.files);
+    const config = JSON.parse(new TextDecoder().decode(files.get("tokenizer_config.json")));
+    files.set("tokenizer_config.json", new TextEncoder().encode(JSON.stringify({ ...config, chat_template: undefined })));
+    server.repositories.set("airkern/plain", { files });
+    const none = await command(["run", "airkern/plain", "Hello", "--chat"]);
     assert.match(none.stderr, /^airkern: Cannot apply a chat template: the tokenizer has none; this is no chat model\n$/);
   }),
 );

@@ -10,7 +10,8 @@ export const ID = "tiny/llama";
 
 /** Returns a directory's files. */
 export function filesOf(directory: string): Map<string, Uint8Array> {
-  return new Map(fs.readdirSync(directory).map((name) => [name, new Uint8Array(fs.readFileSync(join(directory, name)))]));
+  const names = fs.readdirSync(directory).filter((name) => fs.statSync(join(directory, name)).isFile());
+  return new Map(names.map((name) => [name, new Uint8Array(fs.readFileSync(join(directory, name)))]));
 }
 
 /** Returns bytes that are different everywhere. */

@@ -156,6 +156,49 @@ Deno.test(
 );
 
 Deno.test(
+  "openModelShards() uses shards of an earlier commit where the weights are the same, and says where the tokenizer is not",
+  withHub(async ({ server, files, directory, options, commit }) => {
+    cutBySize(files, directory, 3);
+    const first = await openModelShards(ID, { ...quick(options), compression: "q8", deleteOriginal: true });
+    const other = { ...quick(options), compression: "q8", layerShardsPath: join(directory, "elsewhere") } as const;
+    const elsewhere = await openModelShards(ID, other);
+    const notices: string[] = [];
+    const open = async (more: ShardOptions = {}) => {
+      server.requests.length = 0;
+      const shards = await openModelShards(ID, {
+        ...quick(options),
+        compression: "q8",
+        onNotice: (text) => void notices.push(text),
+        ...more,
+      });
+      return { path: shards.path, weights: server.requests.filter(({ host }) => host === "content").length };
+    };
+    const before = commit();
+    files.set("README.md", new TextEncoder().encode("Said otherwise"));
+    assert.notEqual(commit(), before);
+    assert.deepEqual(await open({ deleteOriginal: true }), { path: first.path, weights: 0 });
+    assert.deepEqual(await open(other), { path: elsewhere.path, weights: 0 });
+    assert.equal((await predictModelShards(ID, { ...quick(options), compression: "q8" })).filesExist, true);
+    assert.deepEqual(notices, []);
+    files.set("tokenizer_config.json", new TextEncoder().encode(`{"chat_template":"x"}`));
+    assert.deepEqual(await open(), { path: first.path, weights: 0 });
+    assert.match(
+      notices[0],
+      /^Using the shards of tiny\/llama at [0-9a-f]{12}: the weights are the same now, but its tokenizer or chat template/,
+    );
+    // Another format has no shards yet, and other weights are another model.
+    assert.notEqual((await open({ compression: "none" })).weights, 0);
+    const name = [...files.keys()].find((name) => name.endsWith("00002-of-00003.safetensors"))!;
+    const changed = files.get(name)!.slice();
+    changed[changed.length - 1] ^= 1;
+    files.set(name, changed);
+    const again = await open();
+    assert.equal(again.path.split("/").at(-2), commit());
+    assert.ok(again.weights > 0);
+  }),
+);
+
+Deno.test(
   "Checkpoint.peek() reads a range of a file that is not there, and the file where it is",
   withHub(async ({ server, files, directory, options, cache }) => {
     const [tensor] = cutBySize(files, directory, 2);

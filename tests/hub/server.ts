@@ -77,6 +77,8 @@ export class HubServer implements AsyncDisposable {
   /** Most requests that were answered at a time. */
   mostInFlight = 0;
   #inFlight = 0;
+  /** What each repository held when it was last asked for, by commit. */
+  readonly #commits = new Map<string, HubRepository>();
   readonly #hub: http.Server;
   readonly #content: http.Server;
 
@@ -164,8 +166,10 @@ export class HubServer implements AsyncDisposable {
       return this.#refuse(response, mayRead ? 404 : 401, "RepoNotFound", "Repository not found");
     }
     const commit = commitOf(repository);
+    this.#commits.set(commit, { ...repository, files: new Map(repository.files) });
     const revision = decodeURIComponent(api?.[3] ?? content![2]);
-    if (![commit, "main", ...repository.revisions ?? []].includes(revision)) {
+    const earlier = this.#commits.get(revision);
+    if (!earlier && !["main", ...repository.revisions ?? []].includes(revision)) {
       return this.#refuse(response, 404, "RevisionNotFound", "Invalid rev id");
     }
     if (api?.[2] === "revision") {
@@ -173,9 +177,9 @@ export class HubServer implements AsyncDisposable {
       this.#send(response, { id: api[1], sha: commit, gated: repository.gated ? "manual" : false, siblings }, fault);
       return;
     }
-    if (api) return this.#list(url, repository, response, fault);
+    if (api) return this.#list(url, earlier ?? repository, response, fault);
     const path = decodeURIComponent(content![3]);
-    const bytes = repository.files.get(path);
+    const bytes = (earlier ?? repository).files.get(path);
     if (!bytes) return this.#refuse(response, 404, "EntryNotFound", "Entry not found");
     if (repository.gated && !mayRead) return this.#refuse(response, 401, "GatedRepo", "Access to model is restricted");
     if (isLarge(path)) {

@@ -93,6 +93,25 @@ Deno.test("applyChatTemplate makes no control token of what a message, a tool or
   }
 });
 
+Deno.test("applyChatTemplate gives the tokens of transformers' sanitize_control_tokens, where it cuts as pre-tokenizers do", async () => {
+  const { template, contents, kinds } = readJson<{
+    template: string;
+    contents: string[];
+    kinds: Record<string, { added_tokens: Added[]; ids: number[][] }>;
+  }>("tests/fixtures/chat/control_tokens.json");
+  for (const [kind, { added_tokens, ids }] of Object.entries(kinds)) {
+    const tokenizer = await createTokenizer({
+      tokenizer: { ...described(kind), added_tokens },
+      tokenizerConfig: { chat_template: template },
+    });
+    for (const [i, content] of contents.entries()) {
+      const messages = [{ role: "user", content }, { role: "assistant", content }, { role: "user", content: "ok" }];
+      const { inputIds } = await tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+      assert.deepEqual(inputIds, ids[i], `${kind} ${content}`);
+    }
+  }
+});
+
 Deno.test("applyChatTemplate makes no control token of what normalization makes one, in SentencePiece-like tokenizers too", async () => {
   const template = "{{ bos_token }}{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}";
   for (const kind of ["llama-2", "mistral-v0.3", "gemma", "phi-3", "unigram"]) {

@@ -3,10 +3,12 @@
  * @module
  */
 import { type Command, Option } from "commander";
+import { UsageError } from "../../errors.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { defaultCompression } from "../../shard/default_compression.ts";
 import type { Compression } from "../../shard/manifest.ts";
 import { quantizeCheckpoint } from "../../shard/quantizer.ts";
+import { exportTransformersNf4 } from "../../shard/transformers_export.ts";
 import type { QuantizeFigures, QuantizeReport } from "../../shard/report.ts";
 import { locateModel } from "../../hub/locate.ts";
 import { Interrupt } from "../interrupt.ts";
@@ -18,6 +20,7 @@ import { ProgressDisplay } from "../progress.ts";
 interface QuantizeCommandOptions {
   out: string;
   format?: Compression;
+  layout: "airkern" | "transformers";
   revision?: string;
   deleteOriginal?: boolean;
   threads?: number;
@@ -46,6 +49,13 @@ export function addQuantizeCommand(root: Command): void {
       )
         .choices(["q4o", "nf4", "q8", "none"]),
     )
+    .addOption(
+      new Option(
+        "--layout <name>",
+        "what is written: shards for this program, or with --format nf4 a checkpoint for transformers and bitsandbytes",
+      )
+        .choices(["airkern", "transformers"]).default("airkern"),
+    )
     .addOption(revisionOption())
     .option("--delete-original", "remove each safetensors file once all its tensors are verified in the output")
     .addOption(ramOption())
@@ -69,6 +79,31 @@ async function quantize(model: string, options: QuantizeCommandOptions): Promise
   const { path: source, snapshot } = await locateModel(model, {
     ...{ revision: options.revision, onProgress: progress.showBytes, onNotice: printNotice, signal },
   });
+  if (options.layout === "transformers") {
+    if (options.format !== "nf4") {
+      throw new UsageError("Cannot write for transformers without --format nf4, the only format it has");
+    }
+    const unfit = snapshot !== undefined
+      ? "of a model on the hub: pull it first"
+      : options.deleteOriginal
+      ? "with --delete-original"
+      : undefined;
+    if (unfit !== undefined) throw new UsageError(`Cannot write for transformers ${unfit}`);
+    const report = await exportTransformersNf4({
+      source,
+      out: options.out,
+      threads: options.threads,
+      onProgress: progress.showBytes,
+      signal,
+    });
+    progress.stop();
+    const { out, files, bytes, quantizedTensors, copiedTensors } = report;
+    if (options.json) printJson(report);
+    else {printLine(
+        `${out}: ${formatBytes(bytes)} in ${files} file(s), ${quantizedTensors} tensors as nf4, ${copiedTensors} as they were`,
+      );}
+    return;
+  }
   const report = await quantizeCheckpoint({
     source,
     supply: snapshot?.weights,

@@ -1,0 +1,179 @@
+/**
+ * DeepSeek-V2 and V2-Lite, V3, R1, and Kimi K2: attention to latents, shared experts, routing limited to groups. Follows transformers'
+ * `modeling_deepseek_v2.py` and `modeling_deepseek_v3.py`.
+ * @module
+ */
+import type { AttentionConfig, LatentConfig, RopeConfig } from "../layers/model_config.ts";
+import type { RouterConfig } from "../layers/router.ts";
+import type { ModelConfig, TensorSource } from "./architecture.ts";
+import { ConfigReader } from "./config_reader.ts";
+import { decoderArchitecture } from "./decoder.ts";
+import {
+  decoderConfig,
+  type DecoderShape,
+  gatedMlp,
+  plainAttention,
+  preNormLayer,
+  readActivation,
+  readShape,
+  rmsNorm,
+} from "./decoder_config.ts";
+import {
+  correctedRouter,
+  extraLayerReason,
+  plainMoe,
+  plainRouter,
+  readExperts,
+  readGroups,
+  sharedExpertsSource,
+  widestIntermediate,
+} from "./moe_config.ts";
+import { parseRope } from "./rope_config.ts";
+import { refuseUnimplemented } from "./unimplemented_keys.ts";
+
+/** The norms of latents have transformers' default, whatever `rms_norm_eps` is. */
+const LATENT_NORM_EPS = 1e-6;
+
+/** What differs between the versions. */
+interface Version {
+  modelType: string;
+  missing: {
+    contextTokens: number;
+    numExperts: number;
+    topK: number;
+    sharedExperts: number;
+    denseLayers: number;
+    expertSize: number;
+  };
+  router(config: ConfigReader, experts: Pick<RouterConfig, "numExperts" | "topK">): RouterConfig;
+  /** Whether `rope_interleave` says which elements pair. */
+  choosesPairs: boolean;
+}
+
+/** Returns what scores are multiplied by: with YaRN, longer contexts need sharper attention. */
+function scoreScale(config: ConfigReader, headDim: number, { scaling }: RopeConfig): number {
+  const scale = 1 / Math.sqrt(headDim);
+  const parameters = config.object("rope_parameters") ?? config.object("rope_scaling");
+  if (scaling.type === "default" || !parameters?.has("mscale_all_dim") || parameters.raw("mscale_all_dim") === 0) return scale;
+  const factor = parameters.positive("factor");
+  const sharpness = factor <= 1 ? 1 : 0.1 * parameters.positive("mscale_all_dim") * Math.log(factor) + 1;
+  return scale * sharpness * sharpness;
+}
+
+function readAttention(
+  config: ConfigReader,
+  version: Version,
+  rope: RopeConfig,
+  rotaryDim: number,
+): AttentionConfig & { latent: LatentConfig } {
+  const plainDim = config.integer("qk_nope_head_dim", 128);
+  const latent: LatentConfig = {
+    rank: config.integer("kv_lora_rank", 512),
+    plainDim,
+    rotaryDim,
+    valueDim: config.integer("v_head_dim", 128),
+    rope: { index: 0, interleaved: version.choosesPairs ? config.boolean("rope_interleave", true) : true },
+    eps: LATENT_NORM_EPS,
+    bias: config.boolean("attention_bias", false),
+  };
+  // null stands for queries that are projected at once, a key that is not there for the default.
+  if (config.raw("q_lora_rank") !== null) latent.queryRank = config.integer("q_lora_rank", 1536);
+  return { ...plainAttention(plainDim + rotaryDim, { scale: scoreScale(config, plainDim + rotaryDim, rope) }), latent };
+}
+
+function parseConfig(values: Record<string, unknown>, version: Version): ModelConfig {
+  const config = new ConfigReader(values, "config.json");
+  refuseUnimplemented(config, ["n_routed_experts", "attention_bias", "mlp_bias"]);
+  const { missing } = version;
+  if (config.has("moe_layer_freq") && config.raw("moe_layer_freq") !== 1) throw config.refuse("moe_layer_freq", "1");
+  if (config.boolean("mlp_bias", false)) throw config.refuse("mlp_bias", "false");
+  const rotaryDim = config.integer("qk_rope_head_dim", 64);
+  const shape = readShape(config, { contextTokens: missing.contextTokens, headDim: rotaryDim });
+  if (shape.headDim !== rotaryDim) throw config.refuse("head_dim", `qk_rope_head_dim (${rotaryDim})`);
+  const rope = parseRope(config, { contextTokens: shape.contextTokens, headDim: rotaryDim, theta: 10_000 });
+  const attention = readAttention(config, version, rope, rotaryDim);
+  const eps = config.positive("rms_norm_eps", 1e-6);
+  const activation = readActivation(config, "hidden_act", "silu");
+  const experts = readExperts(config, "n_routed_experts", missing);
+  const expertSize = config.integer("moe_intermediate_size", missing.expertSize);
+  const router = version.router(config, experts);
+  const moe = plainMoe(router, activation, expertSize, {
+    correctionBias: router.score === "sigmoid",
+    shared: {
+      mlp: gatedMlp(expertSize * config.integer("n_shared_experts", missing.sharedExperts), { activation }),
+      gated: false,
+    },
+  });
+  const dense = gatedMlp(shape.intermediateSize, { activation });
+  const denseLayers = config.count("first_k_dense_replace", missing.denseLayers);
+  const feedForwards = Array.from({ length: shape.numLayers }, (_, layer) => layer < denseLayers ? dense : moe);
+  const { rank } = attention.latent;
+  const latentShape: DecoderShape = {
+    ...shape,
+    headDim: rank + rotaryDim,
+    numKvHeads: 1,
+    intermediateSize: widestIntermediate(feedForwards),
+  };
+  return decoderConfig(version.modelType, latentShape, {
+    ropes: [rope],
+    sharedValueDim: rank,
+    layers: feedForwards.map((feedForward) => preNormLayer(attention, feedForward, eps)),
+    finalNorm: rmsNorm("model.norm", eps),
+    tieWordEmbeddings: config.boolean("tie_word_embeddings", false),
+  });
+}
+
+/** Returns DeepSeek-V2's router: the likeliest of a softmax, in larger models from the groups with the likeliest experts alone. */
+function softmaxRouter(config: ConfigReader, experts: Pick<RouterConfig, "numExperts" | "topK">): RouterConfig {
+  if (config.has("scoring_func") && config.raw("scoring_func") !== "softmax") throw config.refuse("scoring_func", `"softmax"`);
+  if (config.boolean("norm_topk_prob", false)) throw config.refuse("norm_topk_prob", "false");
+  const method = config.has("topk_method") ? config.raw("topk_method") : "greedy";
+  if (method !== "greedy" && method !== "group_limited_greedy") {
+    throw config.refuse("topk_method", `"greedy" or "group_limited_greedy"`);
+  }
+  return plainRouter(experts, {
+    scale: config.positive("routed_scaling_factor", 1),
+    groups: method === "greedy" ? undefined : readGroups(config, experts, { count: 1, kept: 1 }, "max"),
+  });
+}
+
+function layerSource(name: string, config: ModelConfig, layer: number): TensorSource | undefined {
+  const { latent } = config.layers[layer].attention;
+  if (latent) {
+    // One tensor has, for each head, the rows that make its keys and those that make its values.
+    const stored = "self_attn.kv_b_proj.weight", { plainDim, valueDim, rank } = latent, rowStep = plainDim + valueDim;
+    if (name === "self_attn.k_b_proj.weight") return { name: stored, runRows: plainDim, rowStep, turnedBlockRows: rank };
+    if (name === "self_attn.v_b_proj.weight") return { name: stored, firstRow: plainDim, runRows: valueDim, rowStep };
+  }
+  return sharedExpertsSource(name);
+}
+
+function deepseek(version: Version) {
+  return decoderArchitecture({
+    modelTypes: [version.modelType],
+    parseConfig: (values) => parseConfig(values, version),
+    layerSource,
+    ignoredTensorReason: extraLayerReason,
+  });
+}
+
+/** DeepSeek-V2. */
+export const DEEPSEEK_V2 = deepseek({
+  modelType: "deepseek_v2",
+  missing: { contextTokens: 2048, numExperts: 64, topK: 6, sharedExperts: 2, denseLayers: 0, expertSize: 1407 },
+  router: softmaxRouter,
+  choosesPairs: false,
+});
+
+const V3: Version = {
+  modelType: "deepseek_v3",
+  missing: { contextTokens: 4096, numExperts: 256, topK: 8, sharedExperts: 1, denseLayers: 3, expertSize: 2048 },
+  router: (config, experts) => correctedRouter(config, experts, { groups: { count: 8, kept: 4 }, scale: 2.5 }),
+  choosesPairs: true,
+};
+
+/** DeepSeek-V3 and R1. */
+export const DEEPSEEK_V3 = deepseek(V3);
+
+/** Kimi K2: DeepSeek-V3's architecture in other sizes. */
+export const KIMI_K2 = deepseek({ ...V3, modelType: "kimi_k2" });

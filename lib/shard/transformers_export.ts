@@ -1,0 +1,264 @@
+/**
+ * Writes a checkpoint that transformers loads with bitsandbytes: linear layers as NF4 in blocks of 64 without double quantization, all else as it is.
+ * Layout: `QuantState.as_dict` in bitsandbytes/functional.py, `Linear4bit` in its nn/modules.py.
+ * @module
+ */
+import fs from "node:fs";
+import { join, resolve } from "node:path";
+import { type Checkpoint, type CheckpointTensor, openCheckpoint } from "../checkpoint/checkpoint.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, TOKENIZER_FILES } from "../checkpoint/model_files.ts";
+import { sync, writeAt } from "../checkpoint/positional_io.ts";
+import { type HeaderEntry, writeHeader } from "../checkpoint/safetensors.ts";
+import { quantizationConfig } from "../encodings/registry.ts";
+import { CancelledError, FormatError, NativeError, UnsupportedError, UsageError } from "../errors.ts";
+import { AIRK_BF16, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
+import { Context } from "../ffi/context.ts";
+import { quantizeRows } from "../ffi/quantize.ts";
+import { architectureFor } from "../models/registry.ts";
+import { extentSections, rowsOfWhole } from "./formats.ts";
+import { isEncoded, placeTensors } from "./tensor_places.ts";
+import { PARTIAL_SUFFIX, writeError, writeWhole } from "./writer.ts";
+
+const BLOCK = 64;
+/** NF4 as bitsandbytes has it (`get_4bit_type` in functional.py). */
+const NF4 = Float32Array.of(
+  ...[-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334],
+  ...[-0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224],
+  ...[0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1],
+);
+/** Bytes of weights after which another file begins. */
+const FILE_BYTES = 4 * 1024 ** 3;
+/** Bytes that are copied, or elements that are quantized, at once. */
+const CHUNK = 4 * 1024 * 1024;
+
+const TYPES: Partial<Record<string, { id: number; bytes: number; name: string }>> = {
+  F32: { id: AIRK_F32, bytes: 4, name: "float32" },
+  F16: { id: AIRK_F16, bytes: 2, name: "float16" },
+  BF16: { id: AIRK_BF16, bytes: 2, name: "bfloat16" },
+};
+
+/** Options of {@linkcode exportTransformersNf4}. */
+export interface ExportOptions {
+  /** Directory of the checkpoint. */
+  source: string;
+  /** Directory to write, new or empty. */
+  out: string;
+  threads?: number;
+  onProgress?: (progress: { phase: "quantize"; doneBytes: number; totalBytes: number; tensor: string }) => void;
+  signal?: AbortSignal;
+}
+
+/** What {@linkcode exportTransformersNf4} wrote. */
+export interface ExportReport {
+  out: string;
+  files: number;
+  bytes: number;
+  quantizedTensors: number;
+  copiedTensors: number;
+}
+
+/** A tensor of the checkpoint and what it becomes. */
+interface Item {
+  tensor: CheckpointTensor;
+  quantized: boolean;
+  entries: HeaderEntry[];
+}
+
+function state({ dtype, shape }: CheckpointTensor): Uint8Array<ArrayBuffer> {
+  const type = TYPES[dtype]!.name;
+  return new TextEncoder().encode(
+    `{"quant_type": "nf4", "blocksize": ${BLOCK}, "dtype": "${type}", "shape": [${shape.join(", ")}]}`,
+  );
+}
+
+function planItem(tensor: CheckpointTensor, quantized: boolean): Item {
+  const { name, dtype, shape, bytes } = tensor;
+  if (!quantized) return { tensor, quantized, entries: [{ name, dtype, shape, bytes }] };
+  const elements = shape[0] * shape[1],
+    blocks = Math.ceil(elements / BLOCK),
+    codes = Math.ceil(elements / 2),
+    text = state(tensor).length;
+  const entries: HeaderEntry[] = [
+    { name, dtype: "U8", shape: [codes, 1], bytes: codes },
+    { name: `${name}.absmax`, dtype: "F32", shape: [blocks], bytes: blocks * 4 },
+    { name: `${name}.quant_map`, dtype: "F32", shape: [16], bytes: 64 },
+    { name: `${name}.quant_state.bitsandbytes__nf4`, dtype: "U8", shape: [text], bytes: text },
+  ];
+  return { tensor, quantized, entries };
+}
+
+/** Returns the checkpoint's tensors that the model uses, and which of them are linear layers. */
+function planItems(checkpoint: Checkpoint): Item[] {
+  const refuse = (reason: string) => new UnsupportedError(`Cannot write ${checkpoint.path} for transformers: ${reason}`);
+  if (quantizationConfig(checkpoint.config) !== undefined) throw refuse("it is quantized already");
+  const architecture = architectureFor(checkpoint.config),
+    declared = architecture.tensors(architecture.parseConfig(checkpoint.config));
+  const specs = [...declared.embedding, ...declared.layers.flat(), ...declared.head];
+  if (specs.some(({ expert }) => expert !== undefined)) throw refuse("bitsandbytes does not quantize mixtures of experts there");
+  const kinds = new Map<CheckpointTensor, boolean>();
+  for (const [spec, places] of placeTensors(checkpoint, specs)) {
+    for (const { source, placement } of places) {
+      if (isEncoded(source)) throw refuse("it is quantized already");
+      const linear = spec.kind === "linear" && source.shape.length === 2 && source.name.endsWith(".weight") &&
+        placement.transposed === undefined;
+      if (linear && TYPES[source.dtype] === undefined) {
+        throw refuse(`tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}`);
+      }
+      kinds.set(source, linear);
+    }
+  }
+  return [...kinds].sort(([a], [b]) => a.file - b.file || a.offset - b.offset).map(([tensor, quantized]) =>
+    planItem(tensor, quantized)
+  );
+}
+
+/** Distributes tensors over files. */
+function planFiles(items: Item[]): Item[][] {
+  const files: Item[][] = [[]];
+  let bytes = 0;
+  for (const item of items) {
+    const itemBytes = item.entries.reduce((sum, entry) => sum + entry.bytes, 0);
+    if (bytes > 0 && bytes + itemBytes > FILE_BYTES) {
+      files.push([]);
+      bytes = 0;
+    }
+    files.at(-1)!.push(item);
+    bytes += itemBytes;
+  }
+  return files;
+}
+
+/** Writes one file's content. */
+class Exporter {
+  readonly #checkpoint: Checkpoint;
+  readonly #context: Context;
+  readonly #options: ExportOptions;
+  readonly #totalBytes: number;
+  #doneBytes = 0;
+
+  constructor(checkpoint: Checkpoint, context: Context, options: ExportOptions, totalBytes: number) {
+    this.#checkpoint = checkpoint;
+    this.#context = context;
+    this.#options = options;
+    this.#totalBytes = totalBytes;
+  }
+
+  #progress(tensor: string, bytes: number): void {
+    if (this.#options.signal?.aborted) throw new CancelledError("Quantizing was cancelled; remove the directory to begin again");
+    this.#doneBytes += bytes;
+    this.#options.onProgress?.({ phase: "quantize", doneBytes: this.#doneBytes, totalBytes: this.#totalBytes, tensor });
+  }
+
+  /** Returns the file's length. */
+  async write(path: string, items: readonly Item[]): Promise<number> {
+    const entries = items.flatMap(({ entries }) => entries), header = writeHeader(entries);
+    const descriptor = fs.openSync(path + PARTIAL_SUFFIX, "w");
+    let end = header.length;
+    try {
+      await writeAt(descriptor, header, 0);
+      for (const item of items) {
+        if (item.quantized) await this.#quantize(descriptor, item, end);
+        else await this.#copy(descriptor, item, end);
+        end += item.entries.reduce((sum, { bytes }) => sum + bytes, 0);
+      }
+      await sync(descriptor);
+    } catch (error) {
+      throw writeError(path, error);
+    } finally {
+      fs.closeSync(descriptor);
+    }
+    fs.renameSync(path + PARTIAL_SUFFIX, path);
+    return end;
+  }
+
+  async #copy(descriptor: number, { tensor }: Item, position: number): Promise<void> {
+    for (let at = 0; at < tensor.bytes; at += CHUNK) {
+      const chunk = new Uint8Array(Math.min(CHUNK, tensor.bytes - at));
+      await this.#checkpoint.read(tensor, at, chunk);
+      await writeAt(descriptor, chunk, position + at);
+      this.#progress(tensor.name, chunk.length);
+    }
+  }
+
+  async #quantize(descriptor: number, { tensor, entries }: Item, position: number): Promise<void> {
+    const [rows, cols] = tensor.shape, type = TYPES[tensor.dtype]!, [codes, absmax, map] = entries;
+    const absmaxAt = position + codes.bytes, mapAt = absmaxAt + absmax.bytes, stateAt = mapAt + map.bytes;
+    await writeAt(descriptor, new Uint8Array(NF4.buffer), mapAt);
+    await writeAt(descriptor, state(tensor), stateAt);
+    const unit = rowsOfWhole(BLOCK, cols), step = Math.max(1, Math.floor(CHUNK / (cols * unit))) * unit;
+    for (let row = 0; row < rows; row += step) {
+      const count = Math.min(step, rows - row), source = new Uint8Array(count * cols * type.bytes);
+      await this.#checkpoint.read(tensor, row * cols * type.bytes, source);
+      const sections = extentSections("nf4", count, cols, 0), extent = new Uint8Array(sections[1].offset + sections[1].bytes);
+      try {
+        await quantizeRows(this.#context, this.#context.formatId("nf4"), source, type.id, count, cols, new Uint8Array(0), extent);
+      } catch (error) {
+        if (!(error instanceof NativeError) || error.status !== AIRK_NOT_FINITE) throw error;
+        throw new FormatError(
+          `Cannot quantize model ${this.#checkpoint.path}: tensor ${JSON.stringify(tensor.name)} holds NaN or infinity`,
+        );
+      }
+      const [scale, code] = sections.map(({ offset, bytes }) => extent.subarray(offset, offset + bytes));
+      await writeAt(descriptor, scale, absmaxAt + row * cols / BLOCK * 4);
+      await writeAt(descriptor, code, position + row * cols / 2);
+      this.#progress(tensor.name, source.length);
+    }
+  }
+}
+
+/** Returns the `quantization_config` that transformers writes for such a checkpoint. */
+function configOf(dtype: string): Record<string, unknown> {
+  return {
+    quant_method: "bitsandbytes",
+    load_in_4bit: true,
+    load_in_8bit: false,
+    bnb_4bit_quant_type: "nf4",
+    bnb_4bit_use_double_quant: false,
+    bnb_4bit_compute_dtype: dtype,
+    bnb_4bit_quant_storage: "uint8",
+    llm_int8_enable_fp32_cpu_offload: false,
+    llm_int8_has_fp16_weight: false,
+    llm_int8_skip_modules: ["lm_head"],
+  };
+}
+
+/**
+ * Writes a checkpoint for transformers and bitsandbytes.
+ *
+ * @throws {UnsupportedError} for a model that is quantized already, or a mixture of experts.
+ * @throws {UsageError} where `out` is not empty.
+ * @throws {FormatError} for anything wrong in the checkpoint.
+ */
+export async function exportTransformersNf4(options: ExportOptions): Promise<ExportReport> {
+  const out = resolve(options.out);
+  using checkpoint = await openCheckpoint(options.source);
+  const items = planItems(checkpoint), files = planFiles(items);
+  if (fs.existsSync(out) && fs.readdirSync(out).length > 0) throw new UsageError(`Cannot write ${out}: it is not empty`);
+  fs.mkdirSync(out, { recursive: true });
+  using context = await Context.load({ kind: "cpu", threads: options.threads });
+  const exporter = new Exporter(checkpoint, context, options, items.reduce((sum, { tensor }) => sum + tensor.bytes, 0));
+  const weightMap: Record<string, string> = {};
+  let bytes = 0;
+  for (const [i, file] of files.entries()) {
+    const number = (n: number) => `${n}`.padStart(5, "0");
+    const name = files.length === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(files.length)}.safetensors`;
+    bytes += await exporter.write(join(out, name), file);
+    for (const entry of file.flatMap(({ entries }) => entries)) weightMap[entry.name] = name;
+  }
+  if (files.length > 1) {
+    await writeWhole(join(out, INDEX_FILE), JSON.stringify({ metadata: { total_size: bytes }, weight_map: weightMap }, null, 2));
+  }
+  for (const name of [GENERATION_CONFIG_FILE, ...TOKENIZER_FILES]) {
+    const path = join(checkpoint.path, name);
+    if (fs.existsSync(path)) await writeWhole(join(out, name), fs.readFileSync(path));
+  }
+  const linear = items.find(({ quantized }) => quantized);
+  const dtype = linear === undefined ? "float32" : TYPES[linear.tensor.dtype]!.name;
+  // Last, since without it a directory is no checkpoint.
+  await writeWhole(
+    join(out, CONFIG_FILE),
+    JSON.stringify({ ...checkpoint.config, quantization_config: configOf(dtype) }, null, 2),
+  );
+  const quantizedTensors = items.filter(({ quantized }) => quantized).length;
+  return { out, files: files.length, bytes, quantizedTensors, copiedTensors: items.length - quantizedTensors };
+}
