@@ -78,7 +78,9 @@ inline float exponential_of(float x) {
   return lanes[0];
 }
 
-// A row of keys or values of each cache type. load: elements d .. d + width - 1 of `dim`, zeros beyond; d is a multiple of the width.
+constexpr uint64_t kLineBytes = 64;
+
+// A row of keys or values of each cache type. announce: has its `dim` elements brought in. load: elements d .. d + width - 1 of `dim`, zeros beyond; d is a multiple of the width.
 template <class Element>
 struct PlainRow {
   const Element *elements;
@@ -86,6 +88,9 @@ struct PlainRow {
     return {static_cast<const Element *>(cache) + shape.element_of(page, head, offset)};
   }
   static PlainRow zero(const float *zeros) { return {reinterpret_cast<const Element *>(zeros)}; }
+  void announce(uint64_t dim) const {
+    for (uint64_t d = 0; d < dim; d += kLineBytes / sizeof(Element)) __builtin_prefetch(elements + d, 0, 2);
+  }
   S::Reg load(uint64_t d, uint64_t dim) const {
     return dim - d >= S::kWidth ? S::load(elements + d) : S::load_part(elements + d, static_cast<int>(dim - d));
   }
@@ -100,6 +105,9 @@ struct Q8Row {
             reinterpret_cast<const uint16_t *>(bytes + shape.scale_of(page, head, offset))};
   }
   static Q8Row zero(const float *zeros) { return {reinterpret_cast<const int8_t *>(zeros), reinterpret_cast<const uint16_t *>(zeros)}; }
+  void announce(uint64_t dim) const {
+    for (uint64_t d = 0; d < dim; d += kLineBytes) __builtin_prefetch(code + d, 0, 2);
+  }
   // A row is stored in whole blocks, and a vector lies within one.
   S::Reg load(uint64_t d, uint64_t) const { return S::mul(S::load(code + d), S::set(S::to_float(scale[d / kQ8Block]))); }
 };
@@ -247,6 +255,9 @@ class RowBlock : public SoftmaxRows {
       key[i] = Row::of(call_.k_cache, key_shape, page, rows_.kv_head, offset);
       value[i] = call_.v_cache ? Row::of(call_.v_cache, value_shape, page, rows_.kv_head, offset) : key[i];
     }
+    // Transposing walks through the keys in an order that the processor's own prefetchers do not follow.
+    for (uint64_t i = 0; i < count; i++) key[i].announce(key_dim_);
+    for (uint64_t i = 0; i < count; i++) value[i].announce(value_dim_);
     for (uint64_t first = 0; first < count; first += S::kWidth) {
       for (uint64_t d = 0; d < key_dim_; d += S::kWidth) {
         S::Reg tile[S::kWidth];

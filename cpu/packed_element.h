@@ -11,7 +11,28 @@ namespace airk {
 #ifdef __CUDA_ARCH__
 AIRK_INLINE float times(float a, float b) { return __fmul_rn(a, b); }
 AIRK_INLINE float plus(float a, float b) { return __fadd_rn(a, b); }
-AIRK_INLINE float divide(float a, float b) { return __fdiv_rn(a, b); }
+// __fdiv_rn calls a function where an operand is out of range, for which kernels would have to spill registers. On significands in [1, 2)
+// its usual way (Markstein's) is always right; two powers of two bring the quotient to its size, where only a subnormal one is rounded again.
+AIRK_INLINE float divide(float a, float b) {
+  constexpr unsigned kFraction = 0x7fffffu, kOne = 0x3f800000u;
+  if (!(fabsf(b) > 0.0f && fabsf(b) < INFINITY && fabsf(a) > 0.0f && fabsf(a) < INFINITY)) return __fmul_rn(a, __fdividef(1.0f, b));
+  int exponent = 0;
+  if (fabsf(b) < 1.17549435e-38f) b = __fmul_rn(b, 16777216.0f), exponent += 24;
+  if (fabsf(a) < 1.17549435e-38f) a = __fmul_rn(a, 16777216.0f), exponent -= 24;
+  const unsigned abits = __float_as_uint(a), bbits = __float_as_uint(b), sign = (abits ^ bbits) & 0x80000000u;
+  exponent += static_cast<int>(abits >> 23 & 255) - static_cast<int>(bbits >> 23 & 255);
+  const float x = __uint_as_float((abits & kFraction) | kOne), d = __uint_as_float((bbits & kFraction) | kOne);
+  float r = __fdividef(1.0f, d);
+  r = __fmaf_rn(r, __fmaf_rn(-d, r, 1.0f), r);
+  float q = __fmul_rn(x, r);
+  q = __fmaf_rn(r, __fmaf_rn(-d, q, x), q);
+  q = __fmaf_rn(r, __fmaf_rn(-d, q, x), q);
+  exponent = max(-252, min(252, exponent));  // beyond, it is 0 or infinity all the same
+  const int half = exponent / 2, rest = exponent - half;
+  q = __fmul_rn(q, __uint_as_float(static_cast<unsigned>(127 + half) << 23));
+  q = __fmul_rn(q, __uint_as_float(static_cast<unsigned>(127 + rest) << 23));
+  return __uint_as_float(__float_as_uint(q) | sign);
+}
 #else
 AIRK_INLINE float times(float a, float b) { return a * b; }
 AIRK_INLINE float plus(float a, float b) { return a + b; }

@@ -15,7 +15,8 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 /** The sanitizers' runtimes must be loaded before Deno's own code. */
 function sanitizerLibraries(): string {
   return ["libasan.so", "libubsan.so"].map((name) => {
-    const { stdout, status } = spawnSync(Deno.env.get("CXX") ?? "g++", [`-print-file-name=${name}`], { encoding: "utf8" });
+    const [compiler, ...before] = (Deno.env.get("CXX") ?? "g++").split(" ");
+    const { stdout, status } = spawnSync(compiler, [...before, `-print-file-name=${name}`], { encoding: "utf8" });
     const path = (stdout ?? "").trim();
     if (status === 0 && path.includes("/")) return path;
     console.error(`Cannot run the sanitized tests: the compiler has no ${name}; install its sanitizer runtimes`);

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
+import { readGgufModel } from "./gguf_model.ts";
 import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
 import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, SINGLE_FILE, WEIGHT_FILES } from "./model_files.ts";
 import { readAt } from "./positional_io.ts";
@@ -45,6 +46,8 @@ export class Checkpoint implements Disposable {
   readonly fingerprint: string;
   readonly config: JsonObject;
   readonly generationConfig: JsonObject | null;
+  /** Contents of the tokenizer's files that are not files of the directory, by name. */
+  readonly tokenizerFiles: ReadonlyMap<string, string>;
   readonly files: readonly CheckpointFile[];
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** Brings files that are not on disk yet; undefined where all are. */
@@ -63,6 +66,7 @@ export class Checkpoint implements Disposable {
     descriptors: (number | undefined)[];
     fingerprint: string;
     supply?: WeightSupply;
+    tokenizerFiles?: Map<string, string>;
   }) {
     this.path = parts.path;
     this.config = parts.config;
@@ -71,6 +75,7 @@ export class Checkpoint implements Disposable {
     this.tensors = parts.tensors;
     this.fingerprint = parts.fingerprint;
     this.supply = parts.supply;
+    this.tokenizerFiles = parts.tokenizerFiles ?? new Map();
     this.#descriptors = parts.descriptors;
     const snapshot = /\/models--([^/]+)\/snapshots\/([0-9a-f]{7,64})$/.exec(parts.path);
     this.name = snapshot ? snapshot[1].replaceAll("--", "/") : basename(parts.path);
@@ -178,7 +183,23 @@ export async function readWeightHeader(path: string): Promise<SafetensorsHeader>
 
 /** Returns whether a directory has weights that {@linkcode openCheckpoint} reads. */
 export function hasWeightFiles(path: string): boolean {
-  return WEIGHT_FILES.some(({ single, index }) => fs.existsSync(join(path, single)) || fs.existsSync(join(path, index)));
+  return ggufFile(path) !== undefined ||
+    WEIGHT_FILES.some(({ single, index }) => fs.existsSync(join(path, single)) || fs.existsSync(join(path, index)));
+}
+
+/**
+ * Returns the name of a directory's GGUF file, or undefined where it has none, or weights of another kind.
+ * @throws {FormatError} where it has several.
+ */
+function ggufFile(path: string): string | undefined {
+  if (!fs.existsSync(path)) return undefined;
+  const names = fs.readdirSync(path);
+  if (WEIGHT_FILES.some(({ single, index }) => names.includes(single) || names.includes(index))) return undefined;
+  const found = names.filter((name) => name.endsWith(".gguf")).sort();
+  if (found.length > 1) {
+    throw new FormatError(`Cannot read model ${path}: it holds several GGUF files (${found.join(", ")}), required one`);
+  }
+  return found[0];
 }
 
 /** Which files a checkpoint has, and for a sharded one where its index says each tensor is. */
@@ -197,7 +218,7 @@ function listFiles(path: string, supply?: WeightSupply): FileList {
       throw new FormatError(`Cannot read ${path} as a checkpoint: it is a shard directory already (airkern.json)`);
     }
     throw new FormatError(
-      `Cannot read model ${path}: it holds neither ${SINGLE_FILE} nor ${INDEX_FILE}, nor ${PYTORCH_FILE} or its index`,
+      `Cannot read model ${path}: it holds neither ${SINGLE_FILE} nor ${INDEX_FILE}, nor ${PYTORCH_FILE} or its index, nor a .gguf file`,
     );
   }
   const indexPath = join(path, kind.index);
@@ -293,6 +314,8 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
   if (!stat.isDirectory()) throw new FormatError(`Cannot open model ${path}: it is a file; give the directory that holds it`);
   // The path as given, not its target: a snapshot of a Hugging Face cache is known by its place.
   path = resolve(path);
+  const gguf = supply === undefined ? ggufFile(path) : undefined;
+  if (gguf !== undefined) return await openGguf(path, gguf);
   const list = listFiles(path, supply);
   const config = readJsonObject(join(path, CONFIG_FILE));
   if (config === undefined) throw new FormatError(`Cannot read model ${path}: it holds no ${CONFIG_FILE}`);
@@ -328,6 +351,21 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
     return new Checkpoint({ path, config, generationConfig, files, tensors, descriptors, fingerprint });
   } catch (error) {
     for (const descriptor of descriptors) fs.closeSync(descriptor);
+    throw error;
+  }
+}
+
+/** Opens a directory whose weights, config and tokenizer are in one GGUF file. */
+async function openGguf(path: string, name: string): Promise<Checkpoint> {
+  const file = join(path, name), { config, header, tokenizerFiles } = await readGgufModel(file);
+  const files = [{ ...header, name, path: file, modifiedMs: fs.statSync(file).mtimeMs }];
+  const tensors = joinTensors(files, { names: [name], indexName: name, weightMap: undefined });
+  const descriptors = [fs.openSync(file, "r")];
+  try {
+    const fingerprint = await fingerprintOf(config, files, descriptors, tensors);
+    return new Checkpoint({ path, config, generationConfig: null, files, tensors, descriptors, fingerprint, tokenizerFiles });
+  } catch (error) {
+    fs.closeSync(descriptors[0]);
     throw error;
   }
 }

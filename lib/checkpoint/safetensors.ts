@@ -72,6 +72,8 @@ export interface SafetensorsTensor {
   offset: number;
   /** Bytes of its elements. */
   bytes: number;
+  /** Of a quantized tensor of a GGUF file: its type, and the columns of its rows; `shape` counts bytes then. */
+  ggml?: { type: string; cols: number };
 }
 
 /** What the header of a safetensors file says. */

@@ -10,6 +10,7 @@ import { BITSANDBYTES_4BIT } from "./bitsandbytes_4bit.ts";
 import { COMPRESSED_TENSORS } from "./compressed_tensors.ts";
 import type { EncodedTensor, Encoding } from "./encoding.ts";
 import { FINEGRAINED_FP8 } from "./finegrained_fp8.ts";
+import { GGUF } from "./gguf.ts";
 import { GPTQ } from "./gptq.ts";
 import { LLM_INT8 } from "./llm_int8.ts";
 import { MXFP4 } from "./mxfp4.ts";
@@ -22,6 +23,7 @@ const ENCODINGS: readonly Encoding[] = [
   GPTQ,
   AWQ,
   MXFP4,
+  GGUF,
 ];
 
 /** Returns a config.json's `quantization_config`, or undefined where the checkpoint's values are plain. */

@@ -11,13 +11,18 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
-  refuseUnimplemented(config, ["attention_bias", "mlp_bias"]);
+  refuseUnimplemented(config, ["attention_bias", "mlp_bias", "rope_interleaved"]);
   // pretraining_tp splits each product into slices and adds their results, which is the same product up to rounding.
   config.integer("pretraining_tp", 1);
   const shape = readShape(config, { contextTokens: 2048 });
   const eps = config.positive("rms_norm_eps", 1e-6);
   const bias = config.boolean("attention_bias", false);
-  const attention = plainAttention(shape.headDim, { qkvBias: bias, outputBias: bias });
+  const attention = plainAttention(shape.headDim, {
+    qkvBias: bias,
+    outputBias: bias,
+    // Of weights that were turned for it, as GGUF files have them.
+    rope: { index: 0, interleaved: config.boolean("rope_interleaved", false) },
+  });
   const feedForward = gatedMlp(shape.intermediateSize, {
     activation: readActivation(config, "hidden_act", "silu"),
     bias: config.boolean("mlp_bias", false),

@@ -85,7 +85,7 @@ function readMoeLayers(config: ConfigReader, numLayers: number): boolean[] {
 
 function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
   refuseUnimplemented(config, [
-    ...["num_local_experts", "attention_bias", "attention_chunk_size", "layer_types", "no_rope_layers"],
+    ...["num_local_experts", "attention_bias", "attention_chunk_size", "layer_types", "no_rope_layers", "use_qk_norm"],
   ]);
   const shape = readShape(config, { contextTokens: 4096 * 32, numKvHeads: 8 });
   const eps = config.positive("rms_norm_eps", 1e-5);
@@ -143,6 +143,7 @@ export const LLAMA4 = decoderArchitecture({
   modelTypes: ["llama4"],
   parseConfig: (values) => {
     const config = new ConfigReader(values, "config.json");
+    refuseUnimplemented(config);
     const text = config.object("text_config");
     if (!text) throw config.refuse("text_config", "an object");
     if (config.boolean("tie_word_embeddings", false)) throw config.refuse("tie_word_embeddings", "false");

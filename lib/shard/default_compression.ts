@@ -3,6 +3,7 @@
  * @module
  */
 import { join } from "node:path";
+import { hasWeightFiles } from "../checkpoint/checkpoint.ts";
 import { readJsonObject } from "../checkpoint/json_file.ts";
 import { quantizationConfig } from "../encodings/registry.ts";
 import type { Compression } from "./manifest.ts";
@@ -16,5 +17,7 @@ export const DEFAULT_COMPRESSION: Compression = "q4o";
  */
 export function defaultCompression(directory: string): Compression {
   const config = readJsonObject(join(directory, "config.json"));
+  // A GGUF file has its config within, and its weights packed.
+  if (config === undefined && hasWeightFiles(directory)) return "none";
   return config !== undefined && quantizationConfig(config) !== undefined ? "none" : DEFAULT_COMPRESSION;
 }

@@ -9,6 +9,7 @@ import { AIRK_CANCELLED, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.
 import type { Context } from "../ffi/context.ts";
 import { type QuantizedExtent, quantizeRows, trainQuantizer } from "../ffi/quantize.ts";
 import { Dequantizer, dequantizerBytes, EncodedRows } from "./encoded_rows.ts";
+import { TurnedEncoded } from "./turned_encoded.ts";
 import type { FinishedGroup } from "./journal.ts";
 import { type ExtentEntry, paddedBytes } from "./manifest.ts";
 import { type GroupJob, isKept, MAX_SOURCE_CHUNK_BYTES, sourceBytes, type TensorJob } from "./quantize_plan.ts";
@@ -100,6 +101,10 @@ function bufferBytes(groups: readonly GroupJob[]): BufferBytes {
       // Putting rows in the extent's order takes them once more beside it.
       bytes.packed = Math.max(bytes.packed, 2 * (kept ? tensor.source.bytes(Math.max(...tensor.extentRows)) : packed));
       bytes.plain = Math.max(bytes.plain, kept ? 0 : plain);
+    }
+    if (tensor.source instanceof TurnedEncoded) {
+      bytes.packed = Math.max(bytes.packed, 2 * tensor.source.bufferBytes.packed);
+      bytes.plain = Math.max(bytes.plain, tensor.source.bufferBytes.plain);
     }
     bytes.source = Math.max(bytes.source, sourceBytes(tensor, Math.max(...tensor.extentRows)));
     bytes.extent = Math.max(bytes.extent, paddedBytes(tensor.maxExtentBytes));
@@ -268,6 +273,7 @@ export class GroupQuantizer implements Disposable {
 
   async #readValues({ source }: TensorJob, firstRow: number, rows: number, into: Uint8Array<ArrayBuffer>): Promise<void> {
     if (source instanceof EncodedRows) await this.#dequantizer.read(source, firstRow, rows, into);
+    else if (source instanceof TurnedEncoded) await source.read(this.#dequantizer, firstRow, rows, into);
     else await source.read(firstRow, rows, into);
   }
 
@@ -278,8 +284,12 @@ export class GroupQuantizer implements Disposable {
     const { rows, cols, sourceRowBytes } = tensor;
     // Runs of rows that are worth a read, each in the middle of its share of the tensor.
     const { source } = tensor;
-    const run = Math.min(wanted, source instanceof EncodedRows ? source.granularity : source.readRows),
-      runs = Math.floor(wanted / run);
+    const worthReading = source instanceof EncodedRows
+      ? source.granularity
+      : source instanceof TurnedEncoded
+      ? source.blockRows
+      : source.readRows;
+    const run = Math.min(wanted, worthReading), runs = Math.floor(wanted / run);
     const count = wanted === rows ? rows : runs * run;
     const sample = this.#sample.subarray(0, count * sourceRowBytes);
     const read = (sampleRow: number, row: number, rowCount: number) =>

@@ -11,6 +11,7 @@ import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
 import { EncodedRows } from "./encoded_rows.ts";
+import { TurnedEncoded } from "./turned_encoded.ts";
 import { rowGranularity } from "./formats.ts";
 import { type Compression, MAX_EXTENT_BYTES, paddedBytes, type WeightFormatName } from "./manifest.ts";
 import { isEncoded, placeTensors, type TensorPlace } from "./tensor_places.ts";
@@ -34,7 +35,7 @@ export interface TensorJob {
   cols: number;
   format: WeightFormatName;
   /** Encoded rows are kept as they are where they have `format`, else dequantized to float32. */
-  source: RowReader | EncodedRows;
+  source: RowReader | EncodedRows | TurnedEncoded;
   /** Added to each element once it is stored; 0 but for vectors. */
   offset: number;
   /** Whether rows are scaled to unit length, in float32, before they are stored. */
@@ -141,7 +142,7 @@ function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor
 /** Returns what reads a tensor, and what it gives. */
 function readerOf(
   checkpoint: Checkpoint,
-  { name, rows, cols, kind, source: origin }: TensorSpec,
+  { rows, cols, kind, source: origin }: TensorSpec,
   places: readonly TensorPlace[],
 ): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
   const [{ source: first, placement }] = places;
@@ -149,12 +150,9 @@ function readerOf(
   // Only vectors are joined from several places, and those are never encoded.
   if (isEncoded(first)) {
     if (blockRows !== undefined) {
-      throw new UnsupportedError(
-        `Cannot use model ${checkpoint.path}: tensor ${
-          JSON.stringify(name)
-        } is made of turned blocks, which is not supported for tensors ` +
-          `encoded as ${first.encoding}`,
-      );
+      const encoded = new EncodedRows(first, rows / blockRows * cols, blockRows, placement);
+      const source = new TurnedEncoded(encoded, blockRows, cols);
+      return { source, sourceFormat: "f32", sourceType: AIRK_F32, sourceRowBytes: cols * 4 };
     }
     const source = new EncodedRows(first, rows, cols, placement);
     return { source, sourceFormat: source.format, sourceType: AIRK_F32, sourceRowBytes: cols * 4 };

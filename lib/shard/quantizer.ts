@@ -160,9 +160,9 @@ function freeBytesOf(path: string): number {
 async function copyTokenizer(checkpoint: Checkpoint, out: string): Promise<Manifest["tokenizerFiles"]> {
   const copied: Manifest["tokenizerFiles"] = [];
   for (const name of TOKENIZER_FILES) {
-    const path = join(checkpoint.path, name);
-    if (!fs.existsSync(path)) continue;
-    const content = fs.readFileSync(path);
+    const path = join(checkpoint.path, name), text = checkpoint.tokenizerFiles.get(name);
+    if (text === undefined && !fs.existsSync(path)) continue;
+    const content = text === undefined ? fs.readFileSync(path) : new TextEncoder().encode(text);
     await writeWhole(join(out, name), content);
     copied.push({ name, bytes: content.length, sha256: createHash("sha256").update(content).digest("hex") });
   }

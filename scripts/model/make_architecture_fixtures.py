@@ -55,6 +55,8 @@ class Fixture:
     """Makes the model where its class is not the one of its config for text."""
     attention: str = "eager"
     """transformers' implementation of attention."""
+    adjust: Callable[[torch.nn.Module], None] | None = None
+    """Changes the random weights."""
     positions: Callable[[int, int], dict] | None = None
     """Further arguments of a forward pass, from its tokens and those cached before."""
 
@@ -119,6 +121,8 @@ def write_config(path, config):
 def save_checkpoint(directory, spec, seed):
     """Writes the checkpoint as transformers has it."""
     model = random_weights((spec.make_model or AutoModelForCausalLM.from_config)(spec.config), spec, seed)
+    if spec.adjust:
+        spec.adjust(model)
     model.to(torch.bfloat16).save_pretrained(directory)
     (directory / "generation_config.json").unlink(missing_ok=True)
     for file in directory.iterdir():

@@ -75,7 +75,7 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
     "an unknown method",
     "bnb_nf4",
     config({ quant_method: "hqq" }),
-    /quant_method "hqq", supported: bitsandbytes, fp8, compressed-tensors, gptq, awq, mxfp4/,
+    /quant_method "hqq", supported: bitsandbytes, fp8, compressed-tensors, gptq, awq, mxfp4, gguf/,
   ],
   ["no absmax", "bnb_nf4", lose(`${MODULE}.weight.absmax`), /down_proj\.weight" lacks its companion ".*\.absmax"/],
   ["no codes", "bnb_nf4", lose(`${MODULE}.weight`), /is missing, though it has a quant_state/],

@@ -105,6 +105,7 @@ Deno.test("every family refuses a quantization it does not read and an encoder, 
       mistral: "sliding",
       phi3: "mini",
       gemma3_text: "v5",
+      llama4_text: "scout",
       falcon: "new",
       baichuan: "rope",
     };

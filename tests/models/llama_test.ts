@@ -112,7 +112,7 @@ Deno.test("parseConfig() refuses rope parameters that contradict each other or w
     [{ rope_scaling: { type: "linear", factor: "4" } }, /factor is "4"/],
     [{ rope_scaling: { type: "linear", factor: 4, beta_fast: 32 } }, /beta_fast is 32/],
     [{ rope_scaling: { type: "linear", rope_type: "dynamic", factor: 4 } }, /type is "linear"/],
-    [{ rope_scaling: { ...LLAMA_3_1_SCALING, high_freq_factor: 1 } }, /high_freq_factor is 1, required above/],
+    [{ rope_scaling: { ...LLAMA_3_1_SCALING, high_freq_factor: 0.5 } }, /high_freq_factor is 0.5, required at least/],
     [{ rope_scaling: { type: "dynamic", factor: 2, original_max_position_embeddings: 2048 } }, /original_max.*2048.*4096/],
     [{ rope_scaling: "linear" }, /rope_scaling is "linear", required an object/],
     [{ rope_theta: 1e4, rope_parameters: { rope_theta: 5e5 } }, /rope_theta is 10000, required the same.*500000/],

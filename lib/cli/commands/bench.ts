@@ -42,8 +42,8 @@ export function addBenchCommand(root: Command): void {
   const command = root.command("bench").argument("<model>", MODEL_ARGUMENT)
     .summary("measure a model against the machine's ceilings")
     .description(
-      "Measures prefill and decode, and what share of the disk's and the memory's ceiling they reach. The disk is measured before and after each " +
-        "round, since disks drift; the round of median share is shown.",
+      "Measures prefill and decode, and what share of the disk's and the memory's ceiling they reach. The disk, and the memory of a model " +
+        "that is in it, are measured before and after each round, since both drift; the round of median share is shown.",
     )
     .addOption(ramOption())
     .addOption(new Option("--prompt-tokens <n>", "tokens of the prompt").argParser(wholeNumber(1)).default(512))
@@ -66,17 +66,23 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   using context = await openEngineDevice(engineOptions(options));
   const { plan, peakVramBytes, rounds, experts } = await measureRounds();
   const { peakBytes } = residentSet();
-  // Last, since it takes memory that the model was promised.
-  const memoryBytesPerSecond = await memoryCeiling(context);
+  // Of a model that streams last, since it takes memory that the model was promised.
+  const memoryAtEnd = rounds[0].memoryBefore === undefined ? await memoryCeiling(context) : undefined;
   const busBytesPerSecond = plan.device ? await busCeiling(context) : undefined;
   const peakFlopsPerSecond = await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32");
 
+  const passBytes = plan.residentBytes + plan.pinnedBytes + plan.streamedBytesPerPass + (plan.experts?.activeBytesPerToken ?? 0);
   const share = (round: Round) => round.readBytesPerSecond / ((round.diskBefore + round.diskAfter) / 2);
-  rounds.sort((a, b) => share(a) - share(b));
+  const memoryOf = ({ memoryBefore, memoryAfter }: Round) => memoryAtEnd ?? (memoryBefore! + memoryAfter!) / 2;
+  const memoryShare = (round: Round) => passBytes / round.statistics.secondsPerToken! / memoryOf(round);
+  const shown = memoryAtEnd === undefined ? memoryShare : share;
+  rounds.sort((a, b) => shown(a) - shown(b));
   const median = rounds[Math.floor(rounds.length / 2)];
+  const memoryBytesPerSecond = memoryOf(median);
   const { diskBefore, diskAfter, readBytesPerSecond, statistics } = median;
   const { ttftSeconds, secondsPerToken } = statistics;
-  const passBytes = plan.residentBytes + plan.pinnedBytes + plan.streamedBytesPerPass + (plan.experts?.activeBytesPerToken ?? 0);
+  // Half way through the tokens; the whole cache is of the whole context.
+  const cachedBytesPerPass = plan.kvCacheBytes * (promptTokens + statistics.generatedTokens / 2) / (promptTokens + maxTokens);
   const copiedBytesPerSecond = (plan.pinnedBytes + plan.streamedBytesPerPass) / secondsPerToken!;
   const weightBytesPerSecond = passBytes / secondsPerToken!;
   const figures = {
@@ -96,7 +102,10 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     diskShares: rounds.map(share),
     weightBytesPerSecond,
     memoryBytesPerSecond,
-    memoryShare: weightBytesPerSecond / memoryBytesPerSecond,
+    memoryShare: memoryShare(median),
+    memoryShares: rounds.map(memoryShare),
+    cachedBytesPerPass,
+    memoryShareWithCache: (passBytes + cachedBytesPerPass) / secondsPerToken! / memoryBytesPerSecond,
     ...(busBytesPerSecond === undefined ? {} : {
       copiedBytesPerPass: plan.pinnedBytes + plan.streamedBytesPerPass,
       busBytesPerSecond,
@@ -125,23 +134,29 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     const random = new Random(0);
     const promptIds = Array.from({ length: promptTokens }, () => random.uint32() % tokenizer.vocabSize);
     const rounds: Round[] = [];
-    let diskBefore = await diskCeiling(context, shards, signal);
+    const inMemory = model.plan.streamedBytesPerPass === 0 && !model.plan.device && options.ram === undefined;
+    const measureMemory = async () => inMemory ? await memoryCeiling(context) : undefined;
+    let diskBefore = await diskCeiling(context, shards, signal), memoryBefore = await measureMemory();
     for (let round = 0; round < options.rounds; round++) {
       const { statistics } = await model.submit(promptIds, { maxNewTokens: maxTokens, eosTokenId: [], signal }).done;
+      const memoryAfter = await measureMemory();
       const diskAfter = await diskCeiling(context, shards, signal);
       const readBytesPerSecond = statistics.decodeBytesRead / statistics.decodeSeconds;
-      rounds.push({ diskBefore, diskAfter, readBytesPerSecond, statistics });
-      diskBefore = diskAfter;
+      rounds.push({ diskBefore, diskAfter, memoryBefore, memoryAfter, readBytesPerSecond, statistics });
+      [diskBefore, memoryBefore] = [diskAfter, memoryAfter];
     }
     const { peakVramBytes } = model.statistics;
     return { plan: model.plan, peakVramBytes, rounds, ...expertRunFigures(model.plan, model.statistics) };
   }
 }
 
-/** One generation, and what the disk gave just before and after it. */
+/** One generation, and what the disk and the memory gave just before and after it. */
 interface Round {
   diskBefore: number;
   diskAfter: number;
+  /** Undefined where the model streams or a budget was given. */
+  memoryBefore?: number;
+  memoryAfter?: number;
   readBytesPerSecond: number;
   statistics: GenerationStatistics;
 }
@@ -184,6 +199,11 @@ interface Figures {
   weightBytesPerSecond: number;
   memoryBytesPerSecond: number;
   memoryShare: number;
+  /** Of each round, in the order of the rounds' shares. */
+  memoryShares: number[];
+  /** Keys and values that a token half way through the generated ones attends to, and the share when they count as well. */
+  cachedBytesPerPass: number;
+  memoryShareWithCache: number;
   /** On a device with memory of its own, what is copied to it, what the bus could, and the share of that. */
   copiedBytesPerPass?: number;
   busBytesPerSecond?: number;
@@ -213,6 +233,11 @@ function lines(figures: Figures): string[] {
     ["decode, a token", formatSeconds(figures.secondsPerToken), `${(1 / figures.secondsPerToken).toPrecision(3)} tokens/s`],
     ["weights a pass", formatBytes(figures.weightBytesPerPass), `${formatBytes(figures.streamedBytesPerPass)} of them streamed`],
     ["weights while decoding", rate(figures.weightBytesPerSecond), percent(figures.memoryShare, "memory reads")],
+    [
+      "with the KV cache",
+      `${formatBytes(figures.cachedBytesPerPass)} a pass`,
+      percent(figures.memoryShareWithCache, "memory reads"),
+    ],
     ...figures.experts
       ? [[
         "experts while decoding",

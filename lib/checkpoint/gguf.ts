@@ -1,0 +1,203 @@
+/**
+ * Reads the header of a GGUF file: metadata, and where each tensor's bytes lie. Follows ggml's docs/gguf.md, versions 2 and 3. A file comes from
+ * elsewhere, so nothing in its header is trusted.
+ * @module
+ */
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import { FormatError, UnsupportedError } from "../errors.ts";
+import { readAt } from "./positional_io.ts";
+
+/** A value of the metadata. 64-bit integers are numbers where they are exact. */
+export type GgufValue = number | boolean | string | GgufValue[];
+
+/** Elements and bytes of a block of each tensor type that is read (ggml-common.h), by the type's number. */
+const TYPES: Readonly<Record<number, { name: string; elements: number; bytes: number }>> = {
+  0: { name: "F32", elements: 1, bytes: 4 },
+  1: { name: "F16", elements: 1, bytes: 2 },
+  2: { name: "Q4_0", elements: 32, bytes: 18 },
+  8: { name: "Q8_0", elements: 32, bytes: 34 },
+  12: { name: "Q4_K", elements: 256, bytes: 144 },
+  13: { name: "Q5_K", elements: 256, bytes: 176 },
+  14: { name: "Q6_K", elements: 256, bytes: 210 },
+  20: { name: "IQ4_NL", elements: 32, bytes: 18 },
+  30: { name: "BF16", elements: 1, bytes: 2 },
+};
+
+/** One tensor: its shape has the row's length last, as everywhere here; the file has it first. */
+export interface GgufTensor {
+  name: string;
+  type: string;
+  shape: number[];
+  offset: number;
+  bytes: number;
+}
+
+/** What the header of a GGUF file says. */
+export interface GgufHeader {
+  metadata: Map<string, GgufValue>;
+  tensors: GgufTensor[];
+  /** Bytes before the tensors' data. */
+  headerBytes: number;
+  headerSha256: string;
+  fileBytes: number;
+}
+
+const FIRST_READ_BYTES = 16 * 1024 * 1024;
+/** Longest header: vocabularies are some MiB. */
+const MAX_HEADER_BYTES = 512 * 1024 * 1024;
+
+/** Says that more of the file is needed. */
+class HeaderEnds extends Error {}
+
+/** Walks over a header. */
+class Reader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #where: string;
+  at = 0;
+
+  constructor(bytes: Uint8Array<ArrayBuffer>, where: string) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#where = where;
+  }
+
+  refuse(reason: string): FormatError {
+    return new FormatError(`Cannot read ${this.#where}: ${reason}`);
+  }
+
+  #skip(bytes: number): number {
+    const at = this.at;
+    if (at + bytes > this.#bytes.length) throw new HeaderEnds();
+    this.at += bytes;
+    return at;
+  }
+
+  u32(): number {
+    return this.#view.getUint32(this.#skip(4), true);
+  }
+
+  /** A count: exact, and of no more than the header could hold. */
+  count(what: string, most = MAX_HEADER_BYTES): number {
+    const value = this.#view.getBigUint64(this.#skip(8), true);
+    if (value > BigInt(most)) throw this.refuse(`${what} is ${value}, at most ${most}`);
+    return Number(value);
+  }
+
+  text(): string {
+    const bytes = this.count("the length of a text"), at = this.#skip(bytes);
+    return new TextDecoder().decode(this.#bytes.subarray(at, at + bytes));
+  }
+
+  value(type: number, depth = 0): GgufValue {
+    switch (type) {
+      case 0:
+        return this.#bytes[this.#skip(1)];
+      case 1:
+        return this.#view.getInt8(this.#skip(1));
+      case 2:
+        return this.#view.getUint16(this.#skip(2), true);
+      case 3:
+        return this.#view.getInt16(this.#skip(2), true);
+      case 4:
+        return this.u32();
+      case 5:
+        return this.#view.getInt32(this.#skip(4), true);
+      case 6:
+        return this.#view.getFloat32(this.#skip(4), true);
+      case 7:
+        return this.#bytes[this.#skip(1)] !== 0;
+      case 8:
+        return this.text();
+      case 9: {
+        const element = this.u32(), length = this.count("the length of a list");
+        if (depth > 3) throw this.refuse("its metadata has lists within lists within lists");
+        return Array.from({ length }, () => this.value(element, depth + 1));
+      }
+      case 10:
+        return Number(this.#view.getBigUint64(this.#skip(8), true));
+      case 11:
+        return Number(this.#view.getBigInt64(this.#skip(8), true));
+      case 12:
+        return this.#view.getFloat64(this.#skip(8), true);
+      default:
+        throw this.refuse(`its metadata has a value of type ${type}, which is not known`);
+    }
+  }
+}
+
+function parse(bytes: Uint8Array<ArrayBuffer>, fileBytes: number, where: string): Omit<GgufHeader, "headerSha256"> {
+  const reader = new Reader(bytes, where);
+  if (reader.u32() !== 0x46554747) throw reader.refuse("it does not begin with GGUF");
+  const version = reader.u32();
+  if (version !== 2 && version !== 3) {
+    throw new UnsupportedError(`Cannot read ${where}: it has version ${version}, supported: 2, 3`);
+  }
+  const tensorCount = reader.count("the number of tensors", 1_000_000),
+    valueCount = reader.count("the number of metadata", 1_000_000);
+  const metadata = new Map<string, GgufValue>();
+  for (let i = 0; i < valueCount; i++) {
+    const key = reader.text();
+    if (metadata.has(key)) throw reader.refuse(`its metadata has ${JSON.stringify(key)} twice`);
+    metadata.set(key, reader.value(reader.u32()));
+  }
+  const infos = Array.from({ length: tensorCount }, () => {
+    const name = reader.text(), dimensions = reader.u32();
+    if (dimensions < 1 || dimensions > 4) {
+      throw reader.refuse(`tensor ${JSON.stringify(name)} has ${dimensions} dimensions, required 1 to 4`);
+    }
+    const shape = Array.from({ length: dimensions }, () => reader.count("a dimension", Number.MAX_SAFE_INTEGER)).reverse();
+    return { name, shape, type: reader.u32(), offset: reader.count("an offset", Number.MAX_SAFE_INTEGER) };
+  });
+  const alignment = metadata.get("general.alignment") ?? 32;
+  if (typeof alignment !== "number" || alignment < 1 || alignment > 65_536) {
+    throw reader.refuse(`general.alignment is ${alignment}`);
+  }
+  const headerBytes = Math.ceil(reader.at / alignment) * alignment;
+  const seen = new Set<string>();
+  const tensors = infos.map(({ name, shape, type: id, offset }): GgufTensor => {
+    const subject = `tensor ${JSON.stringify(name)}`, type = TYPES[id];
+    if (seen.has(name)) throw reader.refuse(`${subject} is there twice`);
+    seen.add(name);
+    if (type === undefined) {
+      const known = Object.values(TYPES).map((one) => one.name).join(", ");
+      throw new UnsupportedError(`Cannot read ${where}: ${subject} has type ${id} of ggml, supported: ${known}`);
+    }
+    const elements = shape.reduce((product, n) => product * n, 1), size = elements / type.elements * type.bytes;
+    if (!Number.isSafeInteger(size) || shape.at(-1)! % type.elements !== 0) {
+      throw reader.refuse(`${subject} has shape [${shape.join(", ")}], which is not of whole blocks of ${type.elements}`);
+    }
+    if (headerBytes + offset + size > fileBytes) {
+      throw reader.refuse(`${subject} ends at byte ${headerBytes + offset + size}, but the file has ${fileBytes}: truncated?`);
+    }
+    return { name, type: type.name, shape, offset: headerBytes + offset, bytes: size };
+  });
+  return { metadata, tensors, headerBytes, fileBytes };
+}
+
+/**
+ * Reads and checks the header of a GGUF file.
+ * @throws {FormatError} for a file that is missing, truncated, or not what the format allows.
+ * @throws {UnsupportedError} for a version or a tensor type that is not read.
+ */
+export async function readGgufHeader(path: string): Promise<GgufHeader> {
+  const descriptor = fs.openSync(path, "r");
+  try {
+    const { size } = fs.fstatSync(descriptor);
+    for (let length = FIRST_READ_BYTES;; length *= 4) {
+      const bytes = new Uint8Array(Math.min(length, size, MAX_HEADER_BYTES));
+      if (await readAt(descriptor, bytes, 0) !== bytes.length) throw new FormatError(`Cannot read ${path}: it ends early`);
+      try {
+        const header = parse(bytes, size, path);
+        const headerSha256 = createHash("sha256").update(bytes.subarray(0, header.headerBytes)).digest("hex");
+        return { ...header, headerSha256 };
+      } catch (error) {
+        if (!(error instanceof HeaderEnds)) throw error;
+        if (bytes.length < length) throw new FormatError(`Cannot read ${path}: its header ends early; truncated?`);
+      }
+    }
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
