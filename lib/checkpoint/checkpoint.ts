@@ -9,7 +9,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import { readGgufModel } from "./gguf_model.ts";
 import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX_FILE, SINGLE_FILE } from "./model_files.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, SINGLE_FILE, WEIGHT_FILES } from "./model_files.ts";
 import { readAt } from "./positional_io.ts";
 import { readPytorchHeader } from "./pytorch_bin.ts";
 import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
@@ -123,7 +123,7 @@ export class Checkpoint implements Disposable {
     if (this.supply === undefined) throw new Error(`${name} was closed`);
     const path = await this.supply.acquire(name);
     // The tensors' places were read from a header that came before the file.
-    if ((await readHeader(path)).headerSha256 !== headerSha256) {
+    if ((await readWeightHeader(path)).headerSha256 !== headerSha256) {
       throw new FormatError(`Cannot read ${path}: its header is another than was read before; was it changed meanwhile?`);
     }
     return this.#descriptors[file] = fs.openSync(path, "r");
@@ -173,11 +173,13 @@ async function readTensor(
   }
 }
 
-/** What a checkpoint's weights are in: one file, or several that an index lists. Of two kinds the first is read. */
-const WEIGHT_FILES = [
-  { single: SINGLE_FILE, index: INDEX_FILE },
-  { single: PYTORCH_FILE, index: PYTORCH_INDEX_FILE },
-];
+/**
+ * Reads where the tensors of a weight file lie, of either kind.
+ * @throws {FormatError} for a file that is missing or damaged.
+ */
+export async function readWeightHeader(path: string): Promise<SafetensorsHeader> {
+  return await (path.endsWith(".bin") ? readPytorchHeader(path) : readHeader(path));
+}
 
 /** Returns whether a directory has weights that {@linkcode openCheckpoint} reads. */
 export function hasWeightFiles(path: string): boolean {
@@ -338,7 +340,7 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
     if (!fs.existsSync(file)) {
       throw new FormatError(`Cannot read model ${path}: ${list.indexName} lists ${name}, which is missing`);
     }
-    const header = await (name.endsWith(".bin") ? readPytorchHeader(file) : readHeader(file));
+    const header = await readWeightHeader(file);
     files.push({ ...header, name, path: file, modifiedMs: fs.statSync(file).mtimeMs });
   }
   const tensors = joinTensors(files, list);

@@ -17,6 +17,12 @@ export const INDEX_FILE = "model.safetensors.index.json";
 export const PYTORCH_FILE = "pytorch_model.bin";
 export const PYTORCH_INDEX_FILE = "pytorch_model.bin.index.json";
 
+/** What a checkpoint's weights are in: one file, or several that an index lists. Of two kinds the first is read. */
+export const WEIGHT_FILES: readonly { single: string; index: string }[] = [
+  { single: SINGLE_FILE, index: INDEX_FILE },
+  { single: PYTORCH_FILE, index: PYTORCH_INDEX_FILE },
+];
+
 /** Files that tokenizers and chat templates are made from; a checkpoint has some of them. */
 export const TOKENIZER_FILES: readonly string[] = [
   "tokenizer.json",

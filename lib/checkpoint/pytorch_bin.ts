@@ -9,14 +9,14 @@ import { FormatError } from "../errors.ts";
 import { unpickleTensors } from "./pickle.ts";
 import { readAt } from "./positional_io.ts";
 import { DTYPE_BITS, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
-import { type ZipMember, zipMembers } from "./zip.ts";
+import { type FileReader, type ZipMember, zipMembers } from "./zip.ts";
 
 /** Longest pickle: some 100 bytes a tensor. */
 const MAX_PICKLE_BYTES = 256 * 1024 * 1024;
 
-async function readMember(descriptor: number, member: ZipMember, path: string): Promise<Uint8Array<ArrayBuffer>> {
+async function readMember(file: FileReader, member: ZipMember, path: string): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(member.bytes);
-  if (await readAt(descriptor, bytes, member.offset) !== bytes.length) {
+  if (await file(bytes, member.offset) !== bytes.length) {
     throw new FormatError(`Cannot read ${path}: ${member.name} ends early`);
   }
   return bytes;
@@ -38,53 +38,62 @@ function isContiguous(shape: readonly number[], stride: readonly number[]): bool
  * @throws {FormatError} for a file that is missing, damaged, or holds anything but tensors.
  */
 export async function readPytorchHeader(path: string): Promise<SafetensorsHeader> {
-  const refuse = (reason: string) => new FormatError(`Cannot read ${path}: ${reason}`);
   let descriptor: number;
   try {
     descriptor = fs.openSync(path, "r");
   } catch (error) {
-    throw refuse((error as NodeJS.ErrnoException).code === "ENOENT" ? "no such file" : (error as Error).message);
+    const reason = (error as NodeJS.ErrnoException).code === "ENOENT" ? "no such file" : (error as Error).message;
+    throw new FormatError(`Cannot read ${path}: ${reason}`);
   }
   try {
-    const { size: fileBytes } = fs.fstatSync(descriptor);
-    const members = await zipMembers(descriptor, fileBytes, path);
-    const pickle = [...members.values()].find(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
-    if (pickle === undefined) throw refuse("its archive has no data.pkl, so torch.save did not write it");
-    if (pickle.bytes > MAX_PICKLE_BYTES) throw refuse(`its data.pkl has ${pickle.bytes} bytes, at most ${MAX_PICKLE_BYTES}`);
-    const root = pickle.name.slice(0, -"data.pkl".length), order = members.get(`${root}byteorder`);
-    if (order !== undefined) {
-      const text = new TextDecoder().decode(await readMember(descriptor, order, path));
-      if (text !== "little") throw refuse(`its byteorder is ${JSON.stringify(text)}, required "little"`);
-    }
-    const program = await readMember(descriptor, pickle, path);
-    const tensors: SafetensorsTensor[] = [];
-    for (const [name, { storage, offset, shape, stride }] of unpickleTensors(program, path)) {
-      const subject = `tensor ${JSON.stringify(name)}`, data = members.get(`${root}data/${storage.key}`);
-      if (data === undefined) throw refuse(`${subject} is in a storage ${JSON.stringify(storage.key)} that is not there`);
-      const elementBytes = DTYPE_BITS[storage.dtype] / 8, count = shape.reduce((product, n) => product * n, 1);
-      if (storage.elements * elementBytes > data.bytes) {
-        throw refuse(`${subject} has a storage of ${storage.elements} ${storage.dtype}, but there are ${data.bytes} bytes`);
-      }
-      if (!isContiguous(shape, stride)) {
-        throw refuse(
-          `${subject} has strides [${stride.join(", ")}] for shape [${shape.join(", ")}]: its elements are not in order`,
-        );
-      }
-      if (!Number.isSafeInteger(count * elementBytes) || offset + count > storage.elements) {
-        throw refuse(`${subject} of shape [${shape.join(", ")}] ends beyond its storage of ${storage.elements} elements`);
-      }
-      tensors.push({
-        name,
-        dtype: storage.dtype,
-        shape,
-        offset: data.offset + offset * elementBytes,
-        bytes: count * elementBytes,
-      });
-    }
-    tensors.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
-    const headerSha256 = createHash("sha256").update(program).digest("hex");
-    return { headerBytes: pickle.bytes, headerSha256, fileBytes, tensors, metadata: {} };
+    return await parsePytorchHeader((into, position) => readAt(descriptor, into, position), fs.fstatSync(descriptor).size, path);
   } finally {
     fs.closeSync(descriptor);
   }
+}
+
+/**
+ * Reads and checks the directory and the pickle of a PyTorch file, wherever it is.
+ * @param path What it is called in messages.
+ * @throws {FormatError} as {@linkcode readPytorchHeader}.
+ */
+export async function parsePytorchHeader(file: FileReader, fileBytes: number, path: string): Promise<SafetensorsHeader> {
+  const refuse = (reason: string) => new FormatError(`Cannot read ${path}: ${reason}`);
+  const members = await zipMembers(file, fileBytes, path);
+  const pickle = [...members.values()].find(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
+  if (pickle === undefined) throw refuse("its archive has no data.pkl, so torch.save did not write it");
+  if (pickle.bytes > MAX_PICKLE_BYTES) throw refuse(`its data.pkl has ${pickle.bytes} bytes, at most ${MAX_PICKLE_BYTES}`);
+  const root = pickle.name.slice(0, -"data.pkl".length), order = members.get(`${root}byteorder`);
+  if (order !== undefined) {
+    const text = new TextDecoder().decode(await readMember(file, order, path));
+    if (text !== "little") throw refuse(`its byteorder is ${JSON.stringify(text)}, required "little"`);
+  }
+  const program = await readMember(file, pickle, path);
+  const tensors: SafetensorsTensor[] = [];
+  for (const [name, { storage, offset, shape, stride }] of unpickleTensors(program, path)) {
+    const subject = `tensor ${JSON.stringify(name)}`, data = members.get(`${root}data/${storage.key}`);
+    if (data === undefined) throw refuse(`${subject} is in a storage ${JSON.stringify(storage.key)} that is not there`);
+    const elementBytes = DTYPE_BITS[storage.dtype] / 8, count = shape.reduce((product, n) => product * n, 1);
+    if (storage.elements * elementBytes > data.bytes) {
+      throw refuse(`${subject} has a storage of ${storage.elements} ${storage.dtype}, but there are ${data.bytes} bytes`);
+    }
+    if (!isContiguous(shape, stride)) {
+      throw refuse(
+        `${subject} has strides [${stride.join(", ")}] for shape [${shape.join(", ")}]: its elements are not in order`,
+      );
+    }
+    if (!Number.isSafeInteger(count * elementBytes) || offset + count > storage.elements) {
+      throw refuse(`${subject} of shape [${shape.join(", ")}] ends beyond its storage of ${storage.elements} elements`);
+    }
+    tensors.push({
+      name,
+      dtype: storage.dtype,
+      shape,
+      offset: data.offset + offset * elementBytes,
+      bytes: count * elementBytes,
+    });
+  }
+  tensors.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
+  const headerSha256 = createHash("sha256").update(program).digest("hex");
+  return { headerBytes: pickle.bytes, headerSha256, fileBytes, tensors, metadata: {} };
 }

@@ -4,7 +4,6 @@
  * @module
  */
 import { FormatError } from "../errors.ts";
-import { readAt } from "./positional_io.ts";
 
 /** A member of an archive. */
 export interface ZipMember {
@@ -39,18 +38,21 @@ class Records {
   }
 }
 
-async function read(descriptor: number, position: number, bytes: number, where: string): Promise<Records> {
+/** Fills `into` from a position of a file, and returns the bytes that were there: fewer only where the file ends. */
+export type FileReader = (into: Uint8Array, position: number) => Promise<number>;
+
+async function read(file: FileReader, position: number, bytes: number, where: string): Promise<Records> {
   const into = new Uint8Array(bytes);
-  if (position < 0 || await readAt(descriptor, into, position) !== bytes) {
+  if (position < 0 || await file(into, position) !== bytes) {
     throw new FormatError(`Cannot read ${where}: its ZIP directory ends early; truncated?`);
   }
   return new Records(into, where);
 }
 
 /** Finds the archive's directory: its position, bytes and number of members. */
-async function findDirectory(descriptor: number, fileBytes: number, where: string): Promise<[number, number, number]> {
+async function findDirectory(file: FileReader, fileBytes: number, where: string): Promise<[number, number, number]> {
   const tailBytes = Math.min(fileBytes, END_BYTES + MAX_COMMENT_BYTES), start = fileBytes - tailBytes;
-  const tail = await read(descriptor, start, tailBytes, where);
+  const tail = await read(file, start, tailBytes, where);
   let end = tailBytes - END_BYTES;
   while (
     end >= 0 &&
@@ -62,7 +64,7 @@ async function findDirectory(descriptor: number, fileBytes: number, where: strin
     offset = tail.view.getUint32(end + 16, true);
   const locator = end - END64_LOCATOR_BYTES;
   if (locator < 0 || tail.view.getUint32(locator, true) !== 0x07064b50) return [offset, bytes, count];
-  const end64 = await read(descriptor, tail.long(locator + 8), END64_BYTES, where);
+  const end64 = await read(file, tail.long(locator + 8), END64_BYTES, where);
   if (end64.view.getUint32(0, true) !== 0x06064b50) throw end64.refuse("its 64-bit ZIP end record is damaged");
   return [end64.long(48), end64.long(40), end64.long(32)];
 }
@@ -72,12 +74,12 @@ async function findDirectory(descriptor: number, fileBytes: number, where: strin
  * @param where Path of the file, for messages.
  * @throws {FormatError} for anything that is damaged, compressed, encrypted, or beyond the file.
  */
-export async function zipMembers(descriptor: number, fileBytes: number, where: string): Promise<Map<string, ZipMember>> {
-  const [position, directoryBytes, count] = await findDirectory(descriptor, fileBytes, where);
+export async function zipMembers(file: FileReader, fileBytes: number, where: string): Promise<Map<string, ZipMember>> {
+  const [position, directoryBytes, count] = await findDirectory(file, fileBytes, where);
   if (directoryBytes > MAX_DIRECTORY_BYTES) {
     throw new FormatError(`Cannot read ${where}: its ZIP directory has ${directoryBytes} bytes`);
   }
-  const directory = await read(descriptor, position, directoryBytes, where), { view } = directory;
+  const directory = await read(file, position, directoryBytes, where), { view } = directory;
   const members = new Map<string, ZipMember>();
   let at = 0;
   for (let i = 0; i < count; i++) {
@@ -105,7 +107,7 @@ export async function zipMembers(descriptor: number, fileBytes: number, where: s
     if (bytes === 0xffffffff) bytes = take();
     if (packed === 0xffffffff) take();
     if (header === 0xffffffff) header = take();
-    const local = await read(descriptor, header, LOCAL_BYTES, where);
+    const local = await read(file, header, LOCAL_BYTES, where);
     if (local.view.getUint32(0, true) !== 0x04034b50) throw directory.refuse(`the header of ${subject} is damaged`);
     const offset = header + LOCAL_BYTES + local.view.getUint16(26, true) + local.view.getUint16(28, true);
     if (offset + bytes > fileBytes) {

@@ -1,10 +1,10 @@
 /**
- * Chooses the files of a repository that are of use: config, tokenizer, and safetensors. Repositories hold the same weights several times
+ * Chooses the files of a repository that are of use: config, tokenizer, and safetensors, or PyTorch's where there are none. Repositories hold the same weights several times
  * over (`original/`, `.bin`, `consolidated.safetensors`, ONNX, GGUF), which would be several times the download.
  * @module
  */
 import { isJsonObject, isPlainFileName, type JsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, SINGLE_FILE, TOKENIZER_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILES, WEIGHT_FILES } from "../checkpoint/model_files.ts";
 import { FormatError, HubError, UnsupportedError } from "../errors.ts";
 import type { RemoteFile, Repository } from "./repository.ts";
 
@@ -21,27 +21,40 @@ export function smallFiles({ id, files }: Repository): RemoteFile[] {
       "file",
     );
   }
-  return [CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, ...TOKENIZER_FILES].flatMap((path) => files.get(path) ?? []);
+  const { index } = weightFiles((name) => files.has(name)) ?? WEIGHT_FILES[0];
+  return [CONFIG_FILE, GENERATION_CONFIG_FILE, index, ...TOKENIZER_FILES].flatMap((path) => files.get(path) ?? []);
+}
+
+/** Returns the kind of weight files that are there, safetensors before PyTorch's. */
+function weightFiles(has: (name: string) => boolean): (typeof WEIGHT_FILES)[number] | undefined {
+  return WEIGHT_FILES.find(({ single, index }) => has(single) || has(index));
 }
 
 /**
  * Returns the names of the weight files.
  *
- * @param index The parsed index of a sharded checkpoint, undefined where the repository has none.
- * @param hasSingle Whether there is a file that holds all weights.
- * @throws {UnsupportedError} where there is neither, {FormatError} for an index that is none.
+ * @param has Whether the repository, or what is cached of it, has a file.
+ * @param readIndex Parses the index of a sharded checkpoint; undefined where there is none.
+ * @throws {UnsupportedError} where there are no weights that can be read, {FormatError} for an index that is none.
  */
-export function weightNames(id: string, index: JsonObject | undefined, hasSingle: boolean): string[] {
-  if (index === undefined) {
-    if (hasSingle) return [SINGLE_FILE];
-    throw new UnsupportedError(`Cannot use model ${id}: its repository has neither ${SINGLE_FILE} nor ${INDEX_FILE}`);
+export function weightNames(
+  id: string,
+  has: (name: string) => boolean,
+  readIndex: (name: string) => JsonObject | undefined,
+): string[] {
+  const kind = weightFiles(has);
+  if (kind === undefined) {
+    const names = WEIGHT_FILES.flatMap(({ single, index }) => [single, index]).join(", ");
+    throw new UnsupportedError(`Cannot use model ${id}: its repository has none of ${names}`);
   }
+  const index = readIndex(kind.index);
+  if (index === undefined) return [kind.single];
   const map = index.weight_map;
-  if (!isJsonObject(map)) throw new FormatError(`Cannot read ${INDEX_FILE} of model ${id}: it has no weight_map`);
+  if (!isJsonObject(map)) throw new FormatError(`Cannot read ${kind.index} of model ${id}: it has no weight_map`);
   for (const [tensor, name] of Object.entries(map)) {
     if (isPlainFileName(name)) continue;
     throw new FormatError(
-      `Cannot read ${INDEX_FILE} of model ${id}: tensor ${JSON.stringify(tensor)} is in ${
+      `Cannot read ${kind.index} of model ${id}: tensor ${JSON.stringify(tensor)} is in ${
         JSON.stringify(name)
       }, which is no file name`,
     );

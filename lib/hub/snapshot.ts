@@ -5,7 +5,7 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { readJsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, INDEX_FILE, SINGLE_FILE, TOKENIZER_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, SINGLE_FILE, TOKENIZER_FILES, WEIGHT_FILES } from "../checkpoint/model_files.ts";
 import { HubError } from "../errors.ts";
 import { ModelCache } from "./cache.ts";
 import { HubClient } from "./client.ts";
@@ -61,11 +61,13 @@ function cachedSnapshot(
 }
 
 /** Adds the weights that the index names, which is there by now. */
-function withWeights(downloads: Downloads, hasSingle: boolean | undefined): HubSnapshot {
+function withWeights(downloads: Downloads, listed: ReadonlyMap<string, unknown> | undefined): HubSnapshot {
   const { id, commit, directory: path } = downloads;
-  const index = readJsonObject(join(path, INDEX_FILE));
+  const isThere = (name: string) => fs.existsSync(join(path, name));
   // Where nobody can say, the name that such a checkpoint has: whoever reads it will be told that it is not there.
-  const names = weightNames(id, index, hasSingle ?? true);
+  const any = WEIGHT_FILES.some(({ single, index }) => isThere(single) || isThere(index));
+  const has = listed ? (name: string) => listed.has(name) : any ? isThere : (name: string) => name === SINGLE_FILE;
+  const names = weightNames(id, has, (name) => readJsonObject(join(path, name)));
   const weights = new HubWeights(downloads, names);
   return { id, commit, path, weights, compare: (earlier) => compareCommits(downloads, names, earlier) };
 }
@@ -134,7 +136,7 @@ export async function openSnapshot(id: string, options: SnapshotOptions = {}): P
     const outcomes = await Promise.allSettled(Array.from({ length: SMALL_FILES_IN_FLIGHT }, worker));
     for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
     cache.writeRef(revision, commit);
-    return withWeights(downloads, repository.files.has(SINGLE_FILE));
+    return withWeights(downloads, repository.files);
   } catch (error) {
     if (!(error instanceof HubError)) throw error;
     const cached = cachedSnapshot(cache, client, known, `the hub could not be asked for it: ${error.message}`);

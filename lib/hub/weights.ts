@@ -6,7 +6,9 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
 import { CONFIG_FILE } from "../checkpoint/model_files.ts";
-import { MAX_HEADER_BYTES, parseHeader, readHeader, type SafetensorsHeader } from "../checkpoint/safetensors.ts";
+import { readWeightHeader } from "../checkpoint/checkpoint.ts";
+import { parsePytorchHeader } from "../checkpoint/pytorch_bin.ts";
+import { MAX_HEADER_BYTES, parseHeader, type SafetensorsHeader } from "../checkpoint/safetensors.ts";
 import type { WeightSupply } from "../checkpoint/weight_supply.ts";
 import { FormatError } from "../errors.ts";
 import type { Downloads } from "./downloads.ts";
@@ -50,10 +52,18 @@ export class HubWeights implements WeightSupply {
 
   async header(name: string): Promise<SafetensorsHeader> {
     const local = join(this.directory, name);
-    if (fs.existsSync(local)) return await readHeader(local);
+    if (fs.existsSync(local)) return await readWeightHeader(local);
     const ranges = this.#downloads.ranges(name);
     const { bytes } = ranges.file;
     const where = `${name} of model ${this.#downloads.id}`;
+    if (name.endsWith(".bin")) {
+      const read = async (into: Uint8Array, position: number) => {
+        const there = into.subarray(0, Math.max(0, bytes - position));
+        if (there.length > 0) await ranges.read(position, there);
+        return there.length;
+      };
+      return await parsePytorchHeader(read, bytes, where);
+    }
     if (bytes < 8) throw new FormatError(`Cannot read ${where}: it has ${bytes} bytes, fewer than the 8 of a header's length`);
     const probe = new Uint8Array(Math.min(bytes, HEADER_PROBE_BYTES));
     await ranges.read(0, probe);

@@ -10,7 +10,7 @@ import { openShards } from "../../lib/shard/reader.ts";
 import { verifyShards } from "../../lib/shard/verify.ts";
 import { dequantized } from "../shard/dequantized.ts";
 import { Context } from "../../lib/ffi/context.ts";
-import { type HubTest, ID, withHub } from "./models.ts";
+import { filesOf, type HubTest, ID, withHub } from "./models.ts";
 import { TINY_CONFIG, type TinyTensor, tinyTensors, writeSafetensors } from "../checkpoint/tiny_checkpoint.ts";
 
 /** Lays the model's tensors out as released models have them: in order, cut by size, so that layers lie in two files or three. */
@@ -195,6 +195,32 @@ Deno.test(
     const again = await open();
     assert.equal(again.path.split("/").at(-2), commit());
     assert.ok(again.weights > 0);
+  }),
+);
+
+Deno.test(
+  "a model that the hub has as PyTorch files alone is planned from their directories, and gives what the files give",
+  withHub(async ({ server, files, directory, options, cache }) => {
+    const twin = new URL("../fixtures/pytorch/sharded/", import.meta.url).pathname;
+    files.clear();
+    for (const [name, content] of filesOf(twin)) {
+      if (!name.endsWith(".safetensors") && !name.includes("safetensors")) files.set(name, content);
+    }
+    files.set("tokenizer.json", new TextEncoder().encode("{}"));
+    server.requests.length = 0;
+    const predicted = await predictModelShards(ID, { ...quick(options), compression: "q8" });
+    assert.equal(predicted.filesExist, false);
+    assert.deepEqual(weightFiles(cache), []);
+    const shards = await openModelShards(ID, { ...quick(options), compression: "q8", deleteOriginal: true });
+    assert.deepEqual(weightFiles(cache), []);
+    assert.deepEqual((await verifyShards(shards.path)).damages, []);
+    const local = join(directory, "local");
+    await quantizeCheckpoint({ source: twin, out: local, compression: "q8" });
+    const own = (await openShards(local)).manifest.tensors;
+    assert.deepEqual(
+      shards.manifest.tensors.map(({ name, snrDb }) => [name, snrDb]),
+      own.map(({ name, snrDb }) => [name, snrDb]),
+    );
   }),
 );
 
