@@ -240,7 +240,7 @@ Deno.test("Prefetcher does not read the end of the tape for passes that do not u
       const usedExtents = pass === 7 || next() < 0.3 ? shards.tape.length : 1 + Math.floor(next() * shards.tape.length);
       expectedBytes += streamedBytes(usedExtents);
       // Without reading ahead nothing has begun when a pass says what it uses.
-      prefetcher.beginPass({ expectAnother: round % 2 === 1, usedExtents });
+      prefetcher.beginPass({ expectAnother: round % 2 === 1 && pass < 7, usedExtents });
       await consumer.consume(prefetcher, 0, usedExtents);
       await prefetcher.skipRest();
       prefetcher.endPass({ expectAnother: round % 2 === 1 && pass < 7 });
@@ -249,7 +249,10 @@ Deno.test("Prefetcher does not read the end of the tape for passes that do not u
     }
     const { bytesRead } = prefetcher.statistics;
     if (round % 2 === 0) assert.equal(bytesRead, expectedBytes);
-    else assert.ok(bytesRead >= expectedBytes && bytesRead <= 8 * streamedBytes(shards.tape.length));
+    else {
+      const most = 8 * streamedBytes(shards.tape.length);
+      assert.ok(bytesRead >= expectedBytes && bytesRead <= most, `${bytesRead} bytes read, ${expectedBytes} to ${most} expected`);
+    }
     prefetcher.expectPass(false);
   }
 });
