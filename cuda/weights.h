@@ -272,11 +272,16 @@ template <> struct Decoder<Format::packed> {
   __device__ void part(const Raw &raw, int i, float (&v)[8]) const {
 #pragma unroll
     for (int j = 0; j < 8; j++) v[j] = 0.0f;
+    // One element's code in a loop: eight copies of every family's take more registers than there are. v is indexed by constants alone, since
+    // otherwise it would lie in memory.
     for_family(view.packing.family, [&](auto family) {
-#pragma unroll
+#pragma unroll 1
       for (int j = 0; j < 8; j++) {
         const int column = 4 * i + j + (j < 4 ? 0 : 12);
-        if (column < raw.columns) v[j] = packed_element<decltype(family)::value>(view, cols, raw.row, raw.col + column);
+        if (column >= raw.columns) continue;
+        const float weight = packed_element<decltype(family)::value>(view, cols, raw.row, raw.col + column);
+#pragma unroll
+        for (int k = 0; k < 8; k++) v[k] = k == j ? weight : v[k];
       }
     });
   }
