@@ -19,9 +19,9 @@ constexpr int kWarps = 8, kThreads = 32 * kWarps, kWarpColumns = 1024, kPaddedBl
 template <Format F, int kTokens> constexpr int kResident = (F == Format::q8 || F == Format::q4o) && kTokens == 1 ? 2 : 1;
 
 // Parts of a block that are decoded side by side, and rows of a warp at most: the code for all families of packed formats stands in every copy,
-// and four parts of q8 take a few more registers than two blocks leave on sm_100.
-template <Format F> constexpr int kPartsAtOnce = F == Format::packed ? 1 : F == Format::q8 ? 2 : 4;
-template <Format F> constexpr int kMostRows = F == Format::packed ? 2 : 8;
+// and eight rows of q8 take a few more registers than two blocks leave on sm_100.
+template <Format F> constexpr int kPartsAtOnce = F == Format::packed ? 1 : 4;
+template <Format F> constexpr int kMostRows = F == Format::packed ? 2 : F == Format::q8 ? 4 : 8;
 
 // kTokens: of one call at most. kSplit: warps that share rows. kRows: of a warp.
 template <Format F, int kTokens, int kSplit, int kRows>
