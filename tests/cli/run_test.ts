@@ -141,7 +141,7 @@ Deno.test("run stops at SIGINT and SIGTERM with exit code 130, and keeps the tex
 Deno.test("run ends quietly when nobody reads its output any more", async () => {
   await withTemporaryDirectory(async (directory) => {
     const shards = await quantizeShippedModel(`${directory}/q4o`, "q4o");
-    const command = `"${Deno.execPath()}" run -A mod.ts run ${shards} "${PROMPT}" --max-tokens 300 | head -c 3`;
+    const command = `"${Deno.execPath()}" run -A mod.ts run ${shards} "${PROMPT}" --max-tokens 300 --device cpu | head -c 3`;
     const { code, stdout, stderr } = await new Deno.Command("bash", { args: ["-c", `set -o pipefail; ${command}`] }).output();
     assert.deepEqual([code, stdout.length, new TextDecoder().decode(stderr)], [0, 3, ""]);
   });
