@@ -9,6 +9,7 @@ They are made as those of make_architecture_fixtures.py are.
 import torch
 import transformers
 
+from fp8_weights import QUANTIZATION, as_fp8, round_to_fp8
 from make_architecture_fixtures import TINY, Fixture, fixture, main, v4
 
 HYBRID = TINY | dict(
@@ -47,6 +48,23 @@ def qwen3_next():
            use_sliding_window=False, decoder_sparse_step=1),
         rearrange=with_tensors(**{"mtp.fc.weight": (4, 4), "mtp.layers.0.input_layernorm.weight": (32,)}),
         adjust=remember, norm_mean=0.0, prompt_lengths=(5, 70),
+    )
+
+
+# As it is released in FP8.
+@fixture("qwen3_next/fp8")
+def qwen3_next_fp8():
+    config = transformers.Qwen3NextConfig(**HYBRID, **EXPERTS, rope_parameters=ROPE)
+
+    def adjust(model):
+        remember(model)
+        round_to_fp8(model)
+
+    return Fixture(
+        config,
+        v4(("layer_types",), full_attention_interval=4, rope_theta=10000000, partial_rotary_factor=0.25, rope_scaling=None,
+           quantization_config=QUANTIZATION),
+        rearrange=as_fp8, adjust=adjust, norm_mean=0.0,
     )
 
 
