@@ -3,17 +3,20 @@
  * @module
  */
 import type { CachedSequence } from "../cache/kv_cache.ts";
+import type { SequenceState } from "../cache/recurrent_states.ts";
 import { UsageError } from "../errors.ts";
 
-/** One text being read or written: the keys and values of its tokens. Made by `Engine.openSequence`. */
+/** One text being read or written: the keys and values of its tokens, and the states that layers have after them. Made by `Engine.openSequence`. */
 export class Sequence implements Disposable {
   readonly #cached: CachedSequence;
+  readonly #state: SequenceState | undefined;
   readonly #onDispose: () => void;
   #inPass = false;
   #disposed = false;
 
-  constructor(cached: CachedSequence, onDispose: () => void) {
+  constructor(cached: CachedSequence, state: SequenceState | undefined, onDispose: () => void) {
     this.#cached = cached;
+    this.#state = state;
     this.#onDispose = onDispose;
   }
 
@@ -28,11 +31,12 @@ export class Sequence implements Disposable {
   }
 
   /**
-   * Forgets all but the first `tokens`, so that the next pass continues from there.
-   * @throws {UsageError} where there are fewer, or while a pass uses the sequence.
+   * Forgets all but the first `tokens`, so that the next pass continues from there. A model with recurrent layers can forget its last pass, or all.
+   * @throws {UsageError} where there are fewer, for another number where layers keep states, or while a pass uses the sequence.
    */
   truncate(tokens: number): void {
     this.#requireIdle("truncate");
+    this.#state?.truncate(tokens);
     this.#cached.truncate(tokens);
   }
 
@@ -53,6 +57,11 @@ export class Sequence implements Disposable {
     return this.#cached;
   }
 
+  /** The states of its recurrent layers; undefined for a model that has none. */
+  get state(): SequenceState | undefined {
+    return this.#state;
+  }
+
   /** Ends what `enterPass` began. */
   leavePass(): void {
     this.#inPass = false;
@@ -61,6 +70,7 @@ export class Sequence implements Disposable {
 
   #release(): void {
     this.#cached[Symbol.dispose]();
+    this.#state?.[Symbol.dispose]();
     this.#onDispose();
   }
 

@@ -37,6 +37,8 @@ export interface PlanRequest {
   /** Norms, biases and whatever else is always resident. */
   vectorBytes: number;
   kvBytesPerToken: number;
+  /** States that recurrent layers keep of all sequences, whatever their length. */
+  stateBytes: number;
   /** Tokens of context a sequence, and sequences at a time. */
   contextTokens: number;
   maxSequences: number;
@@ -67,6 +69,8 @@ export interface DeviceRequest {
   scratchBytes: number;
   /** Of all layers where the cache is in device memory, of those that are there at a time where it is in host memory. */
   kvBytesPerToken: number;
+  /** States of recurrent layers, which are where the device computes. */
+  stateBytes: number;
   activationBytesPerToken: number;
   logitsBytesPerRow: number;
 }
@@ -79,6 +83,8 @@ export interface DevicePlan {
   scratchBytes: number;
   /** Keys and values: of all layers, or of those at work where the cache is in host memory. */
   kvCacheBytes: number;
+  /** States of recurrent layers. */
+  stateBytes: number;
   /** Activations, logits, and what describes a pass to the device. */
   activationBytes: number;
   /** Sum of all that is device memory: at most the budget. */
@@ -119,6 +125,8 @@ export interface Plan {
   deviceSlotBytes: number;
   /** Keys and values of all sequences in host memory; on a device with memory of its own mostly 0, see `device`. */
   kvCacheBytes: number;
+  /** States of recurrent layers of all sequences; on a device with memory of its own 0, see `device`. */
+  stateBytes: number;
   /** Tokens a sequence may hold. */
   contextTokens: number;
   /** Most tokens of one pass. */

@@ -122,7 +122,11 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
     name: device ? "host" : "",
     limitBytes,
     limit: limitBytes === ramBytes ? "the budget is" : "the memory this machine has free is",
-    fixed: { "the process itself": baselineBytes, [device ? "what is copied" : "norms and biases"]: vectorBytes },
+    fixed: {
+      "the process itself": baselineBytes,
+      [device ? "what is copied" : "norms and biases"]: vectorBytes,
+      "states of recurrent layers": request.stateBytes,
+    },
     kvBytesPerToken: request.kvBytesPerToken,
     activationBytesPerToken: request.activationBytesPerToken,
     logitsBytesPerRow: request.logitsBytesPerRow,
@@ -135,7 +139,11 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
     // What is reserved of a device is reserved at once, in whole pages.
     limitBytes: Math.floor(Math.min(vramBytes ?? Infinity, freeBytes) / 4096) * 4096,
     limit: vramBytes !== undefined && vramBytes <= freeBytes ? "the budget is" : "what the device has to give is",
-    fixed: { "norms and biases": device.vectorBytes, "scratch memory": device.scratchBytes },
+    fixed: {
+      "norms and biases": device.vectorBytes,
+      "scratch memory": device.scratchBytes,
+      "states of recurrent layers": device.stateBytes,
+    },
   };
   return { computing, host };
 }
@@ -216,6 +224,7 @@ export function plan(request: PlanRequest): Plan {
     pinnedBytes: hostPart.pinnedBytes,
     slotBytes: hostPart.slotBytes,
     kvCacheBytes: kvBytes(host ?? computing, contextTokens),
+    stateBytes: request.stateBytes,
     activationBytes: activationBytes(host ?? computing, passTokens),
     vectorBytes: request.vectorBytes,
     baselineBytes: request.baselineBytes,
@@ -232,10 +241,11 @@ export function plan(request: PlanRequest): Plan {
     totalBytes: sum(Object.values(memory)),
   };
   if (!request.device) return made;
-  const { vectorBytes, scratchBytes } = request.device;
+  const { vectorBytes, scratchBytes, stateBytes } = request.device;
   const device = {
     vectorBytes,
     scratchBytes,
+    stateBytes,
     kvCacheBytes: kvBytes(computing, contextTokens),
     activationBytes: activationBytes(computing, passTokens),
   };
