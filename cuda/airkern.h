@@ -272,8 +272,10 @@ AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_
  * score += slopes[h] * (key's position - token's position). Then softmax in float32 over what is seen, where sinks (f32 [heads]) is not 0 with
  * one more score, sinks[h], that takes its share but has no value.
  * context_tokens: the largest (cached before + tokens in the pass) of any sequence.
+ * precision 0 (exact): float32 products and sums; 1 (fast): queries, keys, values and the softmax's weights may be rounded to float16 inside the
+ * kernel where that is quicker.
  */
-AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap);
+AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap, int32_t precision);
 
 /* y [rows, cols] = x / sqrt(sum(x^2) + eps). y may be x. */
 AIRK_API airk_status airk_l2norm(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t rows, uint64_t cols, float eps);

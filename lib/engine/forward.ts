@@ -96,6 +96,7 @@ export class ForwardPass implements Pass {
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
+      precision: parts.precision,
       slopes: config.alibiSlopes && workspace.address("slopes"),
     };
     this.#recurrent = {

@@ -62,7 +62,7 @@ export const SYMBOLS = {
   airk_layernorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_rope: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_kv_append: { parameters: ["pointer", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
-  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "f32"], result: "i32" },
+  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "f32", "i32"], result: "i32" },
   airk_l2norm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_log_decay: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_causal_conv1d: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },

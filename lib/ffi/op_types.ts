@@ -93,6 +93,8 @@ export interface AttentionInput extends LayerCache {
   scale: number;
   /** Largest magnitude of a score, softly; absent: none. */
   softcap?: number;
+  /** Absent: exact. */
+  precision?: Precision;
 }
 
 /** The sequences of a pass whose layers keep a state each: see airk_causal_conv1d. */

@@ -99,12 +99,17 @@ export interface ExpertPlan {
   cacheBytes: number;
   /** Host memory for extents on their way to a device with memory of its own; 0 on a unified device. */
   stagingBytes: number;
+  /** Extents that stay in host memory beside a device with memory of its own, and what they take of it; else 0. */
+  hostSlots: number;
+  hostBytes: number;
   /** All experts. */
   totalBytes: number;
   /** The experts that one token uses. */
   activeBytesPerToken: number;
-  /** Share of those that is taken to be in memory already when they are used. */
+  /** Share of those that is taken to be in memory already when they are used: in the memory that the device computes from. */
   assumedHitRate: number;
+  /** Share of them that is taken to come from host memory; what is in neither is read from disk. */
+  assumedCopyRate: number;
 }
 
 /** A placement of the weights and a division of the memory. */

@@ -308,7 +308,7 @@ export interface Speeds {
 /**
  * Returns the seconds a pass takes, which is the seconds a token of one sequence: the slowest of reading what streams from disk, of bringing to the
  * device what does not stay there, of moving all weights through the processor and of computing, since all of them overlap. Of
- * routed experts a token uses a few, and those are read that the plan's assumed hit rate does not find in memory.
+ * routed experts a token uses a few; those that the plan does not assume where the device computes from are copied from host memory or read.
  *
  * @param flopsPerToken multiplications and additions of a token.
  */
@@ -319,12 +319,13 @@ export function predictSecondsPerToken(
 ): number {
   const { residentBytes, pinnedBytes, streamedBytesPerPass, kvCacheBytes } = plan;
   const { diskBytesPerSecond, busBytesPerSecond = Infinity, memoryBytesPerSecond, flopsPerSecond = Infinity } = speeds;
-  const { activeBytesPerToken = 0, assumedHitRate = 0 } = plan.experts ?? {};
-  const readBytes = streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate);
+  const { activeBytesPerToken = 0, assumedHitRate = 0, assumedCopyRate = 0 } = plan.experts ?? {};
+  const readBytes = streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate - assumedCopyRate);
+  const copiedBytes = pinnedBytes + activeBytesPerToken * assumedCopyRate;
   return Math.max(
     readBytes / diskBytesPerSecond,
     // A KV cache in host memory passes over the bus too, at most all of it.
-    (pinnedBytes + readBytes + kvCacheBytes) / busBytesPerSecond,
+    (copiedBytes + readBytes + kvCacheBytes) / busBytesPerSecond,
     (residentBytes + pinnedBytes + streamedBytesPerPass + activeBytesPerToken) / memoryBytesPerSecond,
     flopsPerToken / flopsPerSecond,
   );
