@@ -250,8 +250,8 @@ export class Engine implements AsyncDisposable {
    */
   async pass(items: readonly PassItem[], options: PassOptions = {}): Promise<PassOutput[]> {
     this.#checkReady(items, options.signal);
-    const { config, plan } = this.#parts.model;
-    const layout = layOutPass(items, { vocabSize: config.vocabSize, passTokens: plan.passTokens, logitRows: this.logitRows });
+    const { config: { vocabSize, blankFilling }, plan: { passTokens } } = this.#parts.model;
+    const layout = layOutPass(items, { vocabSize, passTokens, logitRows: this.logitRows, blankFilling });
     const run = this.#run(layout, options);
     this.#running = run.catch(() => {});
     try {
@@ -282,6 +282,7 @@ export class Engine implements AsyncDisposable {
     try {
       layout.items.forEach(({ tokens }, index) => cached[index].extend(tokens));
       await this.#compute(new ForwardPass(this.#parts.forward, layout, cached, options.signal), options);
+      layout.items.forEach(({ blank }, index) => sequences[index].blank = blank);
     } catch (error) {
       cached.forEach((sequence, index) => sequence.truncate(before[index]));
       throw error;

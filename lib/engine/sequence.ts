@@ -4,6 +4,7 @@
  */
 import type { CachedSequence } from "../cache/kv_cache.ts";
 import { UsageError } from "../errors.ts";
+import type { Blank } from "./blank_filling.ts";
 
 /** One text being read or written: the keys and values of its tokens. Made by `Engine.openSequence`. */
 export class Sequence implements Disposable {
@@ -11,6 +12,8 @@ export class Sequence implements Disposable {
   readonly #onDispose: () => void;
   #inPass = false;
   #disposed = false;
+  /** The blank that its later tokens fill, of a model that does that, once the text is cached. */
+  blank?: Blank;
 
   constructor(cached: CachedSequence, onDispose: () => void) {
     this.#cached = cached;
@@ -29,10 +32,16 @@ export class Sequence implements Disposable {
 
   /**
    * Forgets all but the first `tokens`, so that the next pass continues from there.
-   * @throws {UsageError} where there are fewer, or while a pass uses the sequence.
+   * @throws {UsageError} where there are fewer, while a pass uses the sequence, or in the middle of a text that was read in both directions.
    */
   truncate(tokens: number): void {
     this.#requireIdle("truncate");
+    const { textTokens = 0 } = this.blank ?? {};
+    if (tokens > 0 && tokens < textTokens) {
+      throw new UsageError(
+        `Cannot truncate a sequence to ${tokens} tokens: its text of ${textTokens} was read in both directions, required is 0 or at least all of it`,
+      );
+    }
     this.#cached.truncate(tokens);
   }
 
