@@ -64,17 +64,27 @@ class SentencePieceEncoder implements TokenEncoder {
   readonly #model: PieceModel;
   readonly #byteId: (piece: string) => number | undefined;
   readonly #unknownId: number | undefined;
+  readonly #spell: (text: string) => string;
   readonly #trusted: AddedTokenSplitter;
   readonly #untrusted: AddedTokenSplitter;
 
-  constructor(file: SentencePieceFile, ids: ReadonlyMap<string, number>, added: readonly AddedToken[]) {
-    const { pieces, modelType, byteFallback } = file;
+  constructor(
+    file: SentencePieceFile,
+    ids: ReadonlyMap<string, number>,
+    added: readonly AddedToken[],
+    spell: (text: string) => string,
+  ) {
+    this.#spell = spell;
+    const { modelType, byteFallback } = file;
+    // What the config makes a special token is one that no text may spell, whatever the file says of it.
+    const special = new Set(added.flatMap((token) => token.special ? [token.id] : []));
+    const pieces = file.pieces.map((piece, id) => special.has(id) ? { ...piece, type: PIECE_TYPES.control } : piece);
     const symbols = pieces.filter(({ type }) => type === PIECE_TYPES.userDefined).map(({ text }) => text);
     const matcher = new SymbolMatcher(symbols);
     this.#normalizer = new SentencePieceNormalizer(file, matcher);
     this.#model = modelType === "bpe" ? bpeModel(pieces, ids, matcher) : unigramModel(pieces);
     this.#byteId = (piece) => byteFallback ? ids.get(piece) : undefined;
-    const unknown = pieces.findIndex(({ type }) => type === PIECE_TYPES.unknown);
+    const unknown = file.pieces.findIndex(({ type }) => type === PIECE_TYPES.unknown);
     this.#unknownId = unknown < 0 ? undefined : unknown;
     // User-defined symbols are the model's to find, once a text is normalized.
     const known = new Set(symbols);
@@ -89,6 +99,7 @@ class SentencePieceEncoder implements TokenEncoder {
   }
 
   #encodeText(text: string, mark: string | undefined): number[] {
+    text = this.#spell(text);
     const parts = mark === undefined ? [text] : text.split(mark), barriers = new Set<number>();
     let length = 0;
     for (const part of parts.slice(0, -1)) barriers.add(length += part.length);
@@ -155,9 +166,14 @@ function decoderOf({ addDummyPrefix, removeExtraWhitespaces, byteFallback }: Sen
 /**
  * Returns the parts of a tokenizer from a SentencePiece model of type BPE or Unigram.
  *
+ * @param spell What is done to a text before the model's own normalization.
  * @throws {FormatError} where the file is damaged, {UnsupportedError} for another type or a setting that is not known.
  */
-export function sentencePieceParts(bytes: Uint8Array, tokenizerConfig: Record<string, unknown> = {}): TokenizerParts {
+export function sentencePieceParts(
+  bytes: Uint8Array,
+  tokenizerConfig: Record<string, unknown> = {},
+  spell: (text: string) => string = (text) => text,
+): TokenizerParts {
   const file = readSentencePieceFile(bytes), { pieces, modelType } = file;
   const refuse = (what: string) =>
     new UnsupportedError(`Cannot use the tokenizer: its tokenizer.model ${what}; save it as tokenizer.json with transformers`);
@@ -172,7 +188,7 @@ export function sentencePieceParts(bytes: Uint8Array, tokenizerConfig: Record<st
   const addedIds = new Map(added.map(({ id, content }) => [content, id]));
   const bos = pieces.find(({ text, type }) => type === PIECE_TYPES.control && text === "<s>");
   return {
-    encoder: new SentencePieceEncoder(file, ids, added),
+    encoder: new SentencePieceEncoder(file, ids, added, spell),
     vocabulary,
     idOf: (token) => addedIds.get(token) ?? ids.get(token),
     added,

@@ -9,6 +9,7 @@ import { ChatEncoder, type ChatPrompt, chatTemplates, tokenText } from "./chat_e
 import type { ChatMessage, ChatTemplateOptions } from "./chat_template.ts";
 import { Detokenizer, type DetokenizerOptions, tokenDecoder } from "./detokenizer.ts";
 import { tokenizerJsonParts } from "./tokenizer_json.ts";
+import type { TokenizerParts } from "./tokenizer_parts.ts";
 
 /** How text is encoded. */
 export interface EncodeOptions {
@@ -61,7 +62,7 @@ export interface Tokenizer {
 export interface TokenizerFiles {
   /** tokenizer.json */
   tokenizer?: Record<string, unknown>;
-  /** The bytes of tokenizer.model, of SentencePiece, which is read where there is no tokenizer.json. */
+  /** The bytes of tokenizer.model (or ice_text.model), of SentencePiece, which is read where there is no tokenizer.json. */
   sentencePiece?: Uint8Array;
   /** tokenizer_config.json; without one nothing is known but what tokenizer.json says. */
   tokenizerConfig?: Record<string, unknown>;
@@ -83,6 +84,14 @@ function tokenIds(value: unknown, file: string): number[] | undefined {
   return list;
 }
 
+/** Returns the parts of a tokenizer from a file of SentencePiece. Loaded here, not at the top: few checkpoints need them. */
+async function sentencePieceFileParts(file: Uint8Array, tokenizerConfig: Record<string, unknown>): Promise<TokenizerParts> {
+  if (tokenizerConfig.tokenizer_class === "ChatGLMTokenizer") {
+    return (await import("./chatglm_tokenizer.ts")).chatglmParts(file, tokenizerConfig);
+  }
+  return (await import("./sentence_piece.ts")).sentencePieceParts(file, tokenizerConfig);
+}
+
 /**
  * Makes a tokenizer from its parsed files.
  *
@@ -96,8 +105,7 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
   }
   const parts = tokenizer !== undefined
     ? await tokenizerJsonParts(tokenizer, tokenizerConfig)
-    // Loaded here, not at the top: few checkpoints need it.
-    : (await import("./sentence_piece.ts")).sentencePieceParts(sentencePiece!, tokenizerConfig);
+    : await sentencePieceFileParts(sentencePiece!, tokenizerConfig);
   const { encoder, vocabulary, added } = parts;
   const specialId = (token: string, what: string): number => {
     const id = parts.idOf(token);
@@ -108,7 +116,7 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
   };
   let before = parts.before.map((token) => specialId(token, "post-processor's"));
   let after = parts.after.map((token) => specialId(token, "post-processor's"));
-  const bos = tokenText(tokenizerConfig.bos_token), eos = tokenText(tokenizerConfig.eos_token);
+  const bos = tokenText(tokenizerConfig.bos_token), eos = tokenText(tokenizerConfig.eos_token) ?? parts.eosToken;
   // As in transformers, these two of tokenizer_config.json take the place of the post-processor.
   const { add_bos_token: addBos, add_eos_token: addEos } = tokenizerConfig;
   if (typeof addBos === "boolean") before = addBos && bos !== undefined ? [specialId(bos, "bos_token")] : [];
@@ -187,15 +195,19 @@ async function readChatTemplate(directory: string): Promise<string | undefined> 
   throw new FormatError(`Cannot read ${join(directory, "chat_template.json")}: it has no chat_template`);
 }
 
-/** Reads tokenizer.model, which some checkpoints have in the place of tokenizer.json. */
+/** Names of files of SentencePiece, which some checkpoints have in the place of tokenizer.json; the first ChatGLM has the second. */
+const SENTENCE_PIECE_FILES = ["tokenizer.model", "ice_text.model"];
+
 async function readSentencePiece(directory: string): Promise<Uint8Array> {
-  const path = join(directory, "tokenizer.model");
-  try {
-    return await readFile(path);
-  } catch (error) {
-    if ((error as { code?: string }).code !== "ENOENT") throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
-    throw new FormatError(`Cannot load the tokenizer: ${join(directory, "tokenizer.json")} is not there`);
+  for (const path of SENTENCE_PIECE_FILES.map((name) => join(directory, name))) {
+    try {
+      return await readFile(path);
+    } catch (error) {
+      if ((error as { code?: string }).code === "ENOENT") continue;
+      throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
+    }
   }
+  throw new FormatError(`Cannot load the tokenizer: ${join(directory, "tokenizer.json")} is not there`);
 }
 
 /**

@@ -18,6 +18,8 @@ export interface TokenizerParts {
   /** Tokens put around a text, unless tokenizer_config.json says otherwise. */
   before: readonly string[];
   after: readonly string[];
+  /** The token that ends a text, where tokenizer_config.json names none. */
+  eosToken?: string;
   /** How tokens become text, as the `decoder` of a tokenizer.json says it. */
   decoder: unknown;
 }

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Write tests/fixtures/architectures/chatglm/first: a tiny random checkpoint of the first ChatGLM and what its published code computes from it.
+"""Write tests/fixtures/architectures/chatglm/first: a tiny random checkpoint of the first ChatGLM and what its published code computes from it; and
+tests/fixtures/tokenizer/chatglm*: small SentencePiece models and what the published tokenizers of ChatGLM 1 and 3 make of them.
 
-transformers has no code for it. The reference is the modeling_chatglm.py that was published with the weights; get it and configuration_chatglm.py
-from THUDM/chatglm-6b on the Hugging Face hub at commit 8b7d33596d18c5e83e2da052d05ca4db02e60620, read them, and name the folder:
+transformers has no code for these. The reference is what was published with the weights: modeling_chatglm.py, configuration_chatglm.py and
+tokenization_chatglm.py of THUDM/chatglm-6b on the Hugging Face hub at commit 8b7d33596d18c5e83e2da052d05ca4db02e60620, and
+tokenization_chatglm.py of THUDM/chatglm3-6b at commit 456aa875cf1f46623006edaa23103774ea9c0eae. Get them, read them, and name the folders:
 
-    make_chatglm_fixtures.py FOLDER
+    make_chatglm_fixtures.py FOLDER FOLDER_3
 """
 
 import argparse
@@ -16,17 +18,23 @@ import shutil
 import sys
 import types
 
+import sentencepiece
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
 from make_architecture_fixtures import OUT, VOCABULARY, Fixture, random_weights, write_config
-from make_fixtures import float32_list, tensor_json, versions, write_json
+from make_fixtures import FIXTURES, float32_list, tensor_json, versions, write_json
+from make_tokenizer_parity_fixtures import CORPUS, training_text
+
+TOKENIZERS = FIXTURES / "tokenizer"
 
 SHA256 = {
     "modeling_chatglm.py": "e77d33a0354ab0948d54f953708d09baa7345966f2fb73df749e8fe5352863eb",
+    "tokenization_chatglm.py": "b52a2d87f05cd3919ba6401e6be1a82b99cd91609fbc562fea407f000dc9f873",
     "configuration_chatglm.py": "942977b9f878be607345860a88d2fc74a75256e91d0e14ef40391818352c359b",
 }
+SHA256_3 = "f3e7e26af20b222d107f888a3db305a1a25ea74c16952d36257e0e606d1780f6"
 MASK, GMASK, START, END = VOCABULARY - 4, VOCABULARY - 3, VOCABULARY - 2, VOCABULARY - 1
 CONFIG = dict(
     bos_token_id=START, eos_token_id=END, mask_token_id=MASK, gmask_token_id=GMASK, pad_token_id=3, hidden_size=32,
@@ -35,17 +43,22 @@ CONFIG = dict(
 )
 
 
+def package(name, folder, hashes):
+    """Makes a folder's modules importable, once they are known to be those that were read."""
+    for file, expected in hashes.items():
+        found = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        if found != expected:
+            sys.exit(f"{folder / file} is another file than this script was written for")
+    module = types.ModuleType(name)
+    module.__path__ = [str(folder)]
+    sys.modules[name] = module
+    return lambda part: importlib.import_module(f"{name}.{part}_chatglm")
+
+
 def published(folder):
     """Imports the published code, of which nothing but the model is used."""
-    for name, expected in SHA256.items():
-        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        if found != expected:
-            sys.exit(f"{folder / name} is another file than this script was written for")
-    package = types.ModuleType("published")
-    package.__path__ = [str(folder)]
-    sys.modules["published"] = package
-    configuration, modeling = (importlib.import_module(f"published.{name}_chatglm") for name in ("configuration", "modeling"))
-    return configuration.ChatGLMConfig(**CONFIG), modeling.ChatGLMForConditionalGeneration
+    module = package("published", folder, SHA256)
+    return module("configuration").ChatGLMConfig(**CONFIG), module("modeling").ChatGLMForConditionalGeneration
 
 
 def load_float32(folder, path):
@@ -87,10 +100,44 @@ def clear_case(folder, path, make_prompt, candidates=32, new_tokens=32, decode_s
     }
 
 
+WHITESPACE = ["<n>", "<|tab|>", *(f"<|blank_{count}|>" for count in range(80, 1, -1))]
+CONTROL = ["[MASK]", "[gMASK]", "[sMASK]", "<unused_0>", "<sop>", "<eop>", "<ENC>", "<dBLOCK>"]
+TEXTS = [
+    "a  b   c    d", " " * 17 + "x" + "\n" * 3 + "\t" * 5, "  x", " " * 80 + "y", " " * 81 + "y", " " * 161, "\n", "one\n two\n\n  three",
+    "[Round 0]\n\u95ee\uff1a\u4f60\u597d\n\u7b54\uff1a",
+]
+
+
+def tokenizers(first, third):
+    texts = [text for text in CORPUS if "\x00" not in text] + TEXTS
+    results = {}
+    for name, folder, hashes, options in (
+        ("chatglm_1", first, SHA256, {"user_defined_symbols": WHITESPACE + CONTROL, "vocab_size": 800}),
+        ("chatglm_3", third, {"tokenization_chatglm.py": SHA256_3}, {"vocab_size": 600}),
+    ):
+        prefix = TOKENIZERS / name
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([line for line in training_text() if line.strip()][:400]), model_prefix=str(prefix), byte_fallback=True,
+            character_coverage=0.98, num_threads=1, minloglevel=2, model_type="bpe", normalization_rule_name="identity",
+            remove_extra_whitespaces=False, **options,
+        )
+        prefix.with_suffix(".vocab").unlink()
+        path = str(prefix.with_suffix(".model"))
+        tokenizer = package(f"{name}_published", folder, hashes)("tokenization").SPTokenizer(path, **({"num_image_tokens": 7} if name == "chatglm_1" else {}))
+        ids = [tokenizer.encode(text) for text in texts]
+        results[name] = {"texts": texts, "ids": ids, "decoded": [tokenizer.decode(one) for one in ids]}
+        if name == "chatglm_3":
+            results[name]["special_tokens"] = tokenizer.special_tokens
+    write_json(TOKENIZERS / "chatglm.json", {"made_with": versions(sentencepiece), **results})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("folder_3", type=pathlib.Path)
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    tokenizers(folder, arguments.folder_3)
     transformers.logging.set_verbosity_error()
     directory = OUT / "chatglm" / "first"
     shutil.rmtree(directory, ignore_errors=True)
