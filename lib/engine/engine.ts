@@ -258,8 +258,8 @@ export class Engine implements AsyncDisposable {
    */
   async pass(items: readonly PassItem[], options: PassOptions = {}): Promise<PassOutput[]> {
     this.#checkReady(items, options.signal);
-    const { config, plan } = this.#parts.model;
-    const layout = layOutPass(items, { vocabSize: config.vocabSize, passTokens: plan.passTokens, logitRows: this.logitRows });
+    const { config: { vocabSize, blankFilling }, plan: { passTokens } } = this.#parts.model;
+    const layout = layOutPass(items, { vocabSize, passTokens, logitRows: this.logitRows, blankFilling });
     const run = this.#run(layout, options);
     this.#running = run.catch(() => {});
     try {
@@ -293,6 +293,7 @@ export class Engine implements AsyncDisposable {
       for (const state of states) state.begin();
       await this.#compute(forward, options);
       states.forEach((state, index) => state.commit(cached[index].tokens));
+      layout.items.forEach(({ blank }, index) => sequences[index].blank = blank);
     } catch (error) {
       cached.forEach((sequence, index) => sequence.truncate(before[index]));
       throw error;

@@ -11,6 +11,7 @@ import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
+import { blankPositions } from "./blank_filling.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
 import { depthInPass, fillMask, MOST_TOP_K, type PassLayout } from "./pass_layout.ts";
 import type { RoutedExperts } from "./routed_experts.ts";
@@ -115,13 +116,15 @@ export class ForwardPass implements Pass {
   /** Writes what the device has to know of the pass: where its tokens go in the cache, and their positions. */
   #describe(sequences: readonly CachedSequence[], rotary: ReturnType<Workspace["fillRotary"]>): void {
     const { workspace } = this.#parts;
-    const ropes = rotary.map(({ cos, sin }, index) => ({ table: this.#parts.rotary[index], cos: cos.values, sin: sin.values }));
+    const ropes = rotary.map(({ cos, sin }, index) => ({
+      ...{ table: this.#parts.rotary[index], positions: this.config.ropes[index].positions, cos: cos.values, sin: sin.values },
+    }));
     const { tokens: passTokens, items } = this.#layout;
     const pages = sequences.reduce((sum, sequence) => sum + sequence.pages.length, 0);
     const slots = workspace.fillInt32("slots", passTokens), table = workspace.fillInt32("pageTable", pages);
     const rows = workspace.fillInt32("sequences", items.length * 4);
     let entries = 0;
-    items.forEach(({ item, firstToken, tokens }, index) => {
+    items.forEach(({ item, firstToken, tokens, blank }, index) => {
       const sequence = sequences[index];
       const before = sequence.tokens - tokens;
       rows.set([firstToken, tokens, before, entries], index * 4);
@@ -129,8 +132,11 @@ export class ForwardPass implements Pass {
       entries += sequence.pages.length;
       for (let i = 0; i < tokens; i++) {
         slots[firstToken + i] = sequence.slot(before + i);
-        const position = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
-        for (const { table, cos, sin } of ropes) table.fill(cos, sin, firstToken + i, position, spanTokens);
+        const place = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
+        const two = blank && blankPositions(blank, place);
+        for (const { table, positions, cos, sin } of ropes) {
+          table.fill(cos, sin, firstToken + i, positions && two ? two[positions] : place, spanTokens);
+        }
       }
     });
     if (this.#layout.masked) fillMask(this.#layout, workspace.fillBytes("mask", passTokens * passTokens));
@@ -175,7 +181,7 @@ export class ForwardPass implements Pass {
 
   /** Refuses masks of more than so many tokens. @throws {UsageError} */
   #checkMasks(mostTokens: number, reason: string): void {
-    const masked = this.#layout.items.find(({ item, tokens }) => item.mask && tokens > mostTokens);
+    const masked = this.#layout.items.find(({ mask, tokens }) => mask && tokens > mostTokens);
     if (masked) throw new UsageError(`Cannot use a mask of ${masked.tokens} tokens with this model: ${reason}`);
   }
 

@@ -37,7 +37,10 @@ export interface EngineOptions {
   contextTokens?: number;
   /** Sequences open at a time; 1 without it. */
   maxSequences?: number;
-  /** Most tokens of one pass, which the plan may lower; 512 without it. */
+  /**
+   * Most tokens of one pass, which the plan may lower; 512 without it. Of a model that reads a prompt as a whole it is the longest prompt, which the plan
+   * keeps to; its context without it.
+   */
   passTokens?: number;
   /** Most rows of logits of one pass; one a sequence without it. */
   logitRows?: number;
@@ -65,7 +68,12 @@ const DEFAULT_CONTEXT_TOKENS = 4096;
 export { KV_CACHE_TYPES, type KvCacheType };
 
 /** Most tokens of one pass where a caller names no number. */
-export const DEFAULT_PASS_TOKENS = 512;
+const DEFAULT_PASS_TOKENS = 512;
+
+/** Returns the most tokens of one pass that are of use for prompts of so many tokens. */
+export function usefulPassTokens({ blankFilling }: ModelConfig, promptTokens: number): number {
+  return blankFilling ? promptTokens : Math.min(promptTokens, DEFAULT_PASS_TOKENS);
+}
 
 /** A model and the plan to run it by. */
 export interface ModelPlan {
@@ -191,7 +199,11 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   const askedContextTokens = checkContextTokens(config, options);
   const contextPages = Math.ceil(askedContextTokens / PAGE_TOKENS);
   const maxSequences = positiveInteger("maxSequences", options.maxSequences, 1);
-  const askedPassTokens = positiveInteger("passTokens", options.passTokens, DEFAULT_PASS_TOKENS);
+  const askedPassTokens = positiveInteger(
+    "passTokens",
+    options.passTokens,
+    config.blankFilling ? askedContextTokens : DEFAULT_PASS_TOKENS,
+  );
   const askedLogitRows = positiveInteger("logitRows", options.logitRows, maxSequences);
   const shape: WorkspaceShape = {
     passTokens: askedPassTokens,
@@ -219,6 +231,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     contextIsFlexible: options.contextTokens === undefined,
     logitRows: askedLogitRows,
     passTokens: askedPassTokens,
+    passIsWhole: config.blankFilling !== undefined,
     ...needs.request,
   };
   const planned = expertTable ? planWithExperts(request, expertTable, options.expertCacheBytes) : plan(request);

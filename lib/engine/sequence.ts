@@ -5,6 +5,7 @@
 import type { CachedSequence } from "../cache/kv_cache.ts";
 import type { SequenceState } from "../cache/recurrent_states.ts";
 import { UsageError } from "../errors.ts";
+import type { Blank } from "./blank_filling.ts";
 
 /** One text being read or written: the keys and values of its tokens, and the states that layers have after them. Made by `Engine.openSequence`. */
 export class Sequence implements Disposable {
@@ -13,6 +14,8 @@ export class Sequence implements Disposable {
   readonly #onDispose: () => void;
   #inPass = false;
   #disposed = false;
+  /** The blank that its later tokens fill, of a model that does that, once the text is cached. */
+  blank?: Blank;
 
   constructor(cached: CachedSequence, state: SequenceState | undefined, onDispose: () => void) {
     this.#cached = cached;
@@ -32,10 +35,17 @@ export class Sequence implements Disposable {
 
   /**
    * Forgets all but the first `tokens`, so that the next pass continues from there. A model with recurrent layers can forget its last pass, or all.
-   * @throws {UsageError} where there are fewer, for another number where layers keep states, or while a pass uses the sequence.
+   * @throws {UsageError} where there are fewer, for another number where layers keep states, while a pass uses the sequence, or in the middle of a text
+   * that was read in both directions.
    */
   truncate(tokens: number): void {
     this.#requireIdle("truncate");
+    const { textTokens = 0 } = this.blank ?? {};
+    if (tokens > 0 && tokens < textTokens) {
+      throw new UsageError(
+        `Cannot truncate a sequence to ${tokens} tokens: its text of ${textTokens} was read in both directions, required is 0 or at least all of it`,
+      );
+    }
     this.#state?.truncate(tokens);
     this.#cached.truncate(tokens);
   }

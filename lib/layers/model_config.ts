@@ -48,6 +48,10 @@ export interface RopeConfig {
   theta: number;
   /** How it stretches. */
   scaling: RopeScaling;
+  /** Whether frequencies are rounded to float16, in which a model keeps them. */
+  halfFrequencies?: boolean;
+  /** Which of a token's two positions turns it, where {@linkcode ModelConfig.blankFilling} gives it two; its place in the sequence without it. */
+  positions?: "text" | "span";
 }
 
 /** A normalisation with a weight. */
@@ -84,6 +88,8 @@ export interface AttentionConfig {
   keyNorm?: HeadNormConfig;
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
+  /** Rotation of further elements of a head, those from `first` on. */
+  secondRope?: { index: number; interleaved: boolean; first: number };
   /** Multiplication of queries alone, by a rope of type `temperature`. */
   queryScaling?: { index: number };
   /** Multiplies queries times keys. */
@@ -203,6 +209,20 @@ export interface LayerConfig {
   parallel: boolean;
   /** Multiplies what a sublayer adds to the residual stream. */
   residualMultiplier: number;
+  /** Present where a sublayer adds not to the residual stream but to this times its own normed input, which takes the stream's place. */
+  normedResidual?: number;
+}
+
+/**
+ * How a model that fills blanks reads a sequence: Du et al. 2022 (GLM), arXiv:2103.10360. All that comes before `startTokenId` is the text, whose tokens see
+ * each other in both directions; what follows is written into a blank of the text, causally. A token of it has the blank's place in the text as its
+ * `text` position and counts from 1 as its `span` position; those of the text are in their place, with 0.
+ */
+export interface BlankFilling {
+  /** The token that what is written begins with. */
+  startTokenId: number;
+  /** Tokens that mark a blank; the first occurrence of the first of them that occurs at all is the one that is filled. */
+  blankTokenIds: number[];
 }
 
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
@@ -233,6 +253,8 @@ export interface ModelConfig {
   unitHeadRows?: boolean;
   /** The kinds of rotary embeddings that layers use. */
   ropes: RopeConfig[];
+  /** Present where a prompt's text is read in both directions, and a text that is written fills a blank in it. */
+  blankFilling?: BlankFilling;
   /** [numHeads] of ALiBi, or absent: a score falls by slope * distance. Press et al. 2022, arXiv:2108.12409. */
   alibiSlopes?: number[];
   /** The decoder blocks in their order. */

@@ -50,6 +50,8 @@ export interface PlanRequest {
   logitRows: number;
   /** Most tokens of one pass that are of use; the plan may hold fewer. */
   passTokens: number;
+  /** Whether the plan must hold as many: a prompt cannot be divided among passes. */
+  passIsWhole?: boolean;
   /**
    * A device with memory of its own, which then is what holds weights, and of what is above by vector, token and row the host only has its
    * side. Undefined where the device computes from host memory.

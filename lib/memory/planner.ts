@@ -164,7 +164,9 @@ export function plan(request: PlanRequest): Plan {
   const memories = host ? [computing, host] : [computing];
   const tapeBytes = bytesOf(tape), largest = largestOf(tape);
 
-  const minPassTokens = Math.min(askedPassTokens, Math.max(MIN_PASS_TOKENS, maxSequences));
+  const minPassTokens = request.passIsWhole
+    ? askedPassTokens
+    : Math.min(askedPassTokens, Math.max(MIN_PASS_TOKENS, maxSequences));
   const minSlotBytes = Math.min(MIN_SLOT_EXTENTS * largest, tapeBytes);
   const kvBytes = (memory: Memory, contextTokens: number) => memory.kvBytesPerToken * contextTokens * maxSequences;
   // A token gives one row of logits at most.
@@ -178,7 +180,10 @@ export function plan(request: PlanRequest): Plan {
     const parts: Record<string, number> = {
       ...memory.fixed,
       [`the KV cache of ${minContextTokens} tokens x ${maxSequences}`]: kvBytes(memory, minContextTokens),
-      "activations and logits": activationBytes(memory, minPassTokens),
+      [request.passIsWhole ? `activations of ${minPassTokens} tokens a pass` : "activations and logits"]: activationBytes(
+        memory,
+        minPassTokens,
+      ),
       "two extents of weights": minSlotBytes,
     };
     const neededBytes = sum(Object.values(parts));

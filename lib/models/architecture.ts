@@ -2,10 +2,10 @@
  * What a model family declares: how its config is read, which tensors it has, and how one block computes.
  * @module
  */
-import type { ModelConfig } from "../layers/model_config.ts";
+import type { BlankFilling, ModelConfig } from "../layers/model_config.ts";
 import type { Pass } from "../layers/pass.ts";
 
-export type { ModelConfig };
+export type { BlankFilling, ModelConfig };
 
 /**
  * The part a tensor plays, which decides how it is stored and when it is read: a `linear` matrix in its turn, an `expert`'s when a token is routed to
@@ -81,6 +81,8 @@ export interface ModelTensors {
 export interface Architecture {
   /** Values of `model_type` it serves. */
   modelTypes: string[];
+  /** Returns whether it serves a config.json of one of them, where several models share a name; without it, it does. */
+  serves?(config: Record<string, unknown>): boolean;
   /**
    * Parses a config.json.
    * @throws {UnsupportedError} for values this family does not know; nothing is ignored silently.

@@ -15,6 +15,8 @@ const HEAD_NAME = "lm_head.weight";
 export interface DecoderFamily {
   /** Values of `model_type` it serves. */
   modelTypes: string[];
+  /** As {@linkcode Architecture.serves}. */
+  serves?(config: Record<string, unknown>): boolean;
   /** As {@linkcode Architecture.parseConfig}. */
   parseConfig(config: Record<string, unknown>): ModelConfig;
   /** The checkpoint's prefix of a layer's tensors; the stored one without it. */
@@ -190,6 +192,7 @@ function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelC
 export function decoderArchitecture(family: DecoderFamily): Architecture {
   return {
     modelTypes: family.modelTypes,
+    serves: family.serves,
     parseConfig: family.parseConfig,
     tensors: (config) => tensors(family, config),
     ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),

@@ -247,3 +247,19 @@ Deno.test("predictSecondsPerToken() is the slower of the disk and the memory", (
     0.5,
   );
 });
+
+Deno.test("plan() takes no fewer tokens a pass than asked for where a prompt cannot be divided, and refuses what does not fit", () => {
+  const next = random(17);
+  let lowered = 0, refused = 0;
+  for (let i = 0; i < 300; i++) {
+    const request = randomRequest(next), whole = tryPlan({ ...request, passIsWhole: true }), divided = tryPlan(request);
+    if (whole instanceof BudgetError) {
+      refused++;
+      if (!(divided instanceof BudgetError)) assert.ok(divided.passTokens < request.passTokens);
+      continue;
+    }
+    assert.equal(whole.passTokens, request.passTokens);
+    if (!(divided instanceof BudgetError) && divided.passTokens < request.passTokens) lowered++;
+  }
+  assert.ok(lowered > 0 && refused > 0, `${lowered}, ${refused}`);
+});

@@ -71,6 +71,10 @@ Deno.test("families refuse keys that would change what they compute, naming key,
     ["gemma3/images", { text_config: null }, /text_config is null, required an object/],
     ["glm4/base", { head_dim: 6 }, /Cannot rotate 3 of 6/],
     ["chatglm/base", { position_encoding_2d: true }, /position_encoding_2d is true, required false/],
+    ["chatglm/first", { position_encoding_2d: false }, /position_encoding_2d is false, required true/],
+    ["chatglm/first", { hidden_size: 40 }, /hidden_size is 40, required a multiple of 4 times num_attention_heads \(4\)/],
+    ["chatglm/first", { pre_seq_len: 128 }, /pre_seq_len is 128/],
+    ["chatglm/first", { quantization_bit: 4 }, /quantization_bit is 4/],
     ["chatglm/base", { rmsnorm: false }, /rmsnorm is false, required true/],
     ["chatglm/base", { multi_query_group_num: 3 }, /multi_query_group_num is 3, required a divisor/],
     ["cohere/base", { use_parallel_block: false }, /use_parallel_block is false, required true/],
@@ -174,6 +178,10 @@ Deno.test("keys that are missing stand for what transformers' configuration clas
     false,
   ]);
   assert.equal(parseWithout("qwen3_5/base", "tie_word_embeddings").tieWordEmbeddings, true);
+  assert.deepEqual(parseWithout("chatglm/first", "bos_token_id", "gmask_token_id", "mask_token_id").blankFilling, {
+    startTokenId: 150_004,
+    blankTokenIds: [150_001, 150_000],
+  });
   assert.equal(parse("baichuan/rope").alibiSlopes, undefined);
   assert.equal(parse("baichuan/alibi").ropes.length, 0);
 });
