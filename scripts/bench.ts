@@ -164,13 +164,13 @@ const SECTIONS: Record<string, Section> = {
     },
   },
   founding: {
-    says: "a 405B shape under 8 GiB and under 2 GiB (about 15 minutes, 6 GB of disk)",
+    says: "a 405B shape under 8 GiB and under 2 GiB (about 6 minutes, 6 GB of disk)",
     onlyByName: true,
     async run(models) {
       const model = await synthetic(models, "llama-3.1-405b", true);
       return [
-        ...await streamed("405B under 8 GiB", model, "8GiB", 2, 2),
-        ...await streamed("405B under 2 GiB", model, "2GiB", 2, 2),
+        ...await streamed("405B under 8 GiB", model, "8GiB", 2, 1),
+        ...await streamed("405B under 2 GiB", model, "2GiB", 2, 1),
       ];
     },
   },
