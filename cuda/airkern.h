@@ -285,13 +285,14 @@ AIRK_API airk_status airk_log_decay(airk_stream *stream, airk_ptr y, airk_ptr x,
 
 /*
  * Recurrent layers keep one state of fixed size a sequence. sequences: i32 [sequence_count, 4] as in airk_attention, whose fourth numbers are not
- * read; a sequence with nothing cached before the pass starts from zeros, whatever its state holds. state_slots: i32 [sequence_count], each its
- * own in [0, slots): which of the states. Tokens of no sequence are left alone.
+ * read; a sequence with nothing cached before the pass starts from zeros, whatever its state holds. state_slots: i32 [sequence_count, 2], in
+ * [0, slots): which of the states it reads and which it writes, the same or another, so that the state of before can be kept; no two sequences
+ * share one. Tokens of no sequence are left alone.
  *
  * Depthwise causal convolution over each sequence's tokens, after the inputs that came before:
  * y[t, c] = activation(bias[c] + sum over j < kernel of weight[c, j] * x[t - kernel + 1 + j, c]), where activation -1 is none.
  * x, y: [tokens, cols] (not overlapping); weight: f32 [cols, kernel]; bias: f32 [cols] or 0; 2 <= kernel <= 16.
- * state: f32 [slots, kernel - 1, cols], the last inputs of each sequence, oldest first: read, then brought up to date.
+ * state: f32 [slots, kernel - 1, cols], the last inputs of each sequence, oldest first: read, then written as they are after the pass.
  */
 AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t cols, uint64_t kernel, int32_t activation);
 

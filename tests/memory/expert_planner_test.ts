@@ -25,6 +25,7 @@ const REQUEST: PlanRequest = {
   tape: extentsOf(40, () => MiB),
   vectorBytes: MiB,
   kvBytesPerToken: 1024,
+  stateBytes: 0,
   contextTokens: 1024,
   maxSequences: 1,
   contextIsFlexible: false,
