@@ -24,8 +24,8 @@ const REQUEST: PlanRequest = {
   baselineBytes: 100 * MiB,
   tape: extentsOf(40, () => MiB),
   vectorBytes: MiB,
-  kvBytesPerToken: 1024,
   stateBytes: 0,
+  kvBytesPerToken: 1024,
   contextTokens: 1024,
   maxSequences: 1,
   contextIsFlexible: false,
@@ -87,6 +87,7 @@ Deno.test("planWithExperts() keeps random budgets, and with more memory reads no
 const DEVICE = {
   vectorBytes: MiB,
   scratchBytes: MiB,
+  stateBytes: 0,
   kvBytesPerToken: 1024,
   activationBytesPerToken: 10_000,
   logitsBytesPerRow: 1000,
