@@ -4,8 +4,8 @@
 // they were read and unpacked part by part, so that a warp has the blocks of all its rows under way before it waits for one. Values have the
 // bits of cpu/packed_element.h but where a whole block shares a scale and the product with it is exact: there the scale is multiplied into the sum.
 //
-// Tables of 16 values lie in registers and are looked up with byte_perm, four codes at a time, as q4o's: six instructions for eight weights.
-// A shuffle or a load from shared memory takes one for each weight and passes through the unit that also brings the activations.
+// Tables of 16 values lie in registers and are looked up with byte_perm, four codes at a time, as q4o's: thirteen integer instructions turn eight
+// codes into bytes. A shuffle or a load from shared memory takes one for each code, beside its address, in the unit that also brings the activations.
 #pragma once
 
 #include "weights.h"

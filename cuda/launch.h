@@ -28,6 +28,8 @@ namespace airk {
 inline emu::Launch launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, EMU_HERE) {
   return emu::Launch(grid, block, shared_bytes, stream, EMU_AT);
 }
+/* Fills memory whose contents are lost with NaN, so that what reads it before it is written gives a wrong result each time. */
+inline cudaError_t poison(void *memory, size_t bytes, cudaStream_t stream) { return cudaMemsetAsync(memory, 0xff, bytes, stream); }
 }  // namespace airk
 
 #else
@@ -58,6 +60,8 @@ class Launch {
 inline Launch launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream) {
   return Launch(grid, block, shared_bytes, stream);
 }
+/* On a GPU memory is left as it is. */
+inline cudaError_t poison(void *, size_t, cudaStream_t) { return cudaSuccess; }
 }  // namespace airk
 
 #endif

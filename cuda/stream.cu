@@ -19,7 +19,10 @@ airk_status scratch_of(airk_stream *stream, const char *op, uint64_t bytes, void
   std::lock_guard<std::mutex> lock(stream->scratch_mutex);
   stream->scratch_labelled = false;
   *memory = stream->scratch;
-  if (bytes <= stream->scratch_bytes) return AIRK_OK;
+  if (bytes <= stream->scratch_bytes) {
+    const cudaError_t error = poison(stream->scratch, bytes, stream->handle);
+    return error == cudaSuccess ? AIRK_OK : fail_cuda(context, "use scratch memory", error);
+  }
   if (stream->scratch_is_given) {
     return fail(context, AIRK_OUT_OF_MEMORY, "Cannot run %s: %llu bytes of device memory needed for what lies between its kernels, the stream has %llu",
                 op, static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(stream->scratch_bytes));

@@ -79,7 +79,7 @@ export interface ModelOptions extends Omit<ShardOptions, "ramBytes"> {
   maxSequences?: number;
   /** Most tokens of one pass; a longer prompt is brought in parts. Default: 512, fewer where the budget is small. */
   passTokens?: number;
-  /** How matrix products may round activations: `exact` keeps float32. Default: `exact`. */
+  /** How matrix products, and on a GPU attention to prompts, may round activations: `exact` keeps float32. Default: `exact`. */
   precision?: "exact" | "fast";
   /** Element type of the KV cache; `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. Default: `f16`. */
   kvCacheType?: "f16" | "f32" | "q8";

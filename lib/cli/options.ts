@@ -137,7 +137,7 @@ export function addComputeOptions(command: Command): Command {
         .choices(["vram", "ram"]),
     )
     .addOption(
-      new Option("--precision <name>", "exact keeps float32 activations; fast may round them inside matrix products")
+      new Option("--precision <name>", "exact keeps float32 activations; fast may round them inside products")
         .choices(["exact", "fast"]).default("exact"),
     )
     .addOption(

@@ -48,7 +48,7 @@ export interface EngineOptions {
   threads?: number;
   /** Best instruction set to use. */
   isa?: ContextOptions["isa"];
-  /** How matrix products may round activations; `exact` without it. */
+  /** How matrix products, and on a GPU attention to prompts, may round activations; `exact` without it. */
   precision?: Precision;
   /** Element type of the KV cache; `f16` without it. `q8` takes half the memory of `f16` and rounds keys and values to 8 bits. */
   kvCacheType?: KvCacheType;
