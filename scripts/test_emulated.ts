@@ -54,6 +54,9 @@ const RUNS: Run[] = [
 /** Files whose many shapes take the slow builds minutes, and that say nothing about kernels which the others do not run too. */
 const LONG_FILES = ["matmul_test.ts", "packed_formats_test.ts", "quantize_test.ts", "gated_test.ts"];
 
+/** What families compute, against transformers. */
+const FAMILIES = ["tests/models/parity_test.ts", "tests/models/moe_parity_test.ts"];
+
 const quick = Deno.args.includes("--quick");
 const named = Deno.args.filter((argument) => argument !== "--quick");
 
@@ -80,6 +83,8 @@ for (const run of RUNS) {
   }
   console.log(`\nEmulated CUDA library, ${run.name}`);
   test(run, ["--parallel", ...pathsOf(run)], run.env);
+  // Every family whole, which takes minutes; a part of it is in tests/device.
+  if (run.name === "plain" && !quick && named.length === 0) test(run, ["--parallel", ...FAMILIES], run.env);
   // The engine on the device: the plain build's run is part of `deno task test`. Its tests set the emulator's settings themselves.
   if (run.name === "race" && !quick && named.length === 0) {
     test(run, ["tests/device/engine_test.ts", "tests/device/prefetcher_test.ts"], {});

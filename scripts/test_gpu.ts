@@ -13,7 +13,9 @@ import { findGpu } from "./gpu/find_gpu.ts";
 import { closingLine, countTests, type TestCounts } from "./gpu/test_summary.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const paths = Deno.args.length > 0 ? Deno.args : ["tests/kernels", "tests/device"];
+const paths = Deno.args.length > 0 ? Deno.args : [
+  ...["tests/kernels", "tests/device", "tests/models/parity_test.ts", "tests/models/moe_parity_test.ts"],
+];
 
 /** Returns the test files at a path. */
 function testFiles(path: string): string[] {

@@ -32,6 +32,7 @@ export const TOKENIZER_FILES: readonly string[] = [
   "chat_template.jinja",
   "chat_template.json",
   "tokenizer.model",
+  "ice_text.model",
   "vocab.json",
   "merges.txt",
 ];

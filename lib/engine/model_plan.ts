@@ -18,6 +18,7 @@ import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
 import { expertTableOf } from "./expert_table.ts";
+import { kvCacheShape } from "./layer_caches.ts";
 import { type DeviceMemory, deviceNeeds, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
 import { layerWeightsPerToken } from "./token_products.ts";
 import type { WorkspaceShape } from "./workspace.ts";
@@ -36,7 +37,10 @@ export interface EngineOptions {
   contextTokens?: number;
   /** Sequences open at a time; 1 without it. */
   maxSequences?: number;
-  /** Most tokens of one pass, which the plan may lower; 512 without it. */
+  /**
+   * Most tokens of one pass, which the plan may lower; 512 without it. Of a model that reads a prompt as a whole it is the longest prompt, which the plan
+   * keeps to; its context without it.
+   */
   passTokens?: number;
   /** Most rows of logits of one pass; one a sequence without it. */
   logitRows?: number;
@@ -64,7 +68,12 @@ const DEFAULT_CONTEXT_TOKENS = 4096;
 export { KV_CACHE_TYPES, type KvCacheType };
 
 /** Most tokens of one pass where a caller names no number. */
-export const DEFAULT_PASS_TOKENS = 512;
+const DEFAULT_PASS_TOKENS = 512;
+
+/** Returns the most tokens of one pass that are of use for prompts of so many tokens. */
+export function usefulPassTokens({ blankFilling }: ModelConfig, promptTokens: number): number {
+  return blankFilling ? promptTokens : Math.min(promptTokens, DEFAULT_PASS_TOKENS);
+}
 
 /** A model and the plan to run it by. */
 export interface ModelPlan {
@@ -190,7 +199,11 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   const askedContextTokens = checkContextTokens(config, options);
   const contextPages = Math.ceil(askedContextTokens / PAGE_TOKENS);
   const maxSequences = positiveInteger("maxSequences", options.maxSequences, 1);
-  const askedPassTokens = positiveInteger("passTokens", options.passTokens, DEFAULT_PASS_TOKENS);
+  const askedPassTokens = positiveInteger(
+    "passTokens",
+    options.passTokens,
+    config.blankFilling ? askedContextTokens : DEFAULT_PASS_TOKENS,
+  );
   const askedLogitRows = positiveInteger("logitRows", options.logitRows, maxSequences);
   const shape: WorkspaceShape = {
     passTokens: askedPassTokens,
@@ -201,7 +214,8 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     vectors: residentWords(shards, tensors),
   };
   const tape = tapeOf(shards, tensors), expertTable = expertTableOf(shards, config, tensors);
-  const kvCache = { bytesPerToken: kvBytesPerToken({ ...config, type: kvCacheType }), location: kvCacheLocation };
+  const cacheShape = kvCacheShape(config, kvCacheType);
+  const kvCache = { bytesPerToken: kvBytesPerToken(cacheShape), layers: cacheShape.numLayers, location: kvCacheLocation };
   const needs = device
     ? deviceNeeds(config, shape, {
       ...{ device, vramBytes: options.vramBytes, precision, kvCache, contextTokens: contextPages * PAGE_TOKENS },
@@ -217,6 +231,7 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     contextIsFlexible: options.contextTokens === undefined,
     logitRows: askedLogitRows,
     passTokens: askedPassTokens,
+    passIsWhole: config.blankFilling !== undefined,
     ...needs.request,
   };
   const planned = expertTable ? planWithExperts(request, expertTable, options.expertCacheBytes) : plan(request);

@@ -3,6 +3,8 @@
  * @module
  */
 import { BudgetError, UsageError } from "../errors.ts";
+import type { BlankFilling } from "../models/architecture.ts";
+import { type Blank, findBlank, textMask } from "./blank_filling.ts";
 import type { Sequence } from "./sequence.ts";
 
 /** Most of the likeliest tokens that a pass returns. */
@@ -31,6 +33,8 @@ export interface PassLimits {
   vocabSize: number;
   passTokens: number;
   logitRows: number;
+  /** Of a model that fills blanks. */
+  blankFilling?: BlankFilling;
 }
 
 /** One item's place in the pass. */
@@ -42,6 +46,10 @@ export interface ItemLayout {
   /** Its first row among the pass's logits. */
   firstRow: number;
   rows: number;
+  /** The item's own mask, or that of a text which is read in both directions. */
+  mask?: Uint8Array;
+  /** The blank that the sequence fills, of a model that does that. */
+  blank?: Blank;
 }
 
 /** A pass laid out: every token has a row, items one after the other. */
@@ -79,6 +87,16 @@ function checkMask(mask: Uint8Array, tokens: number): void {
   }
 }
 
+/** Returns the blank that an item's sequence fills, found in its first pass. @throws {UsageError} */
+function blankOf(item: PassItem, blankFilling: BlankFilling): Blank {
+  const { sequence, tokens, mask } = item;
+  if (sequence.cachedTokens > 0 && sequence.blank) return sequence.blank;
+  if (mask) {
+    throw new UsageError("Cannot use a mask in a sequence's first pass: this model reads a prompt's text in both directions");
+  }
+  return findBlank(blankFilling, tokens);
+}
+
 function checkOutput({ output }: PassItem, { vocabSize }: PassLimits): void {
   if (typeof output !== "object") return;
   const { topK } = output, most = Math.min(MOST_TOP_K, vocabSize);
@@ -114,10 +132,11 @@ export function layOutPass(items: readonly PassItem[], limits: PassLimits): Pass
       }
       layout.ids[firstToken + i] = id;
     }
-    if (item.mask) {
-      checkMask(item.mask, count);
-      layout.masked = true;
-    }
+    if (item.mask) checkMask(item.mask, count);
+    const blank = limits.blankFilling && blankOf(item, limits.blankFilling);
+    // Only of a text must tokens see what comes after them.
+    const mask = blank && item.sequence.cachedTokens === 0 ? textMask(blank, count) : item.mask;
+    if (mask) layout.masked = true;
     const endTokens = item.sequence.cachedTokens + count;
     if (item.ropeSpanTokens !== undefined && !(item.ropeSpanTokens >= endTokens)) {
       throw new UsageError(
@@ -126,7 +145,7 @@ export function layOutPass(items: readonly PassItem[], limits: PassLimits): Pass
     }
     const rows = wantedRows(item);
     checkOutput(item, limits);
-    layout.items.push({ item, firstToken, tokens: count, firstRow: layout.logitRows.length, rows: rows.length });
+    layout.items.push({ item, firstToken, tokens: count, firstRow: layout.logitRows.length, rows: rows.length, mask, blank });
     for (const row of rows) layout.logitRows.push(firstToken + row);
     firstToken += count;
   }
@@ -150,10 +169,10 @@ export function depthInPass(item: PassItem, index: number): number {
 /** Writes the mask of the whole pass, u8 [tokens, tokens], items without one in causal order. */
 export function fillMask(layout: PassLayout, mask: Uint8Array): void {
   mask.fill(0, 0, layout.tokens * layout.tokens);
-  for (const { item, firstToken, tokens } of layout.items) {
+  for (const { mask: own, firstToken, tokens } of layout.items) {
     for (let i = 0; i < tokens; i++) {
       const start = (firstToken + i) * layout.tokens + firstToken;
-      if (item.mask) mask.set(item.mask.subarray(i * tokens, (i + 1) * tokens), start);
+      if (own) mask.set(own.subarray(i * tokens, (i + 1) * tokens), start);
       else mask.fill(1, start, start + i + 1);
     }
   }

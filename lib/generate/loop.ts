@@ -30,7 +30,8 @@ export interface LoopPassOutput {
 /** The part of an engine that the loop drives; S is its handle of a sequence's KV cache. */
 export interface LoopEngine<S extends Disposable> {
   readonly plan: { readonly contextTokens: number; readonly passTokens: number };
-  readonly config: { readonly vocabSize: number };
+  /** `blankFilling` is there where a prompt must not be divided among passes. */
+  readonly config: { readonly vocabSize: number; readonly blankFilling?: unknown };
   readonly statistics: { readonly bytesRead: number };
   /** Whether asking for a few of the likeliest tokens saves copying all logits. */
   readonly prefersTopK?: boolean;
@@ -96,7 +97,12 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
         `Cannot generate: the prompt has ${promptIds.length} tokens, the context holds ${contextTokens} including at least one new token`,
       );
     }
-    const { vocabSize } = this.#engine.config;
+    const { vocabSize, blankFilling } = this.#engine.config, { passTokens } = this.#engine.plan;
+    if (blankFilling && promptIds.length > passTokens) {
+      throw new UsageError(
+        `Cannot generate: the prompt has ${promptIds.length} tokens, this model reads a prompt in one pass and the plan has room for ${passTokens}`,
+      );
+    }
     const stranger = promptIds.find((id) => !Number.isSafeInteger(id) || id < 0 || id >= vocabSize);
     if (stranger !== undefined) {
       throw new UsageError(
@@ -167,6 +173,8 @@ export class GenerationLoop<S extends Disposable> implements AsyncDisposable {
     for (const active of this.#active.toSorted((a, b) => runsFirst(a) - runsFirst(b))) {
       if (roomTokens === 0) break;
       const { generation, sequence, pending } = active;
+      // A prompt that is read as a whole waits for a pass with room for it.
+      if (this.#engine.config.blankFilling && pending.length > roomTokens) continue;
       const tokens = pending.slice(0, roomTokens);
       roomTokens -= tokens.length;
       members.push(active);

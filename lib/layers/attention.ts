@@ -6,11 +6,16 @@ import type { AttentionConfig } from "./model_config.ts";
 import { headNorm } from "./norm.ts";
 import type { Pass } from "./pass.ts";
 
-/** Enqueues the rotation, in place, of x: [tokens, heads, headDim]. */
-function rotate(pass: Pass, x: bigint, heads: number, { index, interleaved }: NonNullable<AttentionConfig["rope"]>): void {
+/** Enqueues the rotation, in place, of x: [tokens, heads, headDim], of each head's elements from `first` on. */
+function rotate(
+  pass: Pass,
+  x: bigint,
+  heads: number,
+  { index, interleaved, first = 0 }: NonNullable<AttentionConfig["rope"]> & { first?: number },
+): void {
   const { headDim, ropes } = pass.config;
   const { cos, sin } = pass.ropes[index];
-  const layout = { stride: heads * headDim, heads, headDim, first: 0, rotaryDim: ropes[index].dim, interleaved };
+  const layout = { stride: heads * headDim, heads, headDim, first, rotaryDim: ropes[index].dim, interleaved };
   pass.ops.rope(x, cos, sin, pass.tokens, layout);
 }
 
@@ -21,22 +26,26 @@ function rotate(pass: Pass, x: bigint, heads: number, { index, interleaved }: No
 export async function attention(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
   const { ops } = pass;
   const { numHeads, numKvHeads } = pass.config;
-  const { qkvBias, outputBias, queryNorm, keyNorm, rope, queryScaling, sinks } = pass.config.layers[layer].attention;
-  const { query, key, value, attended, projected } = pass.activations;
+  const { qkvBias, outputBias, queryNorm, keyNorm, rope, secondRope, queryScaling, sinks, gated } =
+    pass.config.layers[layer].attention;
+  const { query, key, value, attended, outputGate, projected } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string, bias: boolean): Promise<void> =>
     pass.linear(y, x, `${prefix}self_attn.${name}.weight`, bias ? `${prefix}self_attn.${name}.bias` : undefined);
 
   await linear(query, x, "q_proj", qkvBias);
   await linear(key, x, "k_proj", qkvBias);
   await linear(value, x, "v_proj", qkvBias);
+  if (gated) await linear(outputGate, x, "gate_proj", qkvBias);
   if (queryNorm) headNorm(pass, query, numHeads, prefix, queryNorm);
   if (keyNorm) headNorm(pass, key, numKvHeads, prefix, keyNorm);
-  if (rope) {
-    rotate(pass, query, numHeads, rope);
-    rotate(pass, key, numKvHeads, rope);
+  for (const each of [rope, secondRope]) {
+    if (!each) continue;
+    rotate(pass, query, numHeads, each);
+    rotate(pass, key, numKvHeads, each);
   }
   if (queryScaling) rotate(pass, query, numHeads, { ...queryScaling, interleaved: false });
   const input = pass.appendKeysValues(layer, key, value);
   ops.attention(attended, query, sinks ? { ...input, sinks: pass.vector(`${prefix}self_attn.sinks`) } : input);
+  if (gated) ops.gated(attended, outputGate, attended, pass.tokens * numHeads * pass.config.headDim, "sigmoid");
   await linear(projected, attended, "o_proj", outputBias);
 }

@@ -1,8 +1,9 @@
 /**
- * One decoder block: attention and feed-forward layer, each added to the residual stream, arranged as the layer's configuration says.
+ * One decoder block: attention, or what stands in its place, and feed-forward layer, each added to the residual stream, arranged as the layer's configuration says.
  * @module
  */
 import { attention } from "./attention.ts";
+import { deltaNet } from "./delta_net.ts";
 import { latentAttention } from "./latent_attention.ts";
 import { feedForward } from "./mlp.ts";
 import { moe } from "./moe.ts";
@@ -13,16 +14,19 @@ import { layerPrefix, type Pass } from "./pass.ts";
  * Enqueues decoder block `layer` on the hidden state.
  *
  * In sequence: hidden += attention(norm(hidden)), then hidden += feedForward(norm(hidden)). In parallel (Wang and Komatsuzaki 2021, GPT-J) both
- * read the hidden state of the block's start. Input norms, norms of what is added (Liu et al. 2022, Swin v2; Gemma 2), or both.
+ * read the hidden state of the block's start. Input norms, norms of what is added (Liu et al. 2022, Swin v2; Gemma 2), or both. With `normedResidual` a,
+ * hidden = a * norm(hidden) + attention(norm(hidden)), and likewise.
  */
 export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
-  const { attention: { latent }, norms, parallel, feedForward: config } = pass.config.layers[layer];
+  const { attention: { latent, deltaNet: recurrent }, norms, parallel, feedForward: config } = pass.config.layers[layer];
   const { hidden, normed, projected } = pass.activations;
   const prefix = layerPrefix(layer);
 
   const attentionInput = norms.attentionInput ? normed : hidden;
   if (norms.attentionInput) norm(pass, normed, hidden, prefix, norms.attentionInput);
-  if (latent) await latentAttention(pass, layer, latent, prefix, attentionInput);
+  restartResidual(pass, layer);
+  if (recurrent) await deltaNet(pass, layer, recurrent, prefix, attentionInput);
+  else if (latent) await latentAttention(pass, layer, latent, prefix, attentionInput);
   else await attention(pass, layer, prefix, attentionInput);
   if (norms.attentionOutput) norm(pass, projected, projected, prefix, norms.attentionOutput);
 
@@ -31,10 +35,17 @@ export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
   addToResidual(pass, layer);
   if (!parallel && norms.feedForwardInput) norm(pass, normed, hidden, prefix, norms.feedForwardInput);
   if (norms.feedForwardInput) feedForwardInput = normed;
+  restartResidual(pass, layer);
   if (config.kind === "moe") await moe(pass, layer, config, prefix, feedForwardInput);
   else await feedForward(pass, config, `${prefix}mlp.`, feedForwardInput, projected);
   if (norms.feedForwardOutput) norm(pass, projected, projected, prefix, norms.feedForwardOutput);
   addToResidual(pass, layer);
+}
+
+/** Puts a sublayer's normed input in the residual stream's place, where the layer does that. */
+function restartResidual(pass: Pass, layer: number): void {
+  const { hidden, normed } = pass.activations, factor = pass.config.layers[layer].normedResidual;
+  if (factor !== undefined) pass.ops.scale(hidden, normed, pass.tokens * pass.config.hiddenSize, factor);
 }
 
 function addToResidual(pass: Pass, layer: number): void {

@@ -48,6 +48,10 @@ export interface RopeConfig {
   theta: number;
   /** How it stretches. */
   scaling: RopeScaling;
+  /** Whether frequencies are rounded to float16, in which a model keeps them. */
+  halfFrequencies?: boolean;
+  /** Which of a token's two positions turns it, where {@linkcode ModelConfig.blankFilling} gives it two; its place in the sequence without it. */
+  positions?: "text" | "span";
 }
 
 /** A normalisation with a weight. */
@@ -84,6 +88,8 @@ export interface AttentionConfig {
   keyNorm?: HeadNormConfig;
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
+  /** Rotation of further elements of a head, those from `first` on. */
+  secondRope?: { index: number; interleaved: boolean; first: number };
   /** Multiplication of queries alone, by a rope of type `temperature`. */
   queryScaling?: { index: number };
   /** Multiplies queries times keys. */
@@ -92,8 +98,12 @@ export interface AttentionConfig {
   softcap: number;
   /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
   latent?: LatentConfig;
+  /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
+  deltaNet?: DeltaNetConfig;
   /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
   sinks?: boolean;
+  /** Whether what a head attends to is multiplied by the sigmoid of a projection, `self_attn.gate_proj`, which has a bias where q_proj has one. */
+  gated?: boolean;
   /** Tokens that a token sees, itself included; absent where it sees all before it. */
   windowTokens?: number;
   /** Tokens of a chunk: a token sees those before it that lie in its own chunk, counted from the start; absent where it sees all before it. */
@@ -121,6 +131,27 @@ export interface LatentConfig {
   eps: number;
   /** Biases of q_a_proj, kv_a_proj_with_mqa and o_proj. */
   bias: boolean;
+}
+
+/**
+ * A gated delta net, see `delta_net.ts`. Tensors: `linear_attn.` and `in_proj_` with `q`, `k`, `v`, `z` (the gate of the output), `b` (how much a token
+ * corrects), `a` (how much decays); `conv1d_q`, `conv1d_k`, `conv1d_v`, `A_log`, `dt_bias`, `norm`, `out_proj`.
+ */
+export interface DeltaNetConfig {
+  /** Heads of queries and keys; a divisor of `valueHeads`. */
+  keyHeads: number;
+  /** Heads of values. */
+  valueHeads: number;
+  /** Elements of a query or key. */
+  keyDim: number;
+  /** Elements of a value. */
+  valueDim: number;
+  /** Tokens that a convolution sees, the present one included. */
+  kernel: number;
+  /** Of the convolutions. */
+  activation: Exclude<Activation, "swiglu_oai">;
+  /** Of the norm of what heads answer. */
+  eps: number;
 }
 
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
@@ -178,6 +209,20 @@ export interface LayerConfig {
   parallel: boolean;
   /** Multiplies what a sublayer adds to the residual stream. */
   residualMultiplier: number;
+  /** Present where a sublayer adds not to the residual stream but to this times its own normed input, which takes the stream's place. */
+  normedResidual?: number;
+}
+
+/**
+ * How a model that fills blanks reads a sequence: Du et al. 2022 (GLM), arXiv:2103.10360. All that comes before `startTokenId` is the text, whose tokens see
+ * each other in both directions; what follows is written into a blank of the text, causally. A token of it has the blank's place in the text as its
+ * `text` position and counts from 1 as its `span` position; those of the text are in their place, with 0.
+ */
+export interface BlankFilling {
+  /** The token that what is written begins with. */
+  startTokenId: number;
+  /** Tokens that mark a blank; the first occurrence of the first of them that occurs at all is the one that is filled. */
+  blankTokenIds: number[];
 }
 
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
@@ -208,6 +253,8 @@ export interface ModelConfig {
   unitHeadRows?: boolean;
   /** The kinds of rotary embeddings that layers use. */
   ropes: RopeConfig[];
+  /** Present where a prompt's text is read in both directions, and a text that is written fills a blank in it. */
+  blankFilling?: BlankFilling;
   /** [numHeads] of ALiBi, or absent: a score falls by slope * distance. Press et al. 2022, arXiv:2108.12409. */
   alibiSlopes?: number[];
   /** The decoder blocks in their order. */

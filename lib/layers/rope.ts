@@ -69,7 +69,11 @@ function longropeInverseFrequencies(theta: number, dim: number, factors: readonl
  * `spanTokens` is the length of the sequence at the end of the pass; only `dynamic` and `longrope` depend on it.
  */
 export function inverseFrequencies(config: RopeConfig, spanTokens: number): Float32Array<ArrayBuffer> {
-  const { scaling, theta, dim } = config;
+  const frequencies = stretchedFrequencies(config, spanTokens);
+  return config.halfFrequencies ? Float32Array.from(new Float16Array(frequencies)) : frequencies;
+}
+
+function stretchedFrequencies({ scaling, theta, dim }: RopeConfig, spanTokens: number): Float32Array<ArrayBuffer> {
   switch (scaling.type) {
     case "default":
       return plainInverseFrequencies(theta, dim);

@@ -6,6 +6,7 @@ import { UnsupportedError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { BAICHUAN } from "./baichuan.ts";
 import { CHATGLM } from "./chatglm.ts";
+import { CHATGLM_1 } from "./chatglm_1.ts";
 import { COHERE, COHERE2 } from "./cohere.ts";
 import { DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2 } from "./deepseek.ts";
 import { FALCON } from "./falcon.ts";
@@ -27,15 +28,20 @@ import { PHI3 } from "./phi3.ts";
 import { QWEN2 } from "./qwen2.ts";
 import { QWEN2_MOE } from "./qwen2_moe.ts";
 import { QWEN3 } from "./qwen3.ts";
+import { QWEN3_5, QWEN3_5_MOE, QWEN3_5_MOE_TEXT, QWEN3_5_TEXT } from "./qwen3_5.ts";
 import { QWEN3_MOE } from "./qwen3_moe.ts";
+import { QWEN3_NEXT } from "./qwen3_next.ts";
 import { SMOLLM3 } from "./smollm3.ts";
 import { STABLELM } from "./stablelm.ts";
 import { STARCODER2 } from "./starcoder2.ts";
 
 const ARCHITECTURES: readonly Architecture[] = [
-  ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4, CHATGLM],
+  ...[LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3_TEXT, GEMMA3, PHI3, OLMO2, GRANITE, SMOLLM3, GLM, GLM4],
+  // The first goes before the others of its name.
+  ...[CHATGLM_1, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2, LLAMA4, LLAMA4_TEXT],
+  ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
 ];
 
 /** All architectures. */
@@ -49,9 +55,11 @@ export function architectures(): readonly Architecture[] {
  */
 export function architectureFor(config: Record<string, unknown>): Architecture {
   const modelType = config.model_type;
-  const found = ARCHITECTURES.find((architecture) => architecture.modelTypes.some((known) => known === modelType));
+  const found = ARCHITECTURES.find(({ modelTypes, serves }) =>
+    modelTypes.some((known) => known === modelType) && (serves?.(config) ?? true)
+  );
   if (found) return found;
-  const supported = ARCHITECTURES.flatMap((architecture) => architecture.modelTypes).join(", ");
+  const supported = [...new Set(ARCHITECTURES.flatMap((architecture) => architecture.modelTypes))].join(", ");
   throw new UnsupportedError(
     modelType === undefined
       ? `Cannot choose an architecture: config.json has no model_type; supported: ${supported}`

@@ -5,7 +5,7 @@
 import { FormatError, UsageError } from "../errors.ts";
 import type { ChatMessage, ChatTemplate, ChatTemplateOptions } from "./chat_template.ts";
 import { chooseMark, ControlTokenGuard } from "./control_token_guard.ts";
-import type { AddedToken, Encoder } from "./encoder.ts";
+import type { AddedToken, TokenEncoder } from "./encoder.ts";
 
 /** A conversation as a model reads it. */
 export interface ChatPrompt {
@@ -46,7 +46,7 @@ const SPECIAL_TOKEN_NAMES = ["bos_token", "eos_token", "unk_token", "sep_token",
 
 /** Renders conversations and encodes what comes out. */
 export class ChatEncoder {
-  readonly #encoder: Encoder;
+  readonly #encoder: TokenEncoder;
   readonly #added: readonly AddedToken[];
   readonly #normalize: (text: string) => string;
   readonly #sources: Map<string, string>;
@@ -54,7 +54,7 @@ export class ChatEncoder {
   readonly #parsed = new Map<string, Promise<{ template: ChatTemplate; guards: (role?: string) => ControlTokenGuard }>>();
 
   constructor(
-    encoder: Encoder,
+    encoder: TokenEncoder,
     added: readonly AddedToken[],
     normalize: (text: string) => string,
     sources: Map<string, string>,

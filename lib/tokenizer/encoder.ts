@@ -8,6 +8,7 @@
 import type { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import type { TextNormalizer } from "./normalizer.ts";
 import type { PreTokenizer } from "./pre_tokenizer.ts";
+import { unigramEncoder } from "./unigram_vocabulary.ts";
 
 /** A token beside the model's own vocabulary, as tokenizer.json describes it. */
 export interface AddedToken {
@@ -23,8 +24,18 @@ export interface AddedToken {
 /** A part of a text: an added token, or text to tokenize. */
 type Section = { token: AddedToken } | { text: string };
 
+/** Encodes text without what is put around it. */
+export interface TokenEncoder {
+  /**
+   * Returns the tokens of a text; special tokens in it are recognised only where they are allowed.
+   *
+   * @param mark A character that is taken out once added tokens were found: an added token with a mark in it is ordinary text.
+   */
+  encode(text: string, allowSpecialTokens: boolean, mark?: string): number[];
+}
+
 /** Finds added tokens in a text, the longest one first where several start at a place. */
-class AddedTokenSplitter {
+export class AddedTokenSplitter {
   readonly #tokens = new Map<string, AddedToken>();
   readonly #pattern: RegExp | undefined;
 
@@ -59,50 +70,31 @@ class AddedTokenSplitter {
   }
 }
 
-/** The tree in which the library's Unigram model looks pieces up. */
-interface Trie {
-  extend(pieces: string[]): void;
-}
-
-function isUnigram(model: object): model is { trie: Trie; vocab: string[] } {
-  return "trie" in model;
-}
-
 /** Encodes text without what a post-processor adds. */
-export class Encoder {
-  readonly #library: HuggingFaceTokenizer;
-  readonly #unknownId: number | undefined;
-  /** What the model gives for a text without a token; undefined where it gives the text itself, as Unigram does. */
-  readonly #unknownText: string | undefined;
-  readonly #isUnigram: boolean;
+export class Encoder implements TokenEncoder {
+  /** Turns words into tokens. */
+  readonly #encodeWords: (words: string[]) => number[];
   readonly #normalize: TextNormalizer;
   readonly #preTokenize: PreTokenizer;
   readonly #trusted: AddedTokenSplitter[];
   readonly #untrusted: AddedTokenSplitter[];
 
-  /** @param library Its model is used alone. */
+  /** @param library Its model is used alone, unless `model`, that of tokenizer.json, is a Unigram. */
   constructor(
     library: HuggingFaceTokenizer,
     normalize: TextNormalizer,
     preTokenize: PreTokenizer,
     addedTokens: readonly AddedToken[],
+    model: Record<string, unknown>,
   ) {
-    this.#library = library;
     this.#normalize = normalize;
     this.#preTokenize = preTokenize;
-    const model = library.model!;
-    this.#unknownId = model.unk_token_id;
-    this.#isUnigram = isUnigram(model);
     const special = new Set(addedTokens.filter((token) => token.special).map(({ content }) => content));
-    if (isUnigram(model)) {
-      // Its pieces are found by their spelling, special tokens among them.
-      model.trie = new (model.trie.constructor as new () => Trie)();
-      model.trie.extend(model.vocab.filter((piece) => !special.has(piece)));
-      this.#unknownText = undefined;
+    if (model.type === "Unigram") {
+      const encode = unigramEncoder(model, special);
+      this.#encodeWords = (words) => words.flatMap(encode);
     } else {
-      // Models that take whole words from the vocabulary (ignore_merges) must not find special tokens there.
-      for (const content of special) model.tokens_to_ids.delete(content);
-      this.#unknownText = model.unk_token ?? undefined;
+      this.#encodeWords = libraryEncoder(library.model!, special);
     }
     const splitters = (tokens: readonly AddedToken[]) => [
       new AddedTokenSplitter(tokens.filter((token) => !token.normalized), (content) => content),
@@ -112,11 +104,6 @@ export class Encoder {
     this.#untrusted = splitters(addedTokens.filter((token) => !token.special));
   }
 
-  /**
-   * Returns the tokens of a text; special tokens in it are recognised only where they are allowed.
-   *
-   * @param mark A character that is taken out once added tokens were found: an added token with a mark in it is ordinary text.
-   */
   encode(text: string, allowSpecialTokens: boolean, mark?: string): number[] {
     const unmarked = (text: string) => mark === undefined ? text : text.replaceAll(mark, "");
     const [raw, normalized] = allowSpecialTokens ? this.#trusted : this.#untrusted;
@@ -135,17 +122,25 @@ export class Encoder {
         }
         part.text = unmarked(part.text);
         // Metaspace prepends its space to the first section alone.
-        const words = this.#preTokenize(part.text, sectionIndex);
-        for (const token of this.#library.model!._call(words)) ids.push(this.#id(token));
+        ids.push(...this.#encodeWords(this.#preTokenize(part.text, sectionIndex)));
       }
     });
     return ids;
   }
+}
 
-  #id(token: string): number {
-    const known = this.#library.model!.tokens_to_ids.get(token);
-    const id = known ?? (this.#isUnigram || token === this.#unknownText ? this.#unknownId : undefined);
-    if (id === undefined) throw new Error(`tokenizer.json's model gave ${JSON.stringify(token)}, which its vocabulary lacks`);
-    return id;
-  }
+/** Returns what turns words into tokens with the library's model. */
+function libraryEncoder(
+  model: NonNullable<HuggingFaceTokenizer["model"]>,
+  special: ReadonlySet<string>,
+): (words: string[]) => number[] {
+  // Models that take whole words from the vocabulary (ignore_merges) must not find special tokens there.
+  for (const content of special) model.tokens_to_ids.delete(content);
+  const unknownText = model.unk_token ?? undefined, unknownId = model.unk_token_id;
+  return (words) =>
+    model._call(words).map((token) => {
+      const id = model.tokens_to_ids.get(token) ?? (token === unknownText ? unknownId : undefined);
+      if (id === undefined) throw new Error(`tokenizer.json's model gave ${JSON.stringify(token)}, which its vocabulary lacks`);
+      return id;
+    });
 }

@@ -3,7 +3,8 @@
  * `tokenizers`; of `@huggingface/tokenizers`, which takes BERT's for UTF-16 units and lowers case by context, only the patterns are used.
  * @module
  */
-import { UnsupportedError } from "../errors.ts";
+import { FormatError, UnsupportedError } from "../errors.ts";
+import { CharacterTable } from "./character_table.ts";
 
 /** Normalizes a text. */
 export type TextNormalizer = (text: string) => string;
@@ -22,6 +23,7 @@ interface Config {
   handle_chinese_chars?: boolean;
   strip_accents?: boolean | null;
   lowercase?: boolean;
+  precompiled_charsmap?: string | null;
 }
 
 /** Lower case by characters, as Rust has it: JavaScript's own lowers a sigma by what follows it. */
@@ -29,6 +31,24 @@ function lowercase(text: string): string {
   let result = "";
   for (const character of text) result += character.toLowerCase();
   return result;
+}
+
+/** Control characters that `Nmt` removes, and what it takes for a space (normalizers/unicode.rs). */
+// deno-lint-ignore no-control-regex -- control characters are what this is to remove
+const NMT_REMOVED = /[\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f]/g;
+const NMT_SPACE = /[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g;
+
+/** Returns a table of characters. @throws {FormatError} */
+function characterTable(base64: string | null | undefined): CharacterTable | undefined {
+  // A table without a byte replaces nothing.
+  if (base64 === null || base64 === undefined || base64 === "") return undefined;
+  let bytes;
+  try {
+    bytes = Uint8Array.fromBase64(base64);
+  } catch {
+    throw new FormatError("Cannot use the tokenizer: its table of characters is not in base64");
+  }
+  return new CharacterTable(bytes);
 }
 
 /** Ideographs as BERT counts them, with the range that its Rust version has at U+2B920. */
@@ -85,7 +105,14 @@ export function textNormalizer(described: unknown, library: NormalizerLibrary): 
       };
     case "BertNormalizer":
       return bert(config);
+    case "Nmt":
+      return (text) => text.replace(NMT_REMOVED, "").replace(NMT_SPACE, " ");
+    case "Precompiled": {
+      const table = characterTable(config.precompiled_charsmap);
+      return (text) => table ? table.replaceGraphemes(text) : text;
+    }
   }
-  const known = "Sequence, NFC, NFD, NFKC, NFKD, Replace, Prepend, Lowercase, StripAccents, Strip, BertNormalizer";
+  const known =
+    "Sequence, NFC, NFD, NFKC, NFKD, Nmt, Precompiled, Replace, Prepend, Lowercase, StripAccents, Strip, BertNormalizer";
   throw new UnsupportedError(`Cannot use the tokenizer: normalizer ${JSON.stringify(config.type)}; known are ${known}`);
 }

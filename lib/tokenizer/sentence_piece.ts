@@ -1,218 +1,201 @@
 /**
- * Turns a `tokenizer.model` of SentencePiece into what a tokenizer.json says, for checkpoints that have no other.
+ * A tokenizer read from the `tokenizer.model` of SentencePiece, for checkpoints that have no tokenizer.json: its own normalizer and models, with its own
+ * ids, as its library gives them.
  *
- * The file is a protocol buffer (sentencepiece_model.proto). The conversion is that of transformers' `LlamaConverter`: a BPE's merges are all
- * ways to put a piece together from two others, the best scores first.
+ * Control pieces are text, as there; where special tokens are allowed, each text between two of them is encoded for itself.
  * @module
  */
 import { FormatError, UnsupportedError } from "../errors.ts";
+import { byteIds } from "./byte_pieces.ts";
+import { type AddedToken, AddedTokenSplitter, type TokenEncoder } from "./encoder.ts";
+import { type MergedPiece, mergePieces } from "./piece_merging.ts";
+import { damagedModel, type Piece, PIECE_TYPES, readSentencePieceFile, type SentencePieceFile } from "./sentence_piece_file.ts";
+import { type BarredText, SentencePieceNormalizer, SPACE, SymbolMatcher } from "./sentence_piece_normalizer.ts";
+import type { TokenizerParts } from "./tokenizer_parts.ts";
+import { Unigram, type UnigramPiece } from "./unigram.ts";
 
-/** Kinds of pieces (`SentencePiece.Type`). */
-const UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, BYTE = 6;
+/** How much less likely than the least likely piece an unknown character is. */
+const UNKNOWN_PENALTY = 10;
 
-/** Of `TrainerSpec.ModelType`. */
-const MODEL_TYPES = ["?", "unigram", "bpe", "word", "char"];
+/** Cuts a normalized text into pieces; of those that are in the vocabulary with their ids. */
+type PieceModel = (text: BarredText) => { id: number | undefined; text: string }[];
 
-interface Piece {
-  text: string;
-  score: number;
-  type: number;
-}
+const isPiece = ({ type }: Piece): boolean =>
+  type === PIECE_TYPES.normal || type === PIECE_TYPES.userDefined || type === PIECE_TYPES.unused;
 
-/** What of the file matters here. */
-interface Model {
-  pieces: Piece[];
-  modelType: string;
-  byteFallback: boolean;
-  /** Name of the character table; only `identity` has none. */
-  characterTable: string;
-  addDummyPrefix: boolean;
-  removeExtraWhitespaces: boolean;
-}
-
-/** One field of a message: a number, or the bytes of a text or an inner message. */
-interface Field {
-  number: number;
-  value: number;
-  bytes: Uint8Array;
-}
-
-const damaged = () => new FormatError("Cannot read tokenizer.model: it is no SentencePiece model, or damaged");
-
-/** Goes through the fields of a message. */
-function* fields(message: Uint8Array): Generator<Field> {
-  const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
-  let at = 0;
-  const varint = (): number => {
-    let value = 0;
-    for (let shift = 0; shift < 70; shift += 7) {
-      if (at >= message.length) throw damaged();
-      const byte = message[at++];
-      value += (byte & 127) * 2 ** shift;
-      if (byte < 128) return value;
+/** Returns the merging of a model of type `bpe`. */
+function bpeModel(pieces: readonly Piece[], ids: ReadonlyMap<string, number>, symbols: SymbolMatcher): PieceModel {
+  const merged = new Map<string, MergedPiece>();
+  for (const piece of pieces.filter(isPiece)) {
+    merged.set(piece.text, { score: piece.score, isUnused: piece.type === PIECE_TYPES.unused });
+  }
+  return (source) => {
+    const { text } = source, parts: { text: string; isFrozen: boolean }[] = [];
+    for (let at = 0; at < text.length;) {
+      const symbol = symbols.match(source, at);
+      const part = symbol ?? text.slice(at, at + (text.codePointAt(at)! > 0xffff ? 2 : 1));
+      parts.push({ text: part, isFrozen: symbol !== undefined });
+      at += part.length;
     }
-    throw damaged();
+    return mergePieces(parts, merged).map((text) => ({ id: ids.get(text), text }));
   };
-  while (at < message.length) {
-    const key = varint(), number = Math.floor(key / 8), wire = key % 8;
-    let value = 0, length = 0;
-    if (wire === 0) value = varint();
-    else if (wire === 2) length = varint();
-    else if (wire === 1 || wire === 5) length = wire === 1 ? 8 : 4;
-    else throw damaged();
-    if (number === 0 || !Number.isSafeInteger(length) || at + length > message.length) throw damaged();
-    if (wire === 5) value = view.getFloat32(at, true);
-    yield { number, value, bytes: message.subarray(at, at + length) };
-    at += length;
-  }
 }
 
-function utf8(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw damaged();
-  }
-}
-
-function parse(file: Uint8Array): Model {
-  const model: Model = {
-    ...{ pieces: [], modelType: "unigram", byteFallback: false },
-    ...{ characterTable: "", addDummyPrefix: true, removeExtraWhitespaces: true },
-  };
-  for (const { number, bytes } of fields(file)) {
-    if (number === 1) {
-      const piece: Piece = { text: "", score: 0, type: 1 };
-      for (const field of fields(bytes)) {
-        if (field.number === 1) piece.text = utf8(field.bytes);
-        else if (field.number === 2) piece.score = field.value;
-        else if (field.number === 3) piece.type = field.value;
-      }
-      model.pieces.push(piece);
-    } else if (number === 2) {
-      for (const field of fields(bytes)) {
-        if (field.number === 3) model.modelType = MODEL_TYPES[field.value] ?? `${field.value}`;
-        else if (field.number === 35) model.byteFallback = field.value !== 0;
-      }
-    } else if (number === 3) {
-      for (const field of fields(bytes)) {
-        if (field.number === 2 && field.bytes.length > 0) model.characterTable ||= "a table without a name";
-        else if (field.number === 1 && utf8(field.bytes) !== "identity") model.characterTable = utf8(field.bytes);
-        else if (field.number === 3) model.addDummyPrefix = field.value !== 0;
-        else if (field.number === 4) model.removeExtraWhitespaces = field.value !== 0;
-      }
-    }
-  }
-  if (model.pieces.length === 0) throw damaged();
-  return model;
-}
-
-/** Returns the merges that build the pieces, best first; of equal scores those of longer parts. */
-function mergesOf(pieces: readonly Piece[], ids: ReadonlyMap<string, number>): [string, string][] {
-  const merges: { left: string; right: string; score: number; lengths: [number, number] }[] = [];
-  for (const { text, score } of pieces) {
-    const characters = [...text];
-    const local: { left: string; right: string }[] = [];
-    for (let i = 1; i < characters.length; i++) {
-      const left = characters.slice(0, i).join(""), right = characters.slice(i).join("");
-      if (ids.has(left) && ids.has(right)) local.push({ left, right });
-    }
-    local.sort((a, b) => ids.get(a.left)! - ids.get(b.left)! || ids.get(a.right)! - ids.get(b.right)!);
-    for (const { left, right } of local) merges.push({ left, right, score, lengths: [[...left].length, [...right].length] });
-  }
-  merges.sort((a, b) => b.score - a.score || b.lengths[0] - a.lengths[0] || b.lengths[1] - a.lengths[1]);
-  return merges.map(({ left, right }) => [left, right]);
-}
-
-/** Returns the tokens that tokenizer_config.json adds to those of the file, or gives other properties. */
-function addedTokens(pieces: readonly Piece[], tokenizerConfig: Record<string, unknown>): Record<string, unknown>[] {
-  const added = new Map<number, Record<string, unknown>>();
-  pieces.forEach(({ text, type }, id) => {
-    if (type !== CONTROL && type !== UNKNOWN && type !== USER_DEFINED) return;
-    added.set(id, {
-      id,
-      content: text,
-      special: type !== USER_DEFINED,
-      normalized: false,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-    });
+/** Returns the search of a model of type `unigram`, which sums in float32. */
+function unigramModel(pieces: readonly Piece[]): PieceModel {
+  const scores = pieces.filter(({ type }) => type === PIECE_TYPES.normal).map(({ score }) => score);
+  // From the smallest positive float32 on, as there, so that of logarithms it is the largest.
+  const most = scores.reduce((a, b) => Math.max(a, b), 2 ** -126), least = scores.reduce((a, b) => Math.min(a, b), Infinity);
+  const found = new Map<string, UnigramPiece>();
+  const bytes = new TextEncoder();
+  pieces.forEach(({ text, score, type }, id) => {
+    if (type === PIECE_TYPES.normal) found.set(text, { id, score });
+    // So good that it is always taken.
+    const symbolScore = Math.fround(bytes.encode(text).length * most) - 0.1;
+    if (type === PIECE_TYPES.userDefined) found.set(text, { id, score: symbolScore, isSymbol: true });
   });
-  for (
-    const [id, token] of Object.entries((tokenizerConfig.added_tokens_decoder ?? {}) as Record<string, Record<string, unknown>>)
+  const unigram = new Unigram({ pieces: found, unknownScore: Math.fround(least - UNKNOWN_PENALTY), round: Math.fround });
+  return ({ text, barriers }) => unigram.encode(text, barriers);
+}
+
+/** Encodes texts as SentencePiece does. */
+class SentencePieceEncoder implements TokenEncoder {
+  readonly #normalizer: SentencePieceNormalizer;
+  readonly #model: PieceModel;
+  readonly #byteId: (piece: string) => number | undefined;
+  readonly #unknownId: number | undefined;
+  readonly #spell: (text: string) => string;
+  readonly #trusted: AddedTokenSplitter;
+  readonly #untrusted: AddedTokenSplitter;
+
+  constructor(
+    file: SentencePieceFile,
+    ids: ReadonlyMap<string, number>,
+    added: readonly AddedToken[],
+    spell: (text: string) => string,
   ) {
+    this.#spell = spell;
+    const { modelType, byteFallback } = file;
+    // What the config makes a special token is one that no text may spell, whatever the file says of it.
+    const special = new Set(added.flatMap((token) => token.special ? [token.id] : []));
+    const pieces = file.pieces.map((piece, id) => special.has(id) ? { ...piece, type: PIECE_TYPES.control } : piece);
+    const symbols = pieces.filter(({ type }) => type === PIECE_TYPES.userDefined).map(({ text }) => text);
+    const matcher = new SymbolMatcher(symbols);
+    this.#normalizer = new SentencePieceNormalizer(file, matcher);
+    this.#model = modelType === "bpe" ? bpeModel(pieces, ids, matcher) : unigramModel(pieces);
+    this.#byteId = (piece) => byteFallback ? ids.get(piece) : undefined;
+    const unknown = file.pieces.findIndex(({ type }) => type === PIECE_TYPES.unknown);
+    this.#unknownId = unknown < 0 ? undefined : unknown;
+    // User-defined symbols are the model's to find, once a text is normalized.
+    const known = new Set(symbols);
+    const cut = added.filter(({ content, special }) => special || !known.has(content));
+    this.#trusted = new AddedTokenSplitter(cut, (content) => content);
+    this.#untrusted = new AddedTokenSplitter(cut.filter(({ special }) => !special), (content) => content);
+  }
+
+  encode(text: string, allowSpecialTokens: boolean, mark?: string): number[] {
+    const sections = (allowSpecialTokens ? this.#trusted : this.#untrusted).split(text);
+    return sections.flatMap((section) => "token" in section ? [section.token.id] : this.#encodeText(section.text, mark));
+  }
+
+  #encodeText(text: string, mark: string | undefined): number[] {
+    text = this.#spell(text);
+    const parts = mark === undefined ? [text] : text.split(mark), barriers = new Set<number>();
+    let length = 0;
+    for (const part of parts.slice(0, -1)) barriers.add(length += part.length);
+    const ids: number[] = [];
+    let isUnknown = false;
+    for (const part of this.#model(this.#normalizer.normalize({ text: parts.join(""), barriers }))) {
+      if (part.id !== undefined) {
+        ids.push(part.id);
+        isUnknown = false;
+        continue;
+      }
+      const bytes = byteIds(part.text, this.#byteId);
+      if (bytes) ids.push(...bytes);
+      // Unknown characters in a row are one token.
+      else if (!isUnknown) ids.push(this.#unknown(part.text));
+      isUnknown = bytes === undefined;
+    }
+    return ids;
+  }
+
+  #unknown(text: string): number {
+    if (this.#unknownId !== undefined) return this.#unknownId;
+    throw new FormatError(`Cannot encode ${JSON.stringify(text)}: tokenizer.model has no token for it, nor one for the unknown`);
+  }
+}
+
+/** Returns the tokens that stand for themselves: of the file, and those that tokenizer_config.json adds or gives other properties. */
+function addedTokens(pieces: readonly Piece[], tokenizerConfig: Record<string, unknown>): AddedToken[] {
+  const added = new Map<number, AddedToken>();
+  const plain = { normalized: false, single_word: false, lstrip: false, rstrip: false };
+  pieces.forEach(({ text, type }, id) => {
+    const special = type === PIECE_TYPES.control || type === PIECE_TYPES.unknown;
+    if (special || type === PIECE_TYPES.userDefined) added.set(id, { ...plain, id, content: text, special });
+  });
+  const decoder = (tokenizerConfig.added_tokens_decoder ?? {}) as Record<string, Partial<AddedToken> | null>;
+  for (const [id, token] of Object.entries(decoder)) {
     if (!/^\d+$/.test(id) || typeof token?.content !== "string") {
       throw new FormatError(
         `Cannot read tokenizer_config.json: added_tokens_decoder has ${JSON.stringify(id)}, which is no token`,
       );
     }
-    added.set(Number(id), { ...token, id: Number(id) });
+    const { content, special = false, single_word = false, lstrip = false, rstrip = false } = token;
+    added.set(Number(id), { ...plain, id: Number(id), content, special, single_word, lstrip, rstrip });
   }
   return [...added.values()];
 }
 
+/** Returns the steps by which tokens become text. */
+function decoderOf({ addDummyPrefix, removeExtraWhitespaces, byteFallback }: SentencePieceFile): unknown {
+  return {
+    type: "Sequence",
+    decoders: [
+      { type: "Replace", pattern: { String: SPACE }, content: " " },
+      ...(byteFallback ? [{ type: "ByteFallback" }] : []),
+      { type: "Fuse" },
+      // What removes spaces before it encodes removes them after it decodes.
+      ...(removeExtraWhitespaces || addDummyPrefix
+        ? [{ type: "Strip", content: " ", start: removeExtraWhitespaces ? 2 ** 31 : 1, stop: 0 }]
+        : []),
+    ],
+  };
+}
+
 /**
- * Returns a tokenizer.json for a SentencePiece model of BPE type.
+ * Returns the parts of a tokenizer from a SentencePiece model of type BPE or Unigram.
  *
- * @throws {FormatError} where the file is damaged, {UnsupportedError} for another type, or one with a table of characters.
+ * @param spell What is done to a text before the model's own normalization.
+ * @throws {FormatError} where the file is damaged, {UnsupportedError} for another type or a setting that is not known.
  */
-export function convertSentencePiece(file: Uint8Array, tokenizerConfig: Record<string, unknown> = {}): Record<string, unknown> {
-  const { pieces, modelType, byteFallback, characterTable, addDummyPrefix, removeExtraWhitespaces } = parse(file);
+export function sentencePieceParts(
+  bytes: Uint8Array,
+  tokenizerConfig: Record<string, unknown> = {},
+  spell: (text: string) => string = (text) => text,
+): TokenizerParts {
+  const file = readSentencePieceFile(bytes), { pieces, modelType } = file;
   const refuse = (what: string) =>
     new UnsupportedError(`Cannot use the tokenizer: its tokenizer.model ${what}; save it as tokenizer.json with transformers`);
-  if (modelType !== "bpe") throw refuse(`is of type ${modelType}, supported is bpe`);
-  if (characterTable !== "") throw refuse(`normalizes with ${JSON.stringify(characterTable)}, supported is identity`);
+  if (modelType !== "bpe" && modelType !== "unigram") throw refuse(`is of type ${modelType}, supported are bpe and unigram`);
+  if (file.whitespaceIsSuffix) throw refuse("has spaces at the end of words (treat_whitespace_as_suffix)");
+  if (file.denormalizes) throw refuse("has a table of characters for decoded text (denormalizer_spec)");
   const ids = new Map(pieces.map(({ text }, id) => [text, id]));
-  if (ids.size !== pieces.length) throw damaged();
-  const replaced = { type: "Replace", pattern: { String: " " }, content: "▁" };
-  const mergeable = pieces.filter(({ type }) => type !== BYTE && type !== CONTROL && type !== UNKNOWN);
-  const addBos = tokenizerConfig.add_bos_token ?? true;
-  const bos = pieces.find(({ text, type }) => type === CONTROL && text === "<s>");
+  if (ids.size !== pieces.length || ids.has("")) throw damagedModel();
+  const added = addedTokens(pieces, tokenizerConfig);
+  const vocabulary = pieces.map(({ text }) => text);
+  for (const { id, content } of added) vocabulary[id] = content;
+  const addedIds = new Map(added.map(({ id, content }) => [content, id]));
+  const bos = pieces.find(({ text, type }) => type === PIECE_TYPES.control && text === "<s>");
   return {
-    added_tokens: addedTokens(pieces, tokenizerConfig),
-    normalizer: {
-      type: "Sequence",
-      normalizers: [
-        ...(removeExtraWhitespaces
-          ? [
-            { type: "Replace", pattern: { Regex: "(?<![\\s\\S]) +|[ ▁]+(?![\\s\\S])" }, content: "" },
-            { type: "Replace", pattern: { Regex: " {2,}" }, content: " " },
-          ]
-          : []),
-        ...(addDummyPrefix ? [{ type: "Prepend", prepend: "▁" }] : []),
-        replaced,
-      ],
-    },
-    pre_tokenizer: null,
-    post_processor: addBos && bos
-      ? {
-        type: "TemplateProcessing",
-        single: [{ SpecialToken: { id: bos.text, type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
-        pair: [],
-        special_tokens: { [bos.text]: { id: bos.text, ids: [ids.get(bos.text)], tokens: [bos.text] } },
-      }
-      : null,
-    decoder: {
-      type: "Sequence",
-      decoders: [
-        { type: "Replace", pattern: { String: "▁" }, content: " " },
-        { type: "ByteFallback" },
-        { type: "Fuse" },
-        // What removes spaces before it encodes removes them after it decodes.
-        ...(removeExtraWhitespaces || addDummyPrefix
-          ? [{ type: "Strip", content: " ", start: removeExtraWhitespaces ? 2 ** 31 : 1, stop: 0 }]
-          : []),
-      ],
-    },
-    model: {
-      type: "BPE",
-      vocab: Object.fromEntries(ids),
-      merges: mergesOf(mergeable, new Map(mergeable.map(({ text }) => [text, ids.get(text)!]))),
-      unk_token: pieces.find(({ type }) => type === UNKNOWN)?.text ?? null,
-      byte_fallback: byteFallback,
-      fuse_unk: true,
-      ignore_merges: false,
-    },
+    encoder: new SentencePieceEncoder(file, ids, added, spell),
+    vocabulary,
+    idOf: (token) => addedIds.get(token) ?? ids.get(token),
+    added,
+    // Symbols are found after normalization, but nothing becomes one by it that a message must not spell.
+    normalize: (text) => text,
+    before: bos ? [bos.text] : [],
+    after: [],
+    decoder: decoderOf(file),
   };
 }

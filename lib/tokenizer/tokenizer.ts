@@ -4,13 +4,12 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { FormatError, UnsupportedError, UsageError } from "../errors.ts";
+import { FormatError, UsageError } from "../errors.ts";
 import { ChatEncoder, type ChatPrompt, chatTemplates, tokenText } from "./chat_encoder.ts";
 import type { ChatMessage, ChatTemplateOptions } from "./chat_template.ts";
 import { Detokenizer, type DetokenizerOptions, tokenDecoder } from "./detokenizer.ts";
-import { type AddedToken, Encoder } from "./encoder.ts";
-import { textNormalizer } from "./normalizer.ts";
-import { preTokenizer } from "./pre_tokenizer.ts";
+import { tokenizerJsonParts } from "./tokenizer_json.ts";
+import type { TokenizerParts } from "./tokenizer_parts.ts";
 
 /** How text is encoded. */
 export interface EncodeOptions {
@@ -62,7 +61,9 @@ export interface Tokenizer {
 /** The parsed files that describe a tokenizer. */
 export interface TokenizerFiles {
   /** tokenizer.json */
-  tokenizer: Record<string, unknown>;
+  tokenizer?: Record<string, unknown>;
+  /** The bytes of tokenizer.model (or ice_text.model), of SentencePiece, which is read where there is no tokenizer.json. */
+  sentencePiece?: Uint8Array;
   /** tokenizer_config.json; without one nothing is known but what tokenizer.json says. */
   tokenizerConfig?: Record<string, unknown>;
   /** config.json, for its eos_token_id. */
@@ -83,6 +84,14 @@ function tokenIds(value: unknown, file: string): number[] | undefined {
   return list;
 }
 
+/** Returns the parts of a tokenizer from a file of SentencePiece. Loaded here, not at the top: few checkpoints need them. */
+async function sentencePieceFileParts(file: Uint8Array, tokenizerConfig: Record<string, unknown>): Promise<TokenizerParts> {
+  if (tokenizerConfig.tokenizer_class === "ChatGLMTokenizer") {
+    return (await import("./chatglm_tokenizer.ts")).chatglmParts(file, tokenizerConfig);
+  }
+  return (await import("./sentence_piece.ts")).sentencePieceParts(file, tokenizerConfig);
+}
+
 /**
  * Makes a tokenizer from its parsed files.
  *
@@ -90,64 +99,33 @@ function tokenIds(value: unknown, file: string): number[] | undefined {
  * @throws {UnsupportedError} for a kind of tokenizer that is not known.
  */
 export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer> {
-  const { tokenizer, tokenizerConfig = {} } = files;
-  const modelType = (tokenizer.model as { type?: unknown } | undefined)?.type;
-  if (modelType !== undefined && !["BPE", "Unigram", "WordPiece"].includes(modelType as string)) {
-    throw new UnsupportedError(
-      `Cannot use the tokenizer: its model is ${JSON.stringify(modelType)}; known are BPE, Unigram, WordPiece`,
-    );
+  const { tokenizer, sentencePiece, tokenizerConfig = {} } = files;
+  if (tokenizer === undefined && sentencePiece === undefined) {
+    throw new FormatError("Cannot make a tokenizer: required is a tokenizer.json or a tokenizer.model");
   }
-  const added: AddedToken[] = ((tokenizer.added_tokens ?? []) as Partial<AddedToken>[]).map((token) => ({
-    id: token.id!,
-    content: token.content!,
-    special: token.special ?? false,
-    single_word: token.single_word ?? false,
-    lstrip: token.lstrip ?? false,
-    rstrip: token.rstrip ?? false,
-    normalized: token.normalized ?? !token.special,
-  }));
-  const addedById = new Map(added.map((token) => [token.id, token]));
-  const addedByContent = new Map(added.map((token) => [token.content, token]));
-
-  // Loaded here, not at the top: importing AirKern must stay cheap for those who need no tokenizer.
-  const huggingFace = await import("@huggingface/tokenizers");
-  let library, normalize, preTokenize;
-  try {
-    library = new huggingFace.Tokenizer(
-      { post_processor: null, added_tokens: [], ...tokenizer, normalizer: null, pre_tokenizer: null, decoder: null },
-      { ...tokenizerConfig, clean_up_tokenization_spaces: false },
-    );
-    normalize = textNormalizer(tokenizer.normalizer, huggingFace);
-    preTokenize = preTokenizer(tokenizer.pre_tokenizer, huggingFace);
-  } catch (error) {
-    if (error instanceof UnsupportedError) throw error;
-    throw new FormatError(`Cannot use the tokenizer: ${(error as Error).message.split("\n")[0]}`);
-  }
-  const vocabulary: string[] = library.model!.vocab;
+  const parts = tokenizer !== undefined
+    ? await tokenizerJsonParts(tokenizer, tokenizerConfig)
+    : await sentencePieceFileParts(sentencePiece!, tokenizerConfig);
+  const { encoder, vocabulary, added } = parts;
   const specialId = (token: string, what: string): number => {
-    const id = addedByContent.get(token)?.id ?? library.model!.tokens_to_ids.get(token);
+    const id = parts.idOf(token);
     if (id === undefined) {
       throw new FormatError(`Cannot use the tokenizer: ${what} ${JSON.stringify(token)} is not in its vocabulary`);
     }
     return id;
   };
-
-  // A placeholder in the place of a text shows what the post-processor puts around it.
-  const placeholder = "\0";
-  const framed = library.post_processor?.post_process([placeholder], null, true).tokens ?? [placeholder];
-  const middle = framed.indexOf(placeholder);
-  let before = framed.slice(0, middle).map((token) => specialId(token, "post-processor's"));
-  let after = framed.slice(middle + 1).map((token) => specialId(token, "post-processor's"));
-  const bos = tokenText(tokenizerConfig.bos_token), eos = tokenText(tokenizerConfig.eos_token);
+  let before = parts.before.map((token) => specialId(token, "post-processor's"));
+  let after = parts.after.map((token) => specialId(token, "post-processor's"));
+  const bos = tokenText(tokenizerConfig.bos_token), eos = tokenText(tokenizerConfig.eos_token) ?? parts.eosToken;
   // As in transformers, these two of tokenizer_config.json take the place of the post-processor.
   const { add_bos_token: addBos, add_eos_token: addEos } = tokenizerConfig;
   if (typeof addBos === "boolean") before = addBos && bos !== undefined ? [specialId(bos, "bos_token")] : [];
   if (typeof addEos === "boolean") after = addEos && eos !== undefined ? [specialId(eos, "eos_token")] : [];
 
-  const encoder = new Encoder(library, normalize, preTokenize, added);
   const templates = chatTemplates(files.chatTemplate, tokenizerConfig);
-  const chat = new ChatEncoder(encoder, added, normalize, templates, tokenizerConfig);
-  const decoder = tokenDecoder(tokenizer.decoder, { token: (id) => vocabulary[id], addedTokens: addedById });
+  const chat = new ChatEncoder(encoder, added, parts.normalize, templates, tokenizerConfig);
+  const addedTokens = new Map(added.map((token) => [token.id, token]));
+  const decoder = tokenDecoder(parts.decoder, { token: (id) => vocabulary[id], addedTokens });
   const vocabSize = vocabulary.length;
   const eosTokenIds = tokenIds(files.generationConfig?.eos_token_id, "generation_config.json") ??
     tokenIds(files.config?.eos_token_id, "config.json") ??
@@ -217,21 +195,19 @@ async function readChatTemplate(directory: string): Promise<string | undefined> 
   throw new FormatError(`Cannot read ${join(directory, "chat_template.json")}: it has no chat_template`);
 }
 
-/** Reads tokenizer.model, which some checkpoints have in the place of tokenizer.json. */
-async function readSentencePiece(
-  directory: string,
-  tokenizerConfig: Record<string, unknown> | undefined,
-): Promise<Record<string, unknown>> {
-  const path = join(directory, "tokenizer.model");
-  let file: Uint8Array;
-  try {
-    file = await readFile(path);
-  } catch (error) {
-    if ((error as { code?: string }).code !== "ENOENT") throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
-    throw new FormatError(`Cannot load the tokenizer: ${join(directory, "tokenizer.json")} is not there`);
+/** Names of files of SentencePiece, which some checkpoints have in the place of tokenizer.json; the first ChatGLM has the second. */
+const SENTENCE_PIECE_FILES = ["tokenizer.model", "ice_text.model"];
+
+async function readSentencePiece(directory: string): Promise<Uint8Array> {
+  for (const path of SENTENCE_PIECE_FILES.map((name) => join(directory, name))) {
+    try {
+      return await readFile(path);
+    } catch (error) {
+      if ((error as { code?: string }).code === "ENOENT") continue;
+      throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
+    }
   }
-  const { convertSentencePiece } = await import("./sentence_piece.ts");
-  return convertSentencePiece(file, tokenizerConfig);
+  throw new FormatError(`Cannot load the tokenizer: ${join(directory, "tokenizer.json")} is not there`);
 }
 
 /**
@@ -244,11 +220,12 @@ export async function loadTokenizer(
   directory: string,
   configs?: Pick<TokenizerFiles, "config" | "generationConfig">,
 ): Promise<Tokenizer> {
-  const tokenizerConfig = await readJson(join(directory, "tokenizer_config.json"));
+  const tokenizer = await readJson(join(directory, "tokenizer.json"));
   return await createTokenizer({
-    tokenizer: await readJson(join(directory, "tokenizer.json")) ?? await readSentencePiece(directory, tokenizerConfig),
+    tokenizer,
+    sentencePiece: tokenizer === undefined ? await readSentencePiece(directory) : undefined,
     chatTemplate: await readChatTemplate(directory),
-    tokenizerConfig,
+    tokenizerConfig: await readJson(join(directory, "tokenizer_config.json")),
     config: configs ? configs.config : await readJson(join(directory, "config.json")),
     generationConfig: configs ? configs.generationConfig : await readJson(join(directory, "generation_config.json")),
   });

@@ -88,7 +88,8 @@ def random_weights(model, spec, seed):
         if name.endswith("bias"):
             value = normal(parameter, 0.0, 0.3)
         elif "norm" in name or ".ln_" in name:
-            value = normal(parameter, spec.norm_mean, 0.2)
+            # Of a gated delta net's norm nothing is added to the weight.
+            value = normal(parameter, 1.0 if "linear_attn.norm" in name else spec.norm_mean, 0.2)
         elif "embed" in name or "wte" in name:
             value = normal(parameter, 0.0, embedding_std)
         elif "lm_head" in name:

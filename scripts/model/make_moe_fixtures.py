@@ -9,6 +9,7 @@ They are made as those of make_architecture_fixtures.py are.
 import torch
 import transformers
 
+from fp8_weights import QUANTIZATION, as_fp8, round_to_fp8
 from make_architecture_fixtures import TINY, Fixture, fixture, main, v4
 
 # Intermediate sizes small, so that eight experts a layer stay a small file.
@@ -200,32 +201,6 @@ def deepseek_v3():
     )
 
 
-FP8_SCALE = 2.0**-7
-
-
-def is_fp8(name, tensor):
-    return tensor.dim() >= 2 and not any(part in name for part in ("embed", "lm_head", "mlp.gate."))
-
-
-@torch.no_grad()
-def round_to_fp8(model):
-    """Weights that are multiples of one power of two and FP8, so that the reference's bfloat16 has their exact values."""
-    for name, parameter in model.named_parameters():
-        if is_fp8(name, parameter):
-            parameter.copy_((parameter / FP8_SCALE).clamp(-448, 448).to(torch.float8_e4m3fn).float() * FP8_SCALE)
-
-
-def as_fp8(tensors):
-    result = {}
-    for name, tensor in tensors.items():
-        if is_fp8(name, tensor):
-            result[name] = (tensor.float() / FP8_SCALE).to(torch.float8_e4m3fn)
-            result[name + "_scale_inv"] = torch.full([1, 1], FP8_SCALE)
-        else:
-            result[name] = tensor
-    return result
-
-
 # V3 as it is released: in FP8, the tensor that keys and values are made with too.
 @fixture("deepseek_v3/fp8")
 def deepseek_v3_fp8():
@@ -234,10 +209,9 @@ def deepseek_v3_fp8():
         first_k_dense_replace=1, n_group=4, topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True,
         rope_parameters=YARN | {"rope_type": "yarn", "rope_theta": 10000.0},
     )
-    quantization = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
     return Fixture(
         config,
-        deepseek_v4(rope_scaling=YARN, scoring_func="sigmoid", topk_method="noaux_tc", quantization_config=quantization),
+        deepseek_v4(rope_scaling=YARN, scoring_func="sigmoid", topk_method="noaux_tc", quantization_config=QUANTIZATION),
         adjust=round_to_fp8, rearrange=as_fp8, prompt_lengths=(5, 20),
     )
 

@@ -1,14 +1,26 @@
 /**
- * The tiny random checkpoints of tests/fixtures/llama, with what transformers computes from them.
+ * The tiny random checkpoints of tests/fixtures/llama and tests/fixtures/architectures, with what transformers computes from them.
  */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Engine, type EngineOptions, type Sequence } from "../../lib/engine/engine.ts";
+import { BudgetError } from "../../lib/errors.ts";
+import { EXTENT_ALIGNMENT } from "../../lib/shard/manifest.ts";
 import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
 import { TEST_KIND } from "../kernels/reference.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/llama/", import.meta.url));
+
+/** The folder of the architectures' fixtures. */
+export const ARCHITECTURES = fileURLToPath(new URL("../fixtures/architectures/", import.meta.url));
+
+/** Returns the architectures' fixtures as `family/variant`. */
+export function architectureNames(): string[] {
+  return readdirSync(ARCHITECTURES).sort().flatMap((family) =>
+    readdirSync(ARCHITECTURES + family).sort().map((variant) => `${family}/${variant}`)
+  );
+}
 
 /** A tensor in a fixture: base64 of little-endian float32. */
 export interface TensorJson {
@@ -69,6 +81,36 @@ export function openExact(path: string, options: EngineOptions = {}): Promise<En
     ...{ device: TEST_KIND, contextTokens: 128, kvCacheType: "f32", precision: "exact", threads: 2 },
     ...options,
   });
+}
+
+/**
+ * Opens an engine that keeps no weights where it computes, and hardly an expert: they come from disk, on a device with memory of its own through host
+ * memory.
+ */
+export async function openStreamed(path: string, options: EngineOptions): Promise<Engine> {
+  // No more tokens than the planner keeps to: it would take fewer a pass where that makes all weights fit.
+  options = { ...options, passTokens: 32, logitRows: 32, expertCacheBytes: 1 };
+  let engine: Engine | undefined;
+  if ((options.device ?? TEST_KIND) === "cpu") engine = await openExact(path, { ...options, residentBytes: 0 });
+  else {
+    let vramBytes: number;
+    {
+      await using resident = await openExact(path, options);
+      const { device, residentBytes } = resident.plan;
+      vramBytes = device!.totalBytes - residentBytes;
+    }
+    // Some extents for slots, fewer than all; what else the device needs is the same.
+    for (let slotBytes = 2 * EXTENT_ALIGNMENT; engine === undefined; slotBytes += EXTENT_ALIGNMENT) {
+      try {
+        engine = await openExact(path, { ...options, vramBytes: vramBytes + slotBytes });
+      } catch (error) {
+        if (!(error instanceof BudgetError) || slotBytes > 16 * EXTENT_ALIGNMENT) throw error;
+      }
+    }
+  }
+  const { streamedBytesPerPass, deviceSlotBytes } = engine.plan;
+  assert.ok(streamedBytesPerPass > 0 || deviceSlotBytes > 0);
+  return engine;
 }
 
 /** Returns the largest error over rows, relative to the largest magnitude of each expected row. */

@@ -306,3 +306,18 @@ Deno.test("GenerationLoop gives every text its due under random arrivals and dep
     assert.equal(engine.open, 0);
   }
 });
+
+Deno.test("GenerationLoop divides no prompt of a model that reads it as a whole: it waits for room, or is refused", async () => {
+  const { engine, loop } = setUp({ passTokens: 16, blankFilling: true });
+  const lengths = [10, 9, 16, 3];
+  const done = lengths.map((length, i) => loop.submit({ promptIds: prompt(length, i + 1), maxNewTokens: 3 }).done);
+  const results = await Promise.all(done);
+  results.forEach(({ tokenIds }, i) => assert.deepEqual(tokenIds, greedy(engine, prompt(lengths[i], i + 1), 3)));
+  const chunks = engine.passes.flatMap((pass) => pass.chunks).filter((length) => length > 1);
+  assert.deepEqual(chunks.toSorted((a, b) => a - b), [3, 9, 10, 16]);
+  assert.deepEqual(engine.passes[0].chunks, [10, 3]);
+  assert.throws(() => loop.submit({ promptIds: prompt(17), maxNewTokens: 1 }), {
+    name: "UsageError",
+    message: /the prompt has 17 tokens, this model reads a prompt in one pass and the plan has room for 16/,
+  });
+});

@@ -17,6 +17,8 @@ export interface ToyOptions {
   /** Rounds logits to halves, so that many are equal. */
   coarse?: boolean;
   prefersTopK?: boolean;
+  /** Whether a prompt must not be divided. */
+  blankFilling?: boolean;
 }
 
 /** The KV cache of a toy sequence is its tokens. */
@@ -39,7 +41,7 @@ export interface ToyPass {
 
 /** Checks that it is driven as engines allow, and keeps a record. */
 export class ToyEngine implements LoopEngine<ToySequence> {
-  readonly config: { vocabSize: number };
+  readonly config: { vocabSize: number; blankFilling?: boolean };
   readonly plan: { contextTokens: number; passTokens: number };
   readonly statistics = { bytesRead: 0 };
   readonly passes: ToyPass[] = [];
@@ -59,7 +61,7 @@ export class ToyEngine implements LoopEngine<ToySequence> {
     const { vocabSize = 64, contextTokens = 128, passTokens = 16, maxSequences = 4, weights = 1 } = options;
     this.prefersTopK = options.prefersTopK ?? false;
     this.#coarse = options.coarse ?? false;
-    this.config = { vocabSize };
+    this.config = { vocabSize, blankFilling: options.blankFilling };
     this.plan = { contextTokens, passTokens };
     this.maxSequences = maxSequences;
     this.#weights = weights;

@@ -36,6 +36,7 @@ function randomRequest(next: () => number): PlanRequest {
     tape,
     vectorBytes: Math.floor(next() * MiB),
     kvBytesPerToken: Math.floor(next() ** 3 * 20000),
+    stateBytes: next() < 0.3 ? Math.floor(next() * MiB) : 0,
     contextTokens: 1 + Math.floor(next() * 4096),
     maxSequences: 1 + Math.floor(next() ** 4 * 40),
     contextIsFlexible: next() < 0.4,
@@ -68,8 +69,9 @@ Deno.test("plan() keeps every random request within its budget, with sums that a
     }
     const { tape } = request;
     assert.ok(made.totalBytes <= request.ramBytes!, `round ${round}: ${made.totalBytes} of ${request.ramBytes}`);
-    const parts = made.residentBytes + made.slotBytes + made.kvCacheBytes + made.activationBytes + made.vectorBytes +
-      made.baselineBytes;
+    const parts = made.residentBytes + made.slotBytes + made.kvCacheBytes + made.stateBytes + made.activationBytes +
+      made.vectorBytes + made.baselineBytes;
+    assert.equal(made.stateBytes, request.stateBytes);
     assert.equal(made.totalBytes, parts);
     assert.equal(made.resident.length, tape.length);
     assert.equal(made.residentBytes, sum(tape.filter((_, i) => made.resident[i])));
@@ -157,6 +159,7 @@ const FOUNDING: PlanRequest = {
   tape: tapeOf(Array(126 * 126).fill(13.5 * MiB)),
   vectorBytes: 17 * MiB,
   kvBytesPerToken: 126 * 2 * 8 * 128 * 2,
+  stateBytes: 0,
   contextTokens: 1024,
   maxSequences: 1,
   contextIsFlexible: false,
@@ -243,4 +246,20 @@ Deno.test("predictSecondsPerToken() is the slower of the disk and the memory", (
     predictSecondsPerToken({ residentBytes: 3e9, pinnedBytes: 0, streamedBytesPerPass: 1e9, kvCacheBytes: 0 }, speed),
     0.5,
   );
+});
+
+Deno.test("plan() takes no fewer tokens a pass than asked for where a prompt cannot be divided, and refuses what does not fit", () => {
+  const next = random(17);
+  let lowered = 0, refused = 0;
+  for (let i = 0; i < 300; i++) {
+    const request = randomRequest(next), whole = tryPlan({ ...request, passIsWhole: true }), divided = tryPlan(request);
+    if (whole instanceof BudgetError) {
+      refused++;
+      if (!(divided instanceof BudgetError)) assert.ok(divided.passTokens < request.passTokens);
+      continue;
+    }
+    assert.equal(whole.passTokens, request.passTokens);
+    if (!(divided instanceof BudgetError) && divided.passTokens < request.passTokens) lowered++;
+  }
+  assert.ok(lowered > 0 && refused > 0, `${lowered}, ${refused}`);
 });

@@ -2,15 +2,22 @@
  * Families with routed experts against transformers while few of their experts fit into memory.
  */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { planModel } from "../../lib/engine/model_plan.ts";
 import { architectureFor } from "../../lib/models/registry.ts";
 import { openShards } from "../../lib/shard/reader.ts";
-import { casesOf, greedy, logitRows, openExact, relativeError, shardCheckpoint } from "../engine/tiny_models.ts";
+import {
+  architectureNames,
+  ARCHITECTURES as FIXTURES,
+  casesOf,
+  greedy,
+  logitRows,
+  openExact,
+  relativeError,
+  shardCheckpoint,
+} from "../engine/tiny_models.ts";
 
-const FIXTURES = fileURLToPath(new URL("../fixtures/architectures/", import.meta.url));
 const TOLERANCE = 1e-4;
 
 /** Whether the fixture's model has routed experts. */
@@ -19,10 +26,7 @@ function hasExperts(name: string): boolean {
   return architectureFor(config).parseConfig(config).layers.some(({ feedForward }) => feedForward.kind === "moe");
 }
 
-const NAMES = readdirSync(FIXTURES).sort().flatMap((family) =>
-  readdirSync(FIXTURES + family).sort().map((variant) => `${family}/${variant}`)
-)
-  .filter(hasExperts);
+const NAMES = architectureNames().filter(hasExperts);
 
 /** Opens an engine whose memory holds so many of the experts' extents. */
 async function openWithSlots(path: string, slots: number, maxSequences: number): Promise<Engine> {

@@ -18,7 +18,7 @@ export interface Case {
 }
 
 export interface Fixture {
-  files: TokenizerFiles;
+  files: TokenizerFiles & { tokenizer: Record<string, unknown> };
   cases: Case[];
   decodeCases: Omit<Case, "text">[];
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { createTokenizer, type Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
+import { digest } from "./digest.ts";
 import { readJson } from "./fixtures.ts";
 import { randomStrings } from "./random_strings.ts";
 
@@ -24,15 +24,6 @@ interface Fixture {
 }
 
 const fixture = readJson<Fixture>("tests/fixtures/tokenizer/parity.json");
-
-/** Returns the hash that the fixture's script makes of a value: of its JSON in ASCII. */
-function digest(value: unknown): string {
-  const json = JSON.stringify(value).replace(
-    /[\x7f-\uffff]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-  return createHash("sha256").update(json).digest("hex").slice(0, 12);
-}
 
 async function makeTokenizer(kind: string): Promise<Tokenizer> {
   const { tokenizer, model, vocabulary } = fixture.kinds[kind];

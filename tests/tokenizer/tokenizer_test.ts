@@ -143,8 +143,8 @@ Deno.test("Tokenizer refuses tokens beyond its vocabulary, models and decoders i
     /behavior "Guess" of its Punctuation/,
   );
   await assert.rejects(
-    change({ normalizer: { type: "Sequence", normalizers: [{ type: "Precompiled" }] } }),
-    /normalizer "Precompiled"; known/,
+    change({ normalizer: { type: "Sequence", normalizers: [{ type: "Guess" }] } }),
+    /normalizer "Guess"; known are Sequence, NFC/,
   );
   await assert.rejects(change({ model: undefined }), FormatError);
 

@@ -8,7 +8,7 @@ import { loadModelTokenizer, openModel, openModelShards } from "../../auto_model
 import { UsageError } from "../../errors.ts";
 import type { Generation, GenerationStatistics } from "../../generate/generation.ts";
 import { DEFAULT_MAX_NEW_TOKENS, type Model } from "../../generate/model.ts";
-import { DEFAULT_PASS_TOKENS, longestContextTokens } from "../../engine/model_plan.ts";
+import { longestContextTokens, usefulPassTokens } from "../../engine/model_plan.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { architectureFor } from "../../models/registry.ts";
@@ -140,7 +140,7 @@ async function run(path: string, prompt: string, options: RunOptions): Promise<v
     contextTokens,
     maxSequences: 1,
     // A short prompt needs no room for a long one.
-    passTokens: Math.min(promptIds.length, DEFAULT_PASS_TOKENS),
+    passTokens: usefulPassTokens(config, promptIds.length),
     onProgress,
     signal,
   });
