@@ -232,6 +232,20 @@ export async function predictModelShards(
   return { shards: await predictShards(path, wanted, snapshot?.weights), filesExist: false, directory: out };
 }
 
+/**
+ * Returns the directory of a model's shards, which must be made already; nothing is downloaded and no weights are read.
+ *
+ * @throws {UsageError} where they are not made. @throws as {@linkcode openModelShards}.
+ */
+export async function findModelShards(model: string, options: ShardOptions = {}): Promise<string> {
+  const located = await locateModel(model, { ...options, localFilesOnly: true });
+  if (isShardDirectory(located.path)) return located.path;
+  const compression = options.compression ?? defaultCompression(located.path);
+  const { out } = await shardPlace(located, compression, options);
+  if (isShardDirectory(out)) return out;
+  throw new UsageError(`Cannot find shards of ${model}: there is no ${out}; quantize, pull or run makes it`);
+}
+
 /** Returns the bytes of a budget. */
 function budgetBytes(name: string, budget: string | number | undefined): number | undefined {
   if (typeof budget !== "number") return budget === undefined ? undefined : parseBytes(budget);

@@ -13,6 +13,7 @@ import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, SINGLE_F
 import { readAt } from "./positional_io.ts";
 import { readPytorchHeader } from "./pytorch_bin.ts";
 import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
+import { readStrided } from "./strided_reads.ts";
 import type { WeightSupply } from "./weight_supply.ts";
 
 /** Bytes read at the start, the middle and the end of each tensor to tell models of equal shapes apart. */
@@ -99,7 +100,8 @@ export class Checkpoint implements Disposable {
    */
   async peek(tensor: CheckpointTensor, offset: number, into: Uint8Array): Promise<void> {
     const { name, path } = this.files[tensor.file];
-    if (this.supply === undefined || this.#descriptors[tensor.file] !== undefined || fs.existsSync(path)) {
+    const { strides } = tensor;
+    if (this.supply === undefined || strides || this.#descriptors[tensor.file] !== undefined || fs.existsSync(path)) {
       return await this.read(tensor, offset, into);
     }
     if (offset + into.length > tensor.bytes) {
@@ -162,15 +164,18 @@ async function readTensor(
   if (offset + into.length > tensor.bytes) {
     throw new RangeError(`Cannot read ${into.length} bytes of ${where}: it has ${tensor.bytes - offset}`);
   }
-  let got: number;
-  try {
-    got = await readAt(descriptor, into, tensor.offset + offset);
-  } catch (error) {
-    throw new FormatError(`Cannot read ${where}: ${(error as Error).message}`);
-  }
-  if (got !== into.length) {
-    throw new FormatError(`Cannot read ${where}: the file ended after ${got} of ${into.length} bytes; was it changed meanwhile?`);
-  }
+  const read = async (part: Uint8Array, position: number): Promise<void> => {
+    let got: number;
+    try {
+      got = await readAt(descriptor, part, position);
+    } catch (error) {
+      throw new FormatError(`Cannot read ${where}: ${(error as Error).message}`);
+    }
+    if (got === part.length) return;
+    throw new FormatError(`Cannot read ${where}: the file ended after ${got} of ${part.length} bytes; was it changed meanwhile?`);
+  };
+  const { strides } = tensor;
+  await (strides === undefined ? read(into, tensor.offset + offset) : readStrided({ ...tensor, strides }, offset, into, read));
 }
 
 /**

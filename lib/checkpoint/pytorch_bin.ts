@@ -1,6 +1,6 @@
 /**
  * Reads what a PyTorch file (`pytorch_model.bin`, written by torch.save) holds, in the terms of a safetensors header: where each tensor's bytes lie.
- * Tensors that share a storage, or are a part of one, lie where they do; one whose elements are not in its own order is refused.
+ * Tensors that share a storage, or are a part of one, lie where they do, and may have strides.
  * @module
  */
 import { createHash } from "node:crypto";
@@ -31,6 +31,11 @@ function isContiguous(shape: readonly number[], stride: readonly number[]): bool
     step *= shape[i];
   }
   return true;
+}
+
+/** Returns how far a tensor's last element lies after its first, in elements. */
+function lastElement(shape: readonly number[], stride: readonly number[]): number {
+  return shape.reduce((sum, n, i) => sum + (n - 1) * stride[i], 0);
 }
 
 /**
@@ -77,12 +82,12 @@ export async function parsePytorchHeader(file: FileReader, fileBytes: number, pa
     if (storage.elements * elementBytes > data.bytes) {
       throw refuse(`${subject} has a storage of ${storage.elements} ${storage.dtype}, but there are ${data.bytes} bytes`);
     }
-    if (!isContiguous(shape, stride)) {
-      throw refuse(
-        `${subject} has strides [${stride.join(", ")}] for shape [${shape.join(", ")}]: its elements are not in order`,
-      );
+    if (stride.length !== shape.length) {
+      throw refuse(`${subject} has strides [${stride.join(", ")}] for shape [${shape.join(", ")}]`);
     }
-    if (!Number.isSafeInteger(count * elementBytes) || offset + count > storage.elements) {
+    // The last element that is used; every other lies before it, since no stride is negative.
+    const contiguous = isContiguous(shape, stride), end = offset + (contiguous ? count : 1 + lastElement(shape, stride));
+    if (!Number.isSafeInteger(count * elementBytes) || end > storage.elements) {
       throw refuse(`${subject} of shape [${shape.join(", ")}] ends beyond its storage of ${storage.elements} elements`);
     }
     tensors.push({
@@ -91,6 +96,7 @@ export async function parsePytorchHeader(file: FileReader, fileBytes: number, pa
       shape,
       offset: data.offset + offset * elementBytes,
       bytes: count * elementBytes,
+      ...(contiguous ? {} : { strides: stride }),
     });
   }
   tensors.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);

@@ -72,6 +72,8 @@ export interface SafetensorsTensor {
   offset: number;
   /** Bytes of its elements. */
   bytes: number;
+  /** Elements from one index of each dimension to the next, where they do not lie in its own order (PyTorch's files). */
+  strides?: readonly number[];
   /** Of a quantized tensor of a GGUF file: its type, and the columns of its rows; `shape` counts bytes then. */
   ggml?: { type: string; cols: number };
 }

@@ -97,14 +97,25 @@ export function ramOption(): Option {
     .argParser(size);
 }
 
+/** Returns the option for the format of a checkpoint's shards. */
+export function formatOption(): Option {
+  return new Option("--format <name>", "format that a checkpoint is quantized to on first use (default: q4o)")
+    .choices(["q4o", "nf4", "q8", "none"]);
+}
+
+/** Returns the option for where shards are. */
+export function shardsOption(): Option {
+  return new Option(
+    "--shards <dir>",
+    "directory for the shards of checkpoints (default: beside the model, MODEL/airkern-FORMAT)",
+  );
+}
+
 /** Adds the options that say where a model's shards are and in what format. */
 export function addShardOptions(command: Command): Command {
   return command
-    .addOption(
-      new Option("--format <name>", "format that a checkpoint is quantized to on first use (default: q4o)")
-        .choices(["q4o", "nf4", "q8", "none"]),
-    )
-    .option("--shards <dir>", "directory for the shards of checkpoints (default: beside the model, MODEL/airkern-FORMAT)")
+    .addOption(formatOption())
+    .addOption(shardsOption())
     .addOption(revisionOption())
     .option("--delete-original", "remove each safetensors file of the checkpoint once it is quantized and the result was reread")
     .addOption(threadsOption());

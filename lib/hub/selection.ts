@@ -16,10 +16,10 @@ export function smallFiles({ id, files }: Repository): RemoteFile[] {
   if (!files.has(CONFIG_FILE)) {
     const gguf = [...files.keys()].filter((path) => path.endsWith(".gguf")).length;
     const what = gguf > 0 ? `only ${gguf} GGUF file${gguf > 1 ? "s" : ""}` : `${files.size} files`;
-    throw new HubError(
-      `Cannot use model ${id}: its repository has no ${CONFIG_FILE}, ${what}; required is a transformers checkpoint`,
-      "file",
-    );
+    const required = gguf > 0
+      ? "download the one that you want, and name its directory"
+      : "required is a transformers checkpoint";
+    throw new HubError(`Cannot use model ${id}: its repository has no ${CONFIG_FILE}, ${what}; ${required}`, "file");
   }
   const { index } = weightFiles((name) => files.has(name)) ?? WEIGHT_FILES[0];
   return [CONFIG_FILE, GENERATION_CONFIG_FILE, index, ...TOKENIZER_FILES].flatMap((path) => files.get(path) ?? []);

@@ -110,11 +110,12 @@ export async function openSnapshot(id: string, options: SnapshotOptions = {}): P
   const client = new HubClient(settings, id, { signal, retryPolicy });
   const known = cache.commit(revision);
   if (settings.offline) {
-    const cached = cachedSnapshot(cache, client, known, "the network may not be used (HF_HUB_OFFLINE)");
+    const reason = options.localFilesOnly ? "the network is not used for this" : "the network may not be used (HF_HUB_OFFLINE)";
+    const cached = cachedSnapshot(cache, client, known, reason);
     if (cached) return cached;
     const at = revision === "main" ? "" : ` at revision ${revision}`;
     throw new HubError(
-      `Cannot use model ${id}${at}: it is not in ${settings.cacheDirectory}, and the network may not be used (HF_HUB_OFFLINE)`,
+      `Cannot use model ${id}${at}: it is not in ${settings.cacheDirectory}, and ${reason}`,
       "offline",
     );
   }

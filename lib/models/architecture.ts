@@ -91,6 +91,8 @@ export interface Architecture {
   tensors(config: ModelConfig): ModelTensors;
   /** Returns why a tensor of the checkpoint is not needed, or undefined where it is not known at all. */
   ignoredTensorReason(name: string, config: ModelConfig): string | undefined;
+  /** Why transformers does not load its checkpoints with linear layers quantized and experts as they are; undefined where it does. */
+  refusesPartQuantized?: string;
   /** Enqueues decoder block `layer` on the pass's hidden state, taking its weights in their order of use. */
   block(pass: Pass, layer: number): Promise<void>;
 }

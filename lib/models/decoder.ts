@@ -29,6 +29,8 @@ export interface DecoderFamily {
   otherLayerSource?(name: string, config: ModelConfig, layer: number): TensorSource | undefined;
   /** The checkpoint's names of tensors outside of layers, by the stored ones. */
   rootNames?: Readonly<Record<string, string>>;
+  /** As {@linkcode Architecture.refusesPartQuantized}. */
+  refusesPartQuantized?: string;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
   ignoredTensorReason?(name: string, config: ModelConfig): string | undefined;
 }
@@ -196,6 +198,7 @@ export function decoderArchitecture(family: DecoderFamily): Architecture {
     parseConfig: family.parseConfig,
     tensors: (config) => tensors(family, config),
     ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
+    refusesPartQuantized: family.refusesPartQuantized,
     block: decoderBlock,
   };
 }

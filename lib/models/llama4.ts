@@ -128,8 +128,12 @@ function layerSource(name: string, { layers }: ModelConfig, layer: number): Tens
   return { name: "feed_forward.experts.gate_up_proj", ...source, firstRow };
 }
 
+/** In a quantized model transformers has linear layers where others have stacks of experts (quantizers/base.py). */
+const LINEAR_EXPERTS = "transformers takes the experts of Llama 4 apart where it quantizes";
+
 /** The language model by itself. */
 export const LLAMA4_TEXT = decoderArchitecture({
+  refusesPartQuantized: LINEAR_EXPERTS,
   modelTypes: ["llama4_text"],
   parseConfig: (values) => parseTextConfig(new ConfigReader(values, "config.json"), "llama4_text"),
   layerSource,
@@ -140,6 +144,7 @@ const IMAGE_TENSORS = /^(vision_model|multi_modal_projector)\./;
 
 /** The language model within the whole model, as it is released. */
 export const LLAMA4 = decoderArchitecture({
+  refusesPartQuantized: LINEAR_EXPERTS,
   modelTypes: ["llama4"],
   parseConfig: (values) => {
     const config = new ConfigReader(values, "config.json");

@@ -1,6 +1,7 @@
 /**
- * Writes a checkpoint that transformers loads with bitsandbytes: linear layers as NF4 in blocks of 64 without double quantization, all else as it is.
- * Layout: `QuantState.as_dict` in bitsandbytes/functional.py, `Linear4bit` in its nn/modules.py.
+ * Writes a checkpoint that transformers loads with bitsandbytes: linear layers as NF4 in blocks of 64 without double quantization, all else as it is,
+ * routed experts included, which are no linear layers to transformers. Layout: `QuantState.as_dict` in bitsandbytes/functional.py, `Linear4bit` in its
+ * nn/modules.py.
  * @module
  */
 import fs from "node:fs";
@@ -87,15 +88,20 @@ function planItem(tensor: CheckpointTensor, quantized: boolean): Item {
   return { tensor, quantized, entries };
 }
 
-/** Returns the checkpoint's tensors that the model uses, and which of them are linear layers. */
-function planItems(checkpoint: Checkpoint): Item[] {
+/** Returns what a tensor of routers or experts belongs to, as `llm_int8_skip_modules` names it. */
+function skippedModule(name: string): string {
+  return /^.+\.experts(?=\.)/.exec(name)?.[0] ?? name.replace(/\.(weight|bias)$/, "");
+}
+
+/** Returns the checkpoint's tensors that the model uses, which of them are linear layers, and which modules are not to be taken for some. */
+function planItems(checkpoint: Checkpoint): { items: Item[]; skipped: string[] } {
   const refuse = (reason: string) => new UnsupportedError(`Cannot write ${checkpoint.path} for transformers: ${reason}`);
   if (quantizationConfig(checkpoint.config) !== undefined) throw refuse("it is quantized already");
-  const architecture = architectureFor(checkpoint.config),
-    declared = architecture.tensors(architecture.parseConfig(checkpoint.config));
+  const architecture = architectureFor(checkpoint.config);
+  if (architecture.refusesPartQuantized !== undefined) throw refuse(architecture.refusesPartQuantized);
+  const declared = architecture.tensors(architecture.parseConfig(checkpoint.config));
   const specs = [...declared.embedding, ...declared.layers.flat(), ...declared.head];
-  if (specs.some(({ expert }) => expert !== undefined)) throw refuse("bitsandbytes does not quantize mixtures of experts there");
-  const kinds = new Map<CheckpointTensor, boolean>();
+  const kinds = new Map<CheckpointTensor, boolean>(), skipped = new Set(["lm_head"]);
   for (const [spec, places] of placeTensors(checkpoint, specs)) {
     for (const { source, placement } of places) {
       if (isEncoded(source)) throw refuse("it is quantized already");
@@ -105,11 +111,13 @@ function planItems(checkpoint: Checkpoint): Item[] {
         throw refuse(`tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}`);
       }
       kinds.set(source, linear);
+      if (spec.kind === "router" || spec.expert !== undefined) skipped.add(skippedModule(source.name));
     }
   }
-  return [...kinds].sort(([a], [b]) => a.file - b.file || a.offset - b.offset).map(([tensor, quantized]) =>
+  const items = [...kinds].sort(([a], [b]) => a.file - b.file || a.offset - b.offset).map(([tensor, quantized]) =>
     planItem(tensor, quantized)
   );
+  return { items, skipped: [...skipped] };
 }
 
 /** Distributes tensors over files. */
@@ -207,7 +215,7 @@ class Exporter {
 }
 
 /** Returns the `quantization_config` that transformers writes for such a checkpoint. */
-function configOf(dtype: string): Record<string, unknown> {
+function configOf(dtype: string, skipped: string[]): Record<string, unknown> {
   return {
     quant_method: "bitsandbytes",
     load_in_4bit: true,
@@ -218,21 +226,21 @@ function configOf(dtype: string): Record<string, unknown> {
     bnb_4bit_quant_storage: "uint8",
     llm_int8_enable_fp32_cpu_offload: false,
     llm_int8_has_fp16_weight: false,
-    llm_int8_skip_modules: ["lm_head"],
+    llm_int8_skip_modules: skipped,
   };
 }
 
 /**
  * Writes a checkpoint for transformers and bitsandbytes.
  *
- * @throws {UnsupportedError} for a model that is quantized already, or a mixture of experts.
+ * @throws {UnsupportedError} for a model that is quantized already, or that transformers does not load so.
  * @throws {UsageError} where `out` is not empty.
  * @throws {FormatError} for anything wrong in the checkpoint.
  */
 export async function exportTransformersNf4(options: ExportOptions): Promise<ExportReport> {
   const out = resolve(options.out);
   using checkpoint = await openCheckpoint(options.source);
-  const items = planItems(checkpoint), files = planFiles(items);
+  const { items, skipped } = planItems(checkpoint), files = planFiles(items);
   if (fs.existsSync(out) && fs.readdirSync(out).length > 0) throw new UsageError(`Cannot write ${out}: it is not empty`);
   fs.mkdirSync(out, { recursive: true });
   using context = await Context.load({ kind: "cpu", threads: options.threads });
@@ -254,11 +262,10 @@ export async function exportTransformersNf4(options: ExportOptions): Promise<Exp
   }
   const linear = items.find(({ quantized }) => quantized);
   const dtype = linear === undefined ? "float32" : TYPES[linear.tensor.dtype]!.name;
-  // Last, since without it a directory is no checkpoint.
-  await writeWhole(
-    join(out, CONFIG_FILE),
-    JSON.stringify({ ...checkpoint.config, quantization_config: configOf(dtype) }, null, 2),
-  );
+  // Last, since without it a directory is no checkpoint. In the source's own spelling: transformers tells 0.0 from 0.
+  const config = fs.readFileSync(join(checkpoint.path, CONFIG_FILE), "utf8").replace(/\s*\}\s*$/, "");
+  const quantization = JSON.stringify(configOf(dtype, skipped), null, 2).replaceAll("\n", "\n  ");
+  await writeWhole(join(out, CONFIG_FILE), `${config},\n  "quantization_config": ${quantization}\n}\n`);
   const quantizedTensors = items.filter(({ quantized }) => quantized).length;
   return { out, files: files.length, bytes, quantizedTensors, copiedTensors: items.length - quantizedTensors };
 }

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Load a checkpoint that `quantize --format nf4 --layout transformers` wrote with transformers and bitsandbytes, compare its layers with those that
-bitsandbytes quantizes itself, and write tests/fixtures/transformers_export.json: the SHA-256 of every tensor of the loaded model's state.
+"""Load checkpoints that `quantize --format nf4 --layout transformers` wrote with transformers and bitsandbytes, compare their layers with those that
+bitsandbytes quantizes itself and their logits with those of the plain model that holds the layers' values, and write
+tests/fixtures/transformers_export.json: the SHA-256 of every tensor of the loaded model's state that the checkpoint has under the same name and in
+the same type. The others are what transformers makes of the plain checkpoint's: stacks of experts, routers' biases.
 
-    deno run -A mod.ts quantize tests/fixtures/llama/tied --out /tmp/tied-nf4 --format nf4 --layout transformers
-    python scripts/model/check_transformers_export.py /tmp/tied-nf4 tests/fixtures/llama/tied
+    for name in llama/tied architectures/mixtral/base; do
+      deno run -A mod.ts quantize tests/fixtures/$name --out /tmp/exported/$name --format nf4 --layout transformers
+    done
+    python scripts/model/check_transformers_export.py /tmp/exported llama/tied architectures/mixtral/base
 """
 
 import hashlib
@@ -17,6 +21,7 @@ from bitsandbytes.functional import quantize_4bit
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from make_encoding_fixtures import dequantize_4bit
 from make_fixtures import FIXTURES, versions, write_json
 
 
@@ -24,31 +29,49 @@ def bytes_of(tensor):
     return tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
-def main(exported, original):
-    plain = load_file(pathlib.Path(original) / "model.safetensors")
+@torch.no_grad()
+def check(exported, original):
+    plain = load_file(original / "model.safetensors")
+    written = load_file(exported / "model.safetensors")
     model = AutoModelForCausalLM.from_pretrained(exported, device_map="cpu")
-    layers = 0
-    for name, module in model.named_modules():
+    reference = AutoModelForCausalLM.from_pretrained(original, dtype=model.dtype, device_map="cpu")
+    layers, ids = 0, torch.tensor([[1, 5, 9, 20, 33, 60]])
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for name, tensor in reference.state_dict().items():
+        if name not in written or written[name].dtype != state[name].dtype:
+            assert torch.equal(state[name], tensor), name
+    for name, module in list(model.named_modules()):
         if not isinstance(module, bitsandbytes.nn.Linear4bit):
             continue
         # Flattened, as bitsandbytes' blocks run over the whole matrix.
-        packed, state = quantize_4bit(plain[f"{name}.weight"].flatten(), blocksize=64, quant_type="nf4", compress_statistics=False)
+        weight = plain[f"{name}.weight"]
+        packed, wanted = quantize_4bit(weight.flatten(), blocksize=64, quant_type="nf4", compress_statistics=False)
         found = module.weight.quant_state
         assert torch.equal(module.weight.data.flatten(), packed.flatten()), name
-        assert torch.equal(found.absmax, state.absmax) and torch.equal(found.code, state.code), name
-        assert found.shape == plain[f"{name}.weight"].shape and found.dtype == plain[f"{name}.weight"].dtype, name
+        assert torch.equal(found.absmax, wanted.absmax) and torch.equal(found.code, wanted.code), name
+        assert found.shape == weight.shape and found.dtype == weight.dtype, name
+        values = dequantize_4bit(module.weight.data, found)
+        reference.get_submodule(name).weight.copy_(values)
+        # bitsandbytes' kernels for the CPU are not for rows that are no whole blocks.
+        linear = torch.nn.Linear(*reversed(weight.shape), bias=module.bias is not None, dtype=values.dtype)
+        linear.weight.copy_(values)
+        if module.bias is not None:
+            linear.bias.copy_(module.bias)
+        model.set_submodule(name, linear)
         layers += 1
-    assert layers == sum(".layers." in name and name.endswith("proj.weight") for name in plain), layers
-    logits = model(input_ids=torch.tensor([[1, 5, 9]])).logits
-    assert torch.isfinite(logits).all()
-    # The layers' state as bitsandbytes writes it into checkpoints; the tied head is the embedding.
-    saved = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
-    hashes = {name: hashlib.sha256(bytes_of(tensor)).hexdigest() for name, tensor in sorted(saved.items())}
-    write_json(
-        FIXTURES / "transformers_export.json",
-        {"made_with": versions(transformers, bitsandbytes, torch), "checkpoint": "tests/fixtures/llama/tied", "sha256": hashes},
-    )
-    print(f"{layers} layers are what bitsandbytes makes of them; {len(hashes)} tensors")
+    quantized = sum(name.endswith(".quant_state.bitsandbytes__nf4") for name in written)
+    assert layers == quantized > 0, (layers, quantized)
+    logits, expected = model(input_ids=ids).logits, reference(input_ids=ids).logits
+    assert torch.isfinite(logits).all() and torch.equal(logits, expected), "another model"
+    print(f"{original}: {layers} layers are what bitsandbytes makes of them, the rest is as it was")
+    same = {name: tensor for name, tensor in sorted(state.items()) if name in written and written[name].dtype == tensor.dtype}
+    return {name: hashlib.sha256(bytes_of(tensor)).hexdigest() for name, tensor in same.items()}
+
+
+def main(exported, *names):
+    hashes = {name: check(pathlib.Path(exported) / name, FIXTURES / name) for name in names}
+    made_with = versions(transformers, bitsandbytes, torch)
+    write_json(FIXTURES / "transformers_export.json", {"made_with": made_with, "sha256": hashes})
 
 
 if __name__ == "__main__":

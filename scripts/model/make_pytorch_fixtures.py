@@ -58,13 +58,23 @@ def make_views():
         "parameter": torch.nn.Parameter(whole + 0.5),
     }
     torch.save(tensors, OUT / "views.bin")
-    torch.save({"turned": whole.t()}, OUT / "turned.bin")
-    torch.save({"columns": whole[:, 1:3]}, OUT / "columns.bin")
+    block = torch.arange(120, dtype=torch.float16).reshape(2, 3, 4, 5)
+    strided = {
+        "turned": whole.t(),
+        "columns": whole[:, 1:3],
+        "column": whole[:, 4],
+        "steps": whole[::2, 1::3],
+        "repeated": whole[1:2].expand(3, 6),
+        "spread": whole[:, :1].expand(4, 3),
+        "stack": block.transpose(2, 3),
+        "permuted": block.permute(3, 1, 0, 2)[1:4],
+    }
+    torch.save(strided, OUT / "strided.bin")
     torch.save({"weights": whole, "epoch": 3}, OUT / "epoch.bin")
     torch.save([whole], OUT / "list.bin")
     torch.save({"weights": whole}, OUT / "legacy.bin", _use_new_zipfile_serialization=False)
-    floats = {key: tensor_json(tensor.detach().to(torch.float32)) for key, tensor in tensors.items()}
-    write_json(OUT / "expected.json", {"made_with": versions(torch), "views": floats})
+    floats = lambda tensors: {key: tensor_json(tensor.detach().to(torch.float32).contiguous()) for key, tensor in tensors.items()}
+    write_json(OUT / "expected.json", {"made_with": versions(torch), "views": floats(tensors), "strided": floats(strided)})
 
 
 class Calls:

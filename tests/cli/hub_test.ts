@@ -117,6 +117,30 @@ Deno.test(
 );
 
 Deno.test(
+  "verify and doctor take the name of a model that is cached, and download nothing",
+  withHub(async ({ server, snapshot, command }) => {
+    for (const name of ["verify", "doctor"]) {
+      const missing = await command([name, ID]);
+      assert.equal(missing.code, 1);
+      assert.match(missing.stderr, /^airkern: Cannot use model airkern\/kjv-5m: it is not in .*, and the network is not used for this/);
+    }
+    assert.equal((await command(["pull", ID, "--format", "q8"])).code, 0);
+    const requests = server.requests.length;
+    const unmade = await command(["verify", ID]);
+    assert.match(
+      unmade.stderr,
+      /^airkern: Cannot find shards of airkern\/kjv-5m: there is no .*airkern-q4o; quantize, pull or run makes it/,
+    );
+    const verified = await command(["verify", ID, "--format", "q8"]);
+    assert.deepEqual([verified.code, verified.stderr], [0, ""]);
+    assert.ok(verified.stdout.startsWith(`${snapshot}/airkern-q8: whole, `), verified.stdout);
+    const doctor = await command(["doctor", ID]);
+    assert.match(doctor.stdout, new RegExp(`^ {2}direct reads +(work|are refused), tried on ${snapshot}/`, "m"));
+    assert.equal(server.requests.length, requests);
+  }),
+);
+
+Deno.test(
   "run --chat answers in the model's template; special tokens in it are text",
   withHub(async ({ server, command }) => {
     const count = async (...args: string[]): Promise<number> => {

@@ -12,20 +12,38 @@ import { withTemporaryDirectory } from "../temporary_directory.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/", import.meta.url));
 
-Deno.test("exportTransformersNf4() writes the tensors that transformers and bitsandbytes have after loading it, byte for byte", () =>
-  withTemporaryDirectory(async (directory) => {
-    const out = join(directory, "nf4");
-    const { sha256 } = JSON.parse(fs.readFileSync(join(FIXTURES, "transformers_export.json"), "utf8"));
-    const report = await exportTransformersNf4({ source: join(FIXTURES, "llama/tied"), out });
-    assert.deepEqual([report.quantizedTensors, report.copiedTensors, report.files], [14, 6, 1]);
-    using checkpoint = await openCheckpoint(out);
-    assert.deepEqual([...checkpoint.tensors.keys()].sort(), Object.keys(sha256).sort());
-    for (const tensor of checkpoint.tensors.values()) {
-      const bytes = new Uint8Array(tensor.bytes);
-      await checkpoint.read(tensor, 0, bytes);
-      assert.equal(createHash("sha256").update(bytes).digest("hex"), sha256[tensor.name], tensor.name);
-    }
-  }));
+const EXPECTED: Record<string, Record<string, string>> =
+  JSON.parse(fs.readFileSync(join(FIXTURES, "transformers_export.json"), "utf8")).sha256;
+
+for (const [name, sha256] of Object.entries(EXPECTED)) {
+  Deno.test(`exportTransformersNf4() of ${name} writes the tensors that transformers and bitsandbytes have after loading it, byte for byte`, () =>
+    withTemporaryDirectory(async (directory) => {
+      const out = join(directory, "nf4"), source = join(FIXTURES, name);
+      const report = await exportTransformersNf4({ source, out });
+      const quantized = Object.keys(sha256).filter((key) => key.endsWith(".quant_state.bitsandbytes__nf4")).length;
+      assert.ok(quantized > 0);
+      assert.deepEqual([report.quantizedTensors, report.files], [quantized, 1]);
+      using checkpoint = await openCheckpoint(out);
+      using original = await openCheckpoint(source);
+      assert.equal(checkpoint.tensors.size, report.copiedTensors + 4 * quantized);
+      for (const key of Object.keys(sha256)) assert.ok(checkpoint.tensors.has(key), key);
+      for (const tensor of checkpoint.tensors.values()) {
+        const bytes = new Uint8Array(tensor.bytes);
+        await checkpoint.read(tensor, 0, bytes);
+        const expected = sha256[tensor.name];
+        if (expected !== undefined) assert.equal(createHash("sha256").update(bytes).digest("hex"), expected, tensor.name);
+        else {
+          // Experts and routers, which transformers names otherwise.
+          const plain = new Uint8Array(tensor.bytes);
+          await original.read(original.tensors.get(tensor.name)!, 0, plain);
+          assert.deepEqual(bytes, plain, tensor.name);
+        }
+      }
+      // transformers tells 0.0 from 0.
+      const text = (path: string) => fs.readFileSync(join(path, "config.json"), "utf8");
+      assert.ok(text(out).startsWith(text(source).replace(/\s*\}\s*$/, "")));
+    }));
+}
 
 Deno.test("exportTransformersNf4() writes a checkpoint that is opened again, kept packed", () =>
   withTemporaryDirectory(async (directory) => {
@@ -35,11 +53,15 @@ Deno.test("exportTransformersNf4() writes a checkpoint that is opened again, kep
     assert.equal(shards.tensor("model.layers.0.mlp.down_proj.weight").format, "bnb4-64-bf16");
   }));
 
-Deno.test("exportTransformersNf4() refuses a model that is quantized, and a directory that is not empty", () =>
+Deno.test("exportTransformersNf4() refuses a model that is quantized, one that transformers takes apart, and a directory that is not empty", () =>
   withTemporaryDirectory(async (directory) => {
     await assert.rejects(
       exportTransformersNf4({ source: join(FIXTURES, "encodings/bnb_nf4"), out: join(directory, "x") }),
       UnsupportedError,
+    );
+    await assert.rejects(
+      exportTransformersNf4({ source: join(FIXTURES, "architectures/llama4_text/scout"), out: join(directory, "x") }),
+      /takes the experts of Llama 4 apart/,
     );
     fs.writeFileSync(join(directory, "file"), "");
     await assert.rejects(exportTransformersNf4({ source: join(FIXTURES, "llama/tied"), out: directory }), UsageError);

@@ -1,11 +1,13 @@
 /**
- * `doctor [PATH]`: says what of this machine AirKern can use, and what to do about what is missing.
+ * `doctor [MODEL]`: says what of this machine AirKern can use, and what to do about what is missing.
  * @module
  */
 import type { Command } from "commander";
 import { statSync } from "node:fs";
 import { UsageError } from "../../errors.ts";
 import { Context } from "../../ffi/context.ts";
+import { locateModel } from "../../hub/locate.ts";
+import { isModelId } from "../../hub/model_id.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { advice, type Findings } from "../doctor/advice.ts";
 import { inspectLibrary, type LibraryReport } from "../doctor/libraries.ts";
@@ -15,7 +17,8 @@ import { printJson, printLine, table } from "../output.ts";
 
 /** Adds the command. */
 export function addDoctorCommand(root: Command): void {
-  const command = root.command("doctor").argument("[path]", "directory of a model, whose disk is looked at", ".")
+  const command = root.command("doctor")
+    .argument("[model]", "directory, or organisation/name of a model of the hub that is cached; its disk is looked at", ".")
     .summary("say what this machine has and what is missing")
     .description(
       "Says what was found of this machine: native libraries, NVIDIA driver and devices, processor, memory, disk; and what to do about what is " +
@@ -26,7 +29,9 @@ export function addDoctorCommand(root: Command): void {
     .action(examine);
 }
 
-async function examine(path: string, options: { json?: boolean }): Promise<void> {
+async function examine(model: string, options: { json?: boolean }): Promise<void> {
+  const isId = statSync(model, { throwIfNoEntry: false }) === undefined && isModelId(model);
+  const path = isId ? (await locateModel(model, { localFilesOnly: true })).path : model;
   if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`Cannot look at ${path}: no such directory`);
   }
