@@ -3,6 +3,7 @@
  * transformers' sandbox does.
  * @module
  */
+import { formatBraces } from "./string_formats.ts";
 import {
   type Arguments,
   Callable,
@@ -19,8 +20,8 @@ import {
 } from "./values.ts";
 
 /** Python's whitespace: what str.strip removes and str.split splits at. */
-const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
-const LEADING_SPACE = new RegExp(`^${SPACE}+`), TRAILING_SPACE = new RegExp(`${SPACE}+$`);
+export const PYTHON_SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+const LEADING_SPACE = new RegExp(`^${PYTHON_SPACE}+`), TRAILING_SPACE = new RegExp(`${PYTHON_SPACE}+$`);
 
 /** Removes characters at the ends of a string: those of a set, or whitespace. */
 export function strip(value: string, characters: Value | undefined, left: boolean, right: boolean): string {
@@ -51,7 +52,7 @@ function split(value: string, separator: Value | undefined, most: number, fromRi
   if (separator === undefined || separator === null) {
     const words = strip(value, undefined, true, true);
     if (words === "") return [];
-    const all = words.split(new RegExp(`${SPACE}+`));
+    const all = words.split(new RegExp(`${PYTHON_SPACE}+`));
     if (most < 0 || all.length <= most + 1) return all;
     // What is beyond the last split stays as it was.
     let rest = value;
@@ -130,6 +131,7 @@ const STRING_METHODS: Record<string, Method<string>> = {
     const [from, to] = args.positional;
     return replace(self, string(from), string(to), integer(argument(args, 2, "count"), -1));
   },
+  format: (self, args) => formatBraces(self, args),
   upper: (self) => self.toUpperCase(),
   lower: (self) => self.toLowerCase(),
   title: (self) => self.replace(/\p{L}+/gu, capitalize),
@@ -145,7 +147,7 @@ const STRING_METHODS: Record<string, Method<string>> = {
   isnumeric: isAll(/^\p{N}+$/u),
   isalpha: isAll(/^\p{L}+$/u),
   isalnum: isAll(/^[\p{L}\p{N}]+$/u),
-  isspace: isAll(new RegExp(`^${SPACE}+$`)),
+  isspace: isAll(new RegExp(`^${PYTHON_SPACE}+$`)),
   isupper: (self) => self !== self.toLowerCase() && self === self.toUpperCase(),
   islower: (self) => self !== self.toUpperCase() && self === self.toLowerCase(),
 };
