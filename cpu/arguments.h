@@ -96,7 +96,7 @@ inline airk_status check_attention(airk_stream *stream, airk_ptr y, airk_ptr q, 
                                    airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr first_visible,
                                    airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads,
                                    uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale,
-                                   float softcap) {
+                                   float softcap, int32_t precision) {
   const uint64_t element_bytes = cache_type == AIRK_F32 ? 4 : 2;
   return Check(stream, "attention")
       .require(is_cache_type(cache_type), "cache_type is %d, required is 0 (f32), 1 (f16) or 3 (q8)", cache_type)
@@ -123,6 +123,7 @@ inline airk_status check_attention(airk_stream *stream, airk_ptr y, airk_ptr q, 
       .shape("q", {tokens, heads, head_dim})
       .shape("a page of `k_cache`", {kv_heads, page_tokens, head_dim + 32})
       .shape("a page of `v_cache`", {kv_heads, page_tokens, value_dim + 32})
+      .require(precision == 0 || precision == 1, "precision is %d, required is 0 or 1", precision)
       .require(std::isfinite(scale), "scale is %g, required is a finite number", static_cast<double>(scale))
       .require(softcap >= 0 && std::isfinite(softcap), "softcap is %g, required is a finite number of at least 0",
                static_cast<double>(softcap))

@@ -155,12 +155,12 @@ extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr 
                                       int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table,
                                       airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens,
                                       uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens,
-                                      uint64_t context_tokens, float scale, float softcap) {
+                                      uint64_t context_tokens, float scale, float softcap, int32_t precision) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   const airk_status invalid =
       airk::check_attention(stream, y, q, k_cache, v_cache, cache_type, sequences, sequence_count, page_table, first_visible, sinks, slopes,
-                            tokens, heads, kv_heads, head_dim, value_dim, page_tokens, context_tokens, scale, softcap);
+                            tokens, heads, kv_heads, head_dim, value_dim, page_tokens, context_tokens, scale, softcap, precision);
   if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   airk::AttentionCall call = {};

@@ -5,6 +5,8 @@
 // transposed on their way in. Every sum is taken in the order of its index, so its bits do not depend on the tile it falls into.
 #pragma once
 
+#include <utility>
+
 #include "attention_kernel.h"
 #include "simd_activations.h"
 
@@ -80,7 +82,11 @@ inline float exponential_of(float x) {
 
 constexpr uint64_t kLineBytes = 64;
 
-// A row of keys or values of each cache type. announce: has its `dim` elements brought in. load: elements d .. d + width - 1 of `dim`, zeros beyond; d is a multiple of the width.
+// A function that only prefetches is free of effects to GCC, which leaves out every call of it that is not inlined early.
+#define AIRK_ALWAYS_INLINE __attribute__((always_inline)) inline
+
+// A row of keys or values of each cache type. announce: has its `dim` elements brought in. load: elements d .. d + width - 1; d is a
+// multiple of the width. load_last: as many of them as there are in `dim`, zeros beyond.
 template <class Element>
 struct PlainRow {
   const Element *elements;
@@ -88,12 +94,11 @@ struct PlainRow {
     return {static_cast<const Element *>(cache) + shape.element_of(page, head, offset)};
   }
   static PlainRow zero(const float *zeros) { return {reinterpret_cast<const Element *>(zeros)}; }
-  void announce(uint64_t dim) const {
+  AIRK_ALWAYS_INLINE void announce(uint64_t dim) const {
     for (uint64_t d = 0; d < dim; d += kLineBytes / sizeof(Element)) __builtin_prefetch(elements + d, 0, 2);
   }
-  S::Reg load(uint64_t d, uint64_t dim) const {
-    return dim - d >= S::kWidth ? S::load(elements + d) : S::load_part(elements + d, static_cast<int>(dim - d));
-  }
+  S::Reg load(uint64_t d) const { return S::load(elements + d); }
+  S::Reg load_last(uint64_t d, uint64_t dim) const { return S::load_part(elements + d, static_cast<int>(dim - d)); }
 };
 
 struct Q8Row {
@@ -105,11 +110,12 @@ struct Q8Row {
             reinterpret_cast<const uint16_t *>(bytes + shape.scale_of(page, head, offset))};
   }
   static Q8Row zero(const float *zeros) { return {reinterpret_cast<const int8_t *>(zeros), reinterpret_cast<const uint16_t *>(zeros)}; }
-  void announce(uint64_t dim) const {
+  AIRK_ALWAYS_INLINE void announce(uint64_t dim) const {
     for (uint64_t d = 0; d < dim; d += kLineBytes) __builtin_prefetch(code + d, 0, 2);
   }
   // A row is stored in whole blocks, and a vector lies within one.
-  S::Reg load(uint64_t d, uint64_t) const { return S::mul(S::load(code + d), S::set(S::to_float(scale[d / kQ8Block]))); }
+  S::Reg load(uint64_t d) const { return S::mul(S::load(code + d), S::set(S::to_float(scale[d / kQ8Block]))); }
+  S::Reg load_last(uint64_t d, uint64_t) const { return load(d); }
 };
 
 // The softmaxes of a block of rows: joining them and writing them out.
@@ -203,6 +209,7 @@ class RowBlock : public SoftmaxRows {
     total_.sum = take(kRowBlock);
     for (uint64_t i = 0; i < longer; i++) zeros_[i] = 0;
     load_queries();
+    next_->count = 0;
   }
 
   // Chunks that any row sees something of: [first_chunk(), end_chunk()).
@@ -222,7 +229,7 @@ class RowBlock : public SoftmaxRows {
     const uint64_t begin = chunk * kChunkKeys, most = begin + kChunkKeys, end = end_ < most ? end_ : most;
     for (uint64_t position = begin; position < end; position += kKeyBlock) {
       // Blocks of keys lie at fixed positions too, whatever is visible of them.
-      if (position + kKeyBlock > begin_) run_keys(position, end - position < kKeyBlock ? end - position : kKeyBlock, out);
+      if (position + kKeyBlock > begin_) run_keys(position, out);
     }
   }
 
@@ -236,41 +243,176 @@ class RowBlock : public SoftmaxRows {
       uint64_t d = 0;
       for (; d + S::kWidth <= key_dim_; d += S::kWidth) S::store(to + d, S::mul(S::load(q + d), scale));
       for (; d < key_dim_; d++) to[d] = q[d] * call_.scale;
+      for (; d < key_padded_; d++) to[d] = 0;
     }
   }
 
   // Whole vectors of keys.
   static uint64_t key_columns(uint64_t count) { return (count + S::kWidth - 1) / S::kWidth * S::kWidth; }
 
-  // Brings keys in transposed, [head_dim][kKeyBlock], and values as they are, [kKeyBlock][padded value_dim]. Keys beyond `count`
-  // are zero up to a whole vector, since the cache may hold anything there; so are those in pages that no row sees.
-  void load_block(uint64_t position, uint64_t count) {
-    const CacheShape key_shape = call_.keys(), value_shape = call_.values();
+  // Where the keys and values of a block lie. Those at `count` and beyond are rows of zeros, since the cache may hold anything there;
+  // so are those in pages that no row sees.
+  struct Located {
     Row key[kKeyBlock], value[kKeyBlock];
+    uint64_t position, count;
+  };
+
+  void locate(uint64_t position, Located *block) const {
+    const CacheShape key_shape = call_.keys(), value_shape = call_.values();
+    const int32_t *table = call_.page_table + rows_.sequence.first_page_entry;
+    block->position = position;
+    block->count = end_ <= position ? 0 : end_ - position < kKeyBlock ? end_ - position : kKeyBlock;
+    uint64_t entry = position / call_.page_tokens, offset = position % call_.page_tokens;
+    const uint64_t first_entry = begin_ / call_.page_tokens;
     for (uint64_t i = 0; i < kKeyBlock; i++) {
-      key[i] = value[i] = Row::zero(zeros_);
-      const uint64_t entry = (position + i) / call_.page_tokens, offset = (position + i) % call_.page_tokens;
-      if (i >= count || entry < begin_ / call_.page_tokens) continue;
-      const uint64_t page = static_cast<uint64_t>(call_.page_table[rows_.sequence.first_page_entry + entry]);
-      key[i] = Row::of(call_.k_cache, key_shape, page, rows_.kv_head, offset);
-      value[i] = call_.v_cache ? Row::of(call_.v_cache, value_shape, page, rows_.kv_head, offset) : key[i];
+      if (i >= block->count || entry < first_entry) {
+        block->key[i] = block->value[i] = Row::zero(zeros_);
+      } else {
+        const uint64_t page = static_cast<uint64_t>(table[entry]);
+        block->key[i] = Row::of(call_.k_cache, key_shape, page, rows_.kv_head, offset);
+        block->value[i] = call_.v_cache ? Row::of(call_.v_cache, value_shape, page, rows_.kv_head, offset) : block->key[i];
+      }
+      if (++offset < call_.page_tokens) continue;
+      offset = 0;
+      entry++;
     }
-    // Transposing walks through the keys in an order that the processor's own prefetchers do not follow.
-    for (uint64_t i = 0; i < count; i++) key[i].announce(key_dim_);
-    for (uint64_t i = 0; i < count; i++) value[i].announce(value_dim_);
+  }
+
+  // Makes located_ the block at `position`, and next_ the one behind it.
+  void enter(uint64_t position) {
+    if (next_->count != 0 && next_->position == position) {
+      std::swap(located_, next_);
+    } else {
+      locate(position, located_);
+      for (uint64_t i = 0; i < kAhead; i++) announce_key(*located_, i);
+    }
+    locate(position + kKeyBlock, next_);
+  }
+
+  // Rows that are asked for before they are used. The processor's own prefetchers do not follow the order that keys are walked
+  // through, nor from page to page. Few, since the pages of one head lie at a power of two of each other and so share their places
+  // in the processor's caches.
+  static constexpr uint64_t kAhead = 16;
+
+  AIRK_ALWAYS_INLINE void announce_key(const Located &block, uint64_t i) const {
+    if (i < block.count) block.key[i].announce(key_dim_);
+  }
+  AIRK_ALWAYS_INLINE void announce_value(uint64_t i) const {
+    if (i < located_->count) return located_->value[i].announce(value_dim_);
+    announce_key(*next_, i - located_->count);
+  }
+
+  // A vector of each of kWidth keys, beginning with key `first`, transposed: tile[i] has element d + i of every key. Returns how many
+  // elements there are.
+  int load_tile(uint64_t first, uint64_t d, S::Reg *tile) const {
+    // A few rows with every tile: asked for all at once, they would hold up the computation.
+    const uint64_t tiles = key_padded_ / S::kWidth, rows = (S::kWidth + tiles - 1) / tiles, begin = d / S::kWidth * rows;
+    for (uint64_t i = begin; i < begin + rows && i < S::kWidth; i++) {
+      const uint64_t ahead = first + i + kAhead;
+      if (ahead < located_->count) announce_key(*located_, ahead);
+      else if (ahead < located_->count + kAhead) announce_value(ahead - located_->count);
+    }
+    const bool whole = key_dim_ - d >= S::kWidth;
+    if (whole) {
+      for (int i = 0; i < S::kWidth; i++) tile[i] = located_->key[first + i].load(d);
+    } else {
+      for (int i = 0; i < S::kWidth; i++) tile[i] = located_->key[first + i].load_last(d, key_dim_);
+    }
+    S::transpose(tile);
+    return whole ? S::kWidth : static_cast<int>(key_dim_ - d);
+  }
+
+  // Brings keys in transposed, [head_dim][kKeyBlock], and values as they are, [kKeyBlock][padded value_dim].
+  void load_block() {
+    const uint64_t count = located_->count;
     for (uint64_t first = 0; first < count; first += S::kWidth) {
       for (uint64_t d = 0; d < key_dim_; d += S::kWidth) {
         S::Reg tile[S::kWidth];
-        for (int i = 0; i < S::kWidth; i++) tile[i] = key[first + i].load(d, key_dim_);
-        S::transpose(tile);
-        const uint64_t lines = key_dim_ - d < S::kWidth ? key_dim_ - d : S::kWidth;
-        for (uint64_t i = 0; i < lines; i++) S::store(keys_ + (d + i) * kKeyBlock + first, tile[i]);
+        const int lines = load_tile(first, d, tile);
+        for (int i = 0; i < lines; i++) S::store(keys_ + (d + i) * kKeyBlock + first, tile[i]);
       }
     }
     for (uint64_t i = 0; i < count; i++) {
+      announce_value(i + kAhead);
+      const Row &row = located_->value[i];
+      float *to = values_ + i * padded_;
       uint64_t d = 0;
-      for (; d < value_dim_; d += S::kWidth) S::store(values_ + i * padded_ + d, value[i].load(d, value_dim_));
-      for (; d < padded_; d += S::kWidth) S::store(values_ + i * padded_ + d, S::set(0));
+      for (; d + S::kWidth <= value_dim_; d += S::kWidth) S::store(to + d, row.load(d));
+      if (d < value_dim_) S::store(to + d, row.load_last(d, value_dim_)), d += S::kWidth;
+      for (; d < padded_; d += S::kWidth) S::store(to + d, S::set(0));
+    }
+  }
+
+  // Scores of few rows, straight from the cache: what a block of many rows computes, in the same order, without writing keys down.
+  template <int kRows>
+  void score_rows() {
+    for (uint64_t first = 0; first < located_->count; first += S::kWidth) {
+      S::Reg sums[kRows];
+      for (int r = 0; r < kRows; r++) sums[r] = S::set(0);
+      for (uint64_t d = 0; d < key_dim_; d += S::kWidth) {
+        S::Reg tile[S::kWidth];
+        // Beyond the last element both are zero.
+        load_tile(first, d, tile);
+        for (int i = 0; i < S::kWidth; i++) {
+          for (int r = 0; r < kRows; r++) sums[r] = S::fma(S::set(queries_[r * key_padded_ + d + i]), tile[i], sums[r]);
+        }
+      }
+      for (int r = 0; r < kRows; r++) S::store(scores_ + r * kKeyBlock + first, sums[r]);
+    }
+  }
+
+  // Adds the values of the block, weighted by `scores_`, to kVectors vectors of few rows, from element d on.
+  template <int kRows, int kVectors, bool kLast>
+  void add_vectors(uint64_t d, const AttentionPartial &out) const {
+    S::Reg sums[kRows][kVectors];
+    for (int r = 0; r < kRows; r++) {
+      for (int v = 0; v < kVectors; v++) sums[r][v] = S::load(out.values + r * padded_ + d + v * S::kWidth);
+    }
+    for (uint64_t i = 0; i < located_->count; i++) {
+      if (d == 0) announce_value(i + kAhead);
+      const Row &row = located_->value[i];
+      S::Reg value[kVectors];
+      for (int v = 0; v < kVectors; v++) value[v] = kLast ? row.load_last(d, value_dim_) : row.load(d + v * S::kWidth);
+      for (int r = 0; r < kRows; r++) {
+        const S::Reg weight = S::set(scores_[r * kKeyBlock + i]);
+        for (int v = 0; v < kVectors; v++) sums[r][v] = S::fma(weight, value[v], sums[r][v]);
+      }
+    }
+    for (int r = 0; r < kRows; r++) {
+      for (int v = 0; v < kVectors; v++) S::store(out.values + r * padded_ + d + v * S::kWidth, sums[r][v]);
+    }
+  }
+
+  template <int kRows>
+  void add_values(const AttentionPartial &out) const {
+    constexpr int kVectors = S::kTileVectors;
+    uint64_t d = 0;
+    for (; d + kVectors * S::kWidth <= value_dim_; d += kVectors * S::kWidth) add_vectors<kRows, kVectors, false>(d, out);
+    for (; d + S::kWidth <= value_dim_; d += S::kWidth) add_vectors<kRows, 1, false>(d, out);
+    if (d < value_dim_) add_vectors<kRows, 1, true>(d, out);
+  }
+
+  // Scores of all rows over the block.
+  void score() {
+    switch (count_) {
+      case 1: return score_rows<1>();
+      case 2: return score_rows<2>();
+      case 3: return score_rows<3>();
+      case 4: return score_rows<4>();
+      default:
+        load_block();
+        multiply<false>(count_, key_columns(located_->count), scores_, kKeyBlock, queries_, key_padded_, keys_, kKeyBlock, key_dim_);
+    }
+  }
+
+  // Adds what the block's values give to all rows.
+  void add(const AttentionPartial &out) const {
+    switch (count_) {
+      case 1: return add_values<1>(out);
+      case 2: return add_values<2>(out);
+      case 3: return add_values<3>(out);
+      case 4: return add_values<4>(out);
+      default: multiply<true>(count_, padded_, out.values, padded_, scores_, kKeyBlock, values_, padded_, located_->count);
     }
   }
 
@@ -311,14 +453,14 @@ class RowBlock : public SoftmaxRows {
   }
 
   // Adds one block of keys to the softmax of every row.
-  void run_keys(uint64_t position, uint64_t count, const AttentionPartial &out) {
-    load_block(position, count);
-    multiply<false>(count_, key_columns(count), scores_, kKeyBlock, queries_, key_padded_, keys_, kKeyBlock, key_dim_);
+  void run_keys(uint64_t position, const AttentionPartial &out) {
+    enter(position);
+    score();
     const bool adjusts = call_.softcap != 0 || call_.slopes;
     for (uint64_t r = 0; r < count_; r++) {
       float *scores = scores_ + r * kKeyBlock;
       if (adjusts) adjust(r, position);
-      hide(r, position, count);
+      hide(r, position, located_->count);
       S::Reg most = S::load(scores);
       for (int i = S::kWidth; i < kKeyBlock; i += S::kWidth) most = S::max(most, S::load(scores + i));
       const float block_largest = S::largest(most);
@@ -344,13 +486,14 @@ class RowBlock : public SoftmaxRows {
       }
       out.sum[r] += S::sum(sum);
     }
-    multiply<true>(count_, padded_, out.values, padded_, scores_, kKeyBlock, values_, padded_, count);
+    add(out);
   }
 
   // Positions that any row sees.
   const uint64_t begin_, end_;
   float *queries_, *keys_, *values_, *scores_, *zeros_;
   AttentionPartial own_, total_;
+  Located blocks_[2], *located_ = &blocks_[0], *next_ = &blocks_[1];
 };
 
 template <class Row>

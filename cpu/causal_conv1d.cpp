@@ -20,13 +20,14 @@ void convolve(const Convolution &call, const airk::RecurrentSequence &each, uint
   const airk::PassSequence &sequence = each.sequence;
   const uint64_t cols = call.cols, history = call.kernel - 1;
   const float *x = call.x + sequence.first_token * cols;
-  float *state = call.state + each.slot * history * cols, *y = call.y + sequence.first_token * cols;
+  float *state = call.state + each.to * history * cols, *y = call.y + sequence.first_token * cols;
   if (sequence.cached == 0) {
     for (uint64_t j = 0; j < history; j++) std::fill(state + j * cols + begin, state + j * cols + end, 0.0f);
   }
+  const float *before = sequence.cached == 0 ? state : call.state + each.from * history * cols;
   // Inputs by position from history tokens before the pass on.
   const auto input = [&](uint64_t position) -> const float * {
-    return position < history ? state + position * cols : x + (position - history) * cols;
+    return position < history ? before + position * cols : x + (position - history) * cols;
   };
   for (uint64_t t = 0; t < sequence.tokens; t++) {
     float *to = y + t * cols;

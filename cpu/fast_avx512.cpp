@@ -38,7 +38,7 @@ struct Q4oChunks {
   inline __attribute__((always_inline)) __m512 scales(uint64_t block, __mmask16 live) const {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(live, scale + block)));
   }
-  void prefetch_scales(uint64_t block) const { _mm_prefetch(reinterpret_cast<const char *>(scale + block) + scales_ahead, _MM_HINT_T1); }
+  inline __attribute__((always_inline)) void prefetch_scales(uint64_t block) const { _mm_prefetch(reinterpret_cast<const char *>(scale + block) + scales_ahead, _MM_HINT_T1); }
 };
 
 struct Q8Chunks {
@@ -55,7 +55,7 @@ struct Q8Chunks {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(live, scale + block));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
-  void prefetch_scales(uint64_t block) const { _mm_prefetch(reinterpret_cast<const char *>(scale + block) + scales_ahead, _MM_HINT_T1); }
+  inline __attribute__((always_inline)) void prefetch_scales(uint64_t block) const { _mm_prefetch(reinterpret_cast<const char *>(scale + block) + scales_ahead, _MM_HINT_T1); }
 };
 
 // One token's activations: for each run of 16 blocks its scales and corrections, then its chunks.

@@ -20,9 +20,13 @@ struct DeltaCall {
 // Columns [begin, end) of one head's state, over all tokens of one sequence.
 void advance(const DeltaCall &call, const airk::RecurrentSequence &each, uint64_t head, uint64_t begin, uint64_t end,
              const airk::RowKernels &kernels) {
-  float *state = call.state + (each.slot * call.value_heads + head) * call.key_dim * call.value_dim + begin;
-  if (each.sequence.cached == 0) {
-    for (uint64_t i = 0; i < call.key_dim; i++) std::fill(state + i * call.value_dim, state + i * call.value_dim + (end - begin), 0.0f);
+  const auto state_of = [&](uint64_t slot) { return call.state + (slot * call.value_heads + head) * call.key_dim * call.value_dim + begin; };
+  float *state = state_of(each.to);
+  const float *before = state_of(each.from);
+  for (uint64_t i = 0; i < call.key_dim; i++) {
+    float *row = state + i * call.value_dim;
+    if (each.sequence.cached == 0) std::fill(row, row + (end - begin), 0.0f);
+    else if (before != state) std::copy(before + i * call.value_dim, before + i * call.value_dim + (end - begin), row);
   }
   const uint64_t key_head = head / (call.value_heads / call.key_heads);
   for (uint64_t t = each.sequence.first_token; t < each.sequence.first_token + each.sequence.tokens; t++) {

@@ -2,21 +2,29 @@
 #include "matmul.h"
 
 #include <algorithm>
+#include <array>
 
 #include "arguments.h"
 
 namespace airk {
 
 void decode_column_scale(const Weight &weight, float *values) {
-  float table[256];
-  for (int u = 0; u < 256; u++) table[u] = column_scale_value(static_cast<uint8_t>(u));
+  static const std::array<float, 256> table = [] {
+    std::array<float, 256> made;
+    for (int u = 0; u < 256; u++) made[static_cast<std::size_t>(u)] = column_scale_value(static_cast<uint8_t>(u));
+    return made;
+  }();
   for (uint64_t c = 0; c < weight.cols; c++) values[c] = table[weight.q4o.column_scale[c]];
 }
 
 void prepare_activations(const Weight &weight, const float *column_scale, const float *x, uint64_t begin, uint64_t end, float *prepared) {
-  const uint64_t filled = std::min(end, weight.cols);
-  for (uint64_t c = begin; c < filled; c++) prepared[c - begin] = column_scale == nullptr ? x[c] : x[c] * column_scale[c];
-  for (uint64_t c = std::max(begin, filled); c < end; c++) prepared[c - begin] = 0.0f;
+  const uint64_t filled = std::min(end, weight.cols), count = filled > begin ? filled - begin : 0;
+  if (column_scale == nullptr) {
+    std::copy_n(x + begin, count, prepared);
+  } else {
+    for (uint64_t i = 0; i < count; i++) prepared[i] = x[begin + i] * column_scale[begin + i];
+  }
+  std::fill(prepared + count, prepared + (end - begin), 0.0f);
 }
 
 }  // namespace airk

@@ -46,14 +46,21 @@ bool finish_rows(const MatmulArguments &a, const Kernels &kernels, const Activat
     }
     return true;
   }
-  float of_one[run_rows];
-  if (a.tokens == 1 && !kernels.sparse_rows(w.q4o.outlier_col, w.q4o.outlier, start, row_end - row_begin, w.cols, x.row[0], of_one)) return false;
+  if (a.tokens == 1) {
+    float sparse[run_rows];
+    const uint64_t rows = row_end - row_begin;
+    if (!kernels.sparse_rows(w.q4o.outlier_col, w.q4o.outlier, start, rows, w.cols, x.row[0], sparse)) return false;
+    const uint16_t *scale = w.q4o.row_scale + row_begin;
+    float *y = a.y + row_begin;
+    for (uint64_t i = 0; i < rows; i++) sparse[i] = (sums[i] + outlier_unit * sparse[i]) * from_bf16(scale[i]);
+    for (uint64_t i = 0; i < rows; i++) y[i] = sparse[i] + (a.bias == nullptr ? 0.0f : a.bias[row_begin + i]);
+    return true;
+  }
   for (uint64_t row = row_begin; row < row_end; row++) {
-    float of_several[max_dot_tokens] = {};
-    const float *sparse = a.tokens == 1 ? of_one + (row - row_begin) : of_several;
+    float sparse[max_dot_tokens] = {};
     if (interleaved != nullptr) {
       const uint64_t begin = start[row - row_begin], count = start[row - row_begin + 1] - begin;
-      if (!kernels.sparse_dots(w.q4o.outlier_col + begin, w.q4o.outlier + begin, count, w.cols, interleaved, of_several)) return false;
+      if (!kernels.sparse_dots(w.q4o.outlier_col + begin, w.q4o.outlier + begin, count, w.cols, interleaved, sparse)) return false;
     }
     const float scale = from_bf16(w.q4o.row_scale[row]), bias = a.bias == nullptr ? 0.0f : a.bias[row];
     for (uint64_t t = 0; t < a.tokens; t++) a.y[t * a.y_stride + row] = (sums[t * run_rows + row - row_begin] + outlier_unit * sparse[t]) * scale + bias;

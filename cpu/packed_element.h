@@ -101,6 +101,18 @@ AIRK_INLINE void k_scale_min(const uint8_t *packed, int i, int *scale, int *mini
 }
 
 #define AIRK_IQ4_NL_VALUES {-127.0f, -104.0f, -83.0f, -65.0f, -49.0f, -35.0f, -22.0f, -10.0f, 1.0f, 13.0f, 25.0f, 38.0f, 53.0f, 69.0f, 89.0f, 113.0f}
+#ifdef __CUDACC__
+static __device__ const float device_iq4_nl[16] = AIRK_IQ4_NL_VALUES;
+#endif
+AIRK_INLINE float from_iq4_nl(unsigned code) {
+#ifdef __CUDA_ARCH__
+  // A local table would lie in local memory, beside which ptxas spills registers.
+  return device_iq4_nl[code];
+#else
+  constexpr float values[16] = AIRK_IQ4_NL_VALUES;
+  return values[code];
+#endif
+}
 // What torch multiplies an LLM.int8 product by: 1/127 as bitsandbytes writes it, in float32.
 constexpr float scb_step = 0.00787401574803149606f;
 
@@ -130,8 +142,7 @@ template <Family F> AIRK_INLINE float packed_element(const PackedView &p, uint64
     const float scale = divide(from_e4m3(p.scale[row * blocks * 2 + col / nvfp4_group]), p.constant[0]);
     return times(from_e2m1(nibble(p.code, blocks, row, col)), scale);
   } else if constexpr (F == Family::iq4_nl) {
-    constexpr float values[16] = AIRK_IQ4_NL_VALUES;
-    return times(values[nibble(p.code, blocks, row, col)], from_f16(load_u16(p.scale + 2 * (row * blocks + col / 32))));
+    return times(from_iq4_nl(nibble(p.code, blocks, row, col)), from_f16(load_u16(p.scale + 2 * (row * blocks + col / 32))));
   } else {
     const int at = static_cast<int>(col % super_block);
     const uint64_t index = row * (cols / super_block) + col / super_block;

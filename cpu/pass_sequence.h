@@ -26,7 +26,7 @@ enum class SequenceFault : int {
   positions,      // index: sequence, value: positions, limit: context_tokens
   page,           // index: page, value, limit: sequence
   first_visible,  // index: token of the pass, value, limit: its position
-  state_slot,     // index: sequence, value, limit: slots
+  state_slot,     // index: of state_slots, value, limit: slots
   count,
 };
 
@@ -58,9 +58,13 @@ AIRK_BOTH static inline SequenceFinding check_page(uint64_t sequence, uint64_t p
   return {number < 0 ? SequenceFault::page : SequenceFault::none, static_cast<long long>(page), number, static_cast<long long>(sequence)};
 }
 
-AIRK_BOTH static inline SequenceFinding check_state_slot(uint64_t sequence, int32_t slot, uint64_t slots) {
-  return {slot < 0 || static_cast<uint64_t>(slot) >= slots ? SequenceFault::state_slot : SequenceFault::none,
-          static_cast<long long>(sequence), slot, static_cast<long long>(slots)};
+// own: the sequence's two entries of state_slots.
+AIRK_BOTH static inline SequenceFinding check_state_slot(uint64_t sequence, const int32_t *own, uint64_t slots) {
+  for (int i = 0; i < 2; i++) {
+    if (own[i] >= 0 && static_cast<uint64_t>(own[i]) < slots) continue;
+    return {SequenceFault::state_slot, static_cast<long long>(2 * sequence) + i, own[i], static_cast<long long>(slots)};
+  }
+  return {SequenceFault::none, 0, 0, 0};
 }
 
 // token: of the sequence.
@@ -81,7 +85,7 @@ inline void describe(SequenceUser user, const SequenceFinding &finding, char *te
     case SequenceFault::count:
       break;
     case SequenceFault::state_slot:
-      return write("Cannot run %s: state_slots[%lld] is %lld, required is 0 to %lld", index, value, limit - 1);
+      return write("Cannot run %s: state_slots[%lld][%lld] is %lld, required is 0 to %lld", index / 2, index % 2, value, limit - 1);
     case SequenceFault::entry:
       return write("Cannot run %s: sequences[%lld][%lld] is %lld, required is at least 0", index, limit, value);
     case SequenceFault::end:

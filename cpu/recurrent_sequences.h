@@ -10,7 +10,7 @@ namespace airk {
 
 struct RecurrentSequence {
   PassSequence sequence;
-  uint64_t slot;
+  uint64_t from, to;  // the slots of the states that are read and written
 };
 
 // Reads all sequences that have tokens, and where their states lie; fails the context where an entry is wrong.
@@ -20,13 +20,14 @@ inline airk_status read_recurrent_sequences(airk_context *context, SequenceUser 
   for (uint64_t i = 0; i < count; i++) {
     PassSequence sequence = {};
     SequenceFinding finding = read_sequence(sequences, i, tokens, UINT64_MAX, &sequence);
-    if (finding.fault == SequenceFault::none) finding = check_state_slot(i, state_slots[i], slots);
+    const int32_t *own = state_slots + 2 * i;
+    if (finding.fault == SequenceFault::none) finding = check_state_slot(i, own, slots);
     if (finding.fault != SequenceFault::none) {
       char text[256];
       describe(user, finding, text, sizeof(text));
       return fail(context, AIRK_INVALID, "%s", text);
     }
-    if (sequence.tokens > 0) read->push_back({sequence, static_cast<uint64_t>(state_slots[i])});
+    if (sequence.tokens > 0) read->push_back({sequence, static_cast<uint64_t>(own[0]), static_cast<uint64_t>(own[1])});
   }
   return AIRK_OK;
 }

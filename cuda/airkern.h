@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 3
+#define AIRK_ABI_VERSION 4
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -272,8 +272,10 @@ AIRK_API airk_status airk_kv_append(airk_stream *stream, airk_ptr k_cache, airk_
  * score += slopes[h] * (key's position - token's position). Then softmax in float32 over what is seen, where sinks (f32 [heads]) is not 0 with
  * one more score, sinks[h], that takes its share but has no value.
  * context_tokens: the largest (cached before + tokens in the pass) of any sequence.
+ * precision 0 (exact): float32 products and sums; 1 (fast): queries, keys, values and the softmax's weights may be rounded to float16 inside the
+ * kernel where that is quicker.
  */
-AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap);
+AIRK_API airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr q, airk_ptr k_cache, airk_ptr v_cache, int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table, airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens, uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens, uint64_t context_tokens, float scale, float softcap, int32_t precision);
 
 /* y [rows, cols] = x / sqrt(sum(x^2) + eps). y may be x. */
 AIRK_API airk_status airk_l2norm(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t rows, uint64_t cols, float eps);
@@ -283,13 +285,14 @@ AIRK_API airk_status airk_log_decay(airk_stream *stream, airk_ptr y, airk_ptr x,
 
 /*
  * Recurrent layers keep one state of fixed size a sequence. sequences: i32 [sequence_count, 4] as in airk_attention, whose fourth numbers are not
- * read; a sequence with nothing cached before the pass starts from zeros, whatever its state holds. state_slots: i32 [sequence_count], each its
- * own in [0, slots): which of the states. Tokens of no sequence are left alone.
+ * read; a sequence with nothing cached before the pass starts from zeros, whatever its state holds. state_slots: i32 [sequence_count, 2], in
+ * [0, slots): which of the states it reads and which it writes, the same or another, so that the state of before can be kept; no two sequences
+ * share one. Tokens of no sequence are left alone.
  *
  * Depthwise causal convolution over each sequence's tokens, after the inputs that came before:
  * y[t, c] = activation(bias[c] + sum over j < kernel of weight[c, j] * x[t - kernel + 1 + j, c]), where activation -1 is none.
  * x, y: [tokens, cols] (not overlapping); weight: f32 [cols, kernel]; bias: f32 [cols] or 0; 2 <= kernel <= 16.
- * state: f32 [slots, kernel - 1, cols], the last inputs of each sequence, oldest first: read, then brought up to date.
+ * state: f32 [slots, kernel - 1, cols], the last inputs of each sequence, oldest first: read, then written as they are after the pass.
  */
 AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr weight, airk_ptr bias, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t cols, uint64_t kernel, int32_t activation);
 

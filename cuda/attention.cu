@@ -4,14 +4,13 @@
 // it reads serves a whole group of heads, and walks over the keys in tiles; softmax is computed online (Milakov and Gimelshein 2018,
 // Dao et al. 2022). Keys are cut into chunks of 256 positions whose results are merged in order. Where there are few blocks
 // ("split-K", Flash-Decoding) each chunk gets a block of its own and a second kernel merges; else one block does both. The
-// arithmetic is the same to the bit, so a sequence's result depends neither on the split nor on what shares its pass.
+// arithmetic is the same to the bit, so a sequence's result depends neither on the split nor on what shares its pass. Prompts that may be
+// computed in float16 go to attention_tensor.cu.
 #include <algorithm>
 #include <cfloat>
 
 #include "../cpu/arguments.h"
-#include "../cpu/pass_sequence.h"
-#include "activations.h"
-#include "cached.h"
+#include "attention.h"
 #include "context.h"
 
 namespace airk {
@@ -22,37 +21,7 @@ constexpr int kRows = 16, kMergeThreads = 128;
 constexpr int kChunk = 256;
 // Of the partial results of all chunks; where they would take more, blocks walk over the chunks.
 constexpr uint64_t kMostScratchBytes = 64 << 20;
-constexpr unsigned kRowMask = 0xffffffffu;
-
-struct AttentionCall {
-  float *y;
-  const float *q;
-  const void *k_cache, *v_cache;  // v_cache nullptr: values are the beginnings of the keys
-  CacheShape keys, values;
-  const int *sequences;
-  const int *page_table;
-  const uint8_t *mask;
-  const int *first_visible;     // nullptr: all from position 0 on
-  const float *sinks, *slopes;  // nullptr: none
-  uint64_t tokens, heads, kv_heads, page_tokens, context_tokens, sequence_count;
-  float scale, softcap;
-  float *partial;  // [tokens * heads][chunks][value_dim + 2]: sums, largest score, sum of weights; nullptr where blocks do it all
-  uint64_t chunks;
-  DeviceError *error;
-
-  __device__ uint64_t first_of(const PassSequence &sequence, uint64_t token) const {
-    return first_visible ? static_cast<uint64_t>(max(first_visible[sequence.first_token + token], 0)) : 0;
-  }
-};
-
-__device__ bool accept(const AttentionCall &call, const SequenceFinding &finding) {
-  return accept(call.error, SequenceUser::attention, finding);
-}
-
-// Returns false, and reports, where an entry is not one that the caller may have meant.
-__device__ bool read_sequence(const AttentionCall &call, uint64_t index, PassSequence *sequence) {
-  return accept(call, read_sequence(call.sequences, index, call.tokens, call.context_tokens, sequence));
-}
+constexpr uint64_t kLeastTensorTokens = 16;  // of a sequence, on average
 
 // Over the kLanes threads of a row, for all of them.
 template <int kLanes> __device__ __forceinline__ float row_max(float value) {
@@ -65,27 +34,6 @@ template <int kLanes> __device__ __forceinline__ float row_sum(float value) {
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kRowMask, value, lanes);
   return value;
 }
-
-// e^(from - to), where `from` may be -infinity: nothing was seen yet.
-__device__ __forceinline__ float rescale(float from, float to) { return from == -INFINITY ? 0.0f : expf(from - to); }
-
-// Folds one chunk's result into what was folded before; -infinity as the largest score of either stands for nothing.
-struct Merged {
-  float largest = -INFINITY, weights = 0.0f, old_factor = 0.0f, new_factor = 0.0f;
-  __device__ void add(float chunk_largest, float chunk_weights) {
-    const float most = fmaxf(largest, chunk_largest);
-    old_factor = rescale(largest, most);
-    new_factor = rescale(chunk_largest, most);
-    weights = weights * old_factor + chunk_weights * new_factor;
-    largest = most;
-  }
-  // A score without a value; returns what it leaves of the sums, 1 where there is none.
-  __device__ float add_sink(const float *sinks, uint64_t head) {
-    if (!sinks) return 1.0f;
-    add(sinks[head], 1.0f);
-    return old_factor;
-  }
-};
 
 // kKeyDims, kValueDims: what head_dim and value_dim are rounded up to. kKeys: of a tile, which holds kSlice elements of each at a time.
 // kThreads / kRows threads share a row: as many as keep its sums in registers.
@@ -204,17 +152,8 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const AttentionCall call) 
       for (int j = 0; j < kOwnKeys; j++) {
         const int key = lane + j * kLanes;
         const uint64_t position = first_key + key;
-        if (call.softcap != 0.0f) score[j] = soft_capped(score[j], call.softcap);
-        if (call.slopes) {
-          score[j] += slope * static_cast<float>(static_cast<int64_t>(position) - static_cast<int64_t>(sequence.cached + own_token));
-        }
-        bool sees = key < keys && position >= own_first;
-        if (sees && position >= sequence.cached) {
-          const uint64_t other = position - sequence.cached;
-          sees = call.mask ? call.mask[(sequence.first_token + own_token) * call.tokens + sequence.first_token + other] != 0
-                           : other <= own_token;
-        }
-        if (!sees) score[j] = -INFINITY;
+        score[j] = score_of(call, score[j], slope, sequence, own_token, position);
+        if (key >= keys || !is_seen(call, sequence, own_token, own_first, position)) score[j] = -INFINITY;
         most = fmaxf(most, score[j]);
       }
       most = row_max<kLanes>(most);
@@ -322,13 +261,13 @@ extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr 
                                       int32_t cache_type, airk_ptr sequences, uint64_t sequence_count, airk_ptr page_table,
                                       airk_ptr mask, airk_ptr first_visible, airk_ptr sinks, airk_ptr slopes, uint64_t tokens,
                                       uint64_t heads, uint64_t kv_heads, uint64_t head_dim, uint64_t value_dim, uint64_t page_tokens,
-                                      uint64_t context_tokens, float scale, float softcap) {
+                                      uint64_t context_tokens, float scale, float softcap, int32_t precision) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   airk_context *context = stream->context;
   airk_status status =
       check_attention(stream, y, q, k_cache, v_cache, cache_type, sequences, sequence_count, page_table, first_visible, sinks, slopes, tokens,
-                      heads, kv_heads, head_dim, value_dim, page_tokens, context_tokens, scale, softcap);
+                      heads, kv_heads, head_dim, value_dim, page_tokens, context_tokens, scale, softcap, precision);
   if (status != AIRK_OK) return status;
   constexpr uint64_t kMostHeads = 65535;
   if (heads > kMostHeads) {
@@ -358,6 +297,11 @@ extern "C" airk_status airk_attention(airk_stream *stream, airk_ptr y, airk_ptr 
   call.softcap = softcap;
   call.chunks = (context_tokens + kChunk - 1) / kChunk;
   call.error = context->device_error;
+  // Tiles of tensor cores want many rows; tokens that come alone want their keys split.
+  const bool many = tokens / sequence_count >= kLeastTensorTokens;
+  if (precision == 1 && many && context->major >= 8 && cache_type != AIRK_F32 && std::max(head_dim, value_dim) <= kMostTensorDims) {
+    return enqueue_on(stream, "attention", [&](cudaStream_t handle) { return attend_tensor(call, cache_type, handle); });
+  }
   // Each sequence may leave a tile of rows incomplete.
   const uint64_t tiles = (tokens * (heads / kv_heads) + kRows - 1) / kRows + sequence_count;
   const uint64_t scratch_bytes = tokens * heads * call.chunks * (value_dim + 2) * sizeof(float);

@@ -28,20 +28,20 @@ struct Inputs {
   }
 };
 
-__device__ Inputs inputs_of(const ConvCall &call, const PassSequence &sequence, uint64_t slot, uint64_t col) {
+__device__ Inputs inputs_of(const ConvCall &call, const PassSequence &sequence, uint64_t from, uint64_t col) {
   const int64_t history = call.kernel - 1;
-  const float *before = call.state + slot * static_cast<uint64_t>(history) * call.cols + col;
+  const float *before = call.state + from * static_cast<uint64_t>(history) * call.cols + col;
   return {sequence.cached == 0 ? nullptr : before, call.x + sequence.first_token * call.cols + col, history, call.cols};
 }
 
 // A thread a column, blocks of y over the tokens, of z over the sequences.
 __global__ void __launch_bounds__(kElementThreads) convolve(const ConvCall call) {
   PassSequence sequence{};
-  uint64_t slot = 0;
-  if (!call.sequences.read(blockIdx.z, &sequence, &slot)) return;
+  uint64_t from = 0, to = 0;
+  if (!call.sequences.read(blockIdx.z, &sequence, &from, &to)) return;
   const uint64_t col = first_element();
   if (col >= call.cols) return;
-  const Inputs inputs = inputs_of(call, sequence, slot, col);
+  const Inputs inputs = inputs_of(call, sequence, from, col);
   for (uint64_t t = blockIdx.y; t < sequence.tokens; t += gridDim.y) {
     float sum = call.bias ? call.bias[col] : 0.0f;
     for (int j = 0; j < call.kernel; j++) {
@@ -53,12 +53,12 @@ __global__ void __launch_bounds__(kElementThreads) convolve(const ConvCall call)
 
 __global__ void __launch_bounds__(kElementThreads) keep_inputs(const ConvCall call) {
   PassSequence sequence{};
-  uint64_t slot = 0;
-  if (!call.sequences.read(blockIdx.z, &sequence, &slot)) return;
+  uint64_t from = 0, to = 0;
+  if (!call.sequences.read(blockIdx.z, &sequence, &from, &to)) return;
   const uint64_t col = first_element();
   if (col >= call.cols || sequence.tokens == 0) return;
-  const Inputs inputs = inputs_of(call, sequence, slot, col);
-  float *state = call.state + slot * static_cast<uint64_t>(inputs.history) * call.cols + col;
+  const Inputs inputs = inputs_of(call, sequence, from, col);
+  float *state = call.state + to * static_cast<uint64_t>(inputs.history) * call.cols + col;
   // Oldest first, so that what is still to be moved is not overwritten.
   for (int64_t j = 0; j < inputs.history; j++) {
     state[static_cast<uint64_t>(j) * call.cols] = inputs.at(static_cast<int64_t>(sequence.tokens) + j);

@@ -24,20 +24,22 @@ template <int kRows> __global__ void __launch_bounds__(kThreads) advance(const D
   __shared__ float query[kRows * kWarps], key[kRows * kWarps];
   __shared__ float recalled[kWarps][kColumns], read[kWarps][kColumns];
   PassSequence sequence{};
-  uint64_t slot = 0;
-  if (!call.sequences.read(blockIdx.z, &sequence, &slot)) return;
+  uint64_t from = 0, to = 0;
+  if (!call.sequences.read(blockIdx.z, &sequence, &from, &to)) return;
   if (sequence.tokens == 0) return;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kColumns, warp = thread / kColumns;
   const uint64_t head = blockIdx.y, key_head = head / (call.value_heads / call.key_heads);
   const uint64_t col = static_cast<uint64_t>(blockIdx.x) * kColumns + lane;
   const bool exists = col < call.value_dim;
-  float *state = call.state + (slot * call.value_heads + head) * static_cast<uint64_t>(call.key_dim) * call.value_dim + col;
+  const uint64_t state_elements = static_cast<uint64_t>(call.key_dim) * call.value_dim;
+  const float *before = call.state + (from * call.value_heads + head) * state_elements + col;
+  float *state = call.state + (to * call.value_heads + head) * state_elements + col;
 
   float rows[kRows];
 #pragma unroll
   for (int i = 0; i < kRows; i++) {
     const int row = i * kWarps + warp;
-    rows[i] = exists && row < call.key_dim && sequence.cached > 0 ? state[static_cast<uint64_t>(row) * call.value_dim] : 0.0f;
+    rows[i] = exists && row < call.key_dim && sequence.cached > 0 ? before[static_cast<uint64_t>(row) * call.value_dim] : 0.0f;
   }
   for (uint64_t t = sequence.first_token; t < sequence.first_token + sequence.tokens; t++) {
     const uint64_t gate = t * call.value_heads + head;

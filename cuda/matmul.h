@@ -37,6 +37,8 @@ struct MatmulCall {
 
 // 1 to 8 tokens: dot products straight from the packed weights, in float32.
 cudaError_t matmul_rows(const MatmulCall &call, cudaStream_t stream);
+// The same of weights that takes_blocks() is true for.
+cudaError_t matmul_rows_by_blocks(const MatmulCall &call, cudaStream_t stream);
 // More tokens: tiles in float32.
 cudaError_t matmul_tiles(const MatmulCall &call, cudaStream_t stream);
 // More tokens: tiles of bfloat16 on tensor cores, summed in float32. From sm_80 on. packed: tensor_scratch_bytes, filled by pack_activations.

@@ -3,6 +3,7 @@
 // A block computes 128 rows x kTokens tokens, 32 columns at a time in two buffers: while the tensor cores work on one, activations
 // (bfloat16, prepared once a call) are copied into the other and the next block of weights is decoded.
 #include "matmul.h"
+#include "outlier_walk.h"
 
 namespace airk {
 
@@ -50,12 +51,10 @@ template <Format F, int kTokens> __global__ void __launch_bounds__(kThreads, 1) 
   const int first_token = static_cast<int>(blockIdx.y) * kTokens;
   __syncthreads();
 
-  // Two threads decode a row, half a block each; the first of them walks along the row's outliers as the columns pass.
+  // Two threads decode a row, half a block each.
   const int own_row = thread / 2, own_half = thread % 2;
   const uint64_t row = min(first_row + own_row, own.end - 1);
-  uint64_t outlier = 0, outlier_end = 0;
-  const bool walks = F == Format::q4o && own_half == 0 && first_row + own_row < own.end;
-  if (walks) device_outliers(w, row, call.error, kMatmul, &outlier, &outlier_end);
+  OutlierWalk<2> outliers(w, row, F == Format::q4o && first_row + own_row < own.end, call.error);
 
   const auto copy_x = [&](int buffer, uint64_t block) {
     for (int i = thread; i < kTokens * 4; i += kThreads) {
@@ -75,21 +74,12 @@ template <Format F, int kTokens> __global__ void __launch_bounds__(kThreads, 1) 
       *reinterpret_cast<uint2 *>(&w_tile[buffer][own_row][16 + 4 * i]) = make_uint2(pack(v[4] * scale, v[5] * scale), pack(v[6] * scale, v[7] * scale));
     }
     if (F != Format::q4o) return;
-    // Both halves of the row are there.
+    // The warp's 16 rows are there.
     __syncwarp();
-    if (!walks) return;
-    const uint64_t next_col = min(block * 32 + 32, w.cols);
-    for (; outlier < outlier_end; outlier++) {
-      const uint64_t col = w.q4o.outlier_col[outlier];
-      if (col >= next_col && col < w.cols) break;
-      if (col >= w.cols || col < block * 32) {
-        report(call.error, Complaint::outliers, static_cast<long long>(row), kMatmul, 0);
-        outlier = outlier_end;
-        break;
-      }
-      __nv_bfloat16 *element = &w_tile[buffer][own_row][col - block * 32];
-      *element = __float2bfloat16_rn(__bfloat162float(*element) + outlier_unit * device_f16(w.q4o.outlier[outlier]));
-    }
+    outliers.take(w, block, [&](int warps_row, int column, float value) {
+      __nv_bfloat16 *element = &w_tile[buffer][16 * warp + warps_row][column];
+      *element = __float2bfloat16_rn(__bfloat162float(*element) + value);
+    });
   };
 
   float sum[kRowTiles][kTokenTiles][4] = {};

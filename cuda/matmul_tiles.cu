@@ -1,5 +1,6 @@
 // Products of many tokens in float32: tiles of 64 rows x 64 tokens in shared memory, 4 x 4 sums a thread.
 #include "matmul.h"
+#include "outlier_walk.h"
 
 namespace airk {
 
@@ -20,21 +21,25 @@ template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tile
   const int first_token = static_cast<int>(blockIdx.y) * kTile;
   __syncthreads();
 
-  // One thread a row walks along the row's outliers as the columns pass.
-  uint64_t outlier = 0, outlier_end = 0;
-  const bool walks = F == Format::q4o && thread < kTile && first_row + thread < own.end;
-  if (walks) device_outliers(w, first_row + thread, call.error, kMatmul, &outlier, &outlier_end);
+  // Four threads decode a row, a quarter of a block each.
+  const int own_row = thread / 4, part = thread % 4;
+  const uint64_t row = min(first_row + own_row, own.end - 1);
+  OutlierWalk<4> outliers(w, row, F == Format::q4o && first_row + own_row < own.end, call.error);
 
   float sum[4][4] = {};
   const int row4 = thread % 16 * 4, token4 = thread / 16 * 4;
   for (uint64_t block = 0; block < w.blocks; block++) {
     {
-      const int row = thread / 4, i = thread % 4;
-      const typename D::Raw raw = decoder.load(min(first_row + row, own.end - 1), block, true);
+      const typename D::Raw raw = decoder.load(row, block, true);
       float v[kPartColumns];
-      decoder.part(raw, i, v);
+      decoder.part(raw, part, v);
 #pragma unroll
-      for (int j = 0; j < kPartColumns; j++) w_tile[part_column(i, j)][row] = v[j] * decoder.scale(raw);
+      for (int j = 0; j < kPartColumns; j++) w_tile[part_column(part, j)][own_row] = v[j] * decoder.scale(raw);
+    }
+    if (F == Format::q4o) {
+      // The warp's eight rows are there.
+      __syncwarp();
+      outliers.take(w, block, [&](int warps_row, int column, float value) { w_tile[column][thread / 32 * 8 + warps_row] += value; });
     }
     for (int i = thread; i < kTile * kDepth; i += kThreads) {
       const int k = i % kDepth, token = i / kDepth;
@@ -43,22 +48,6 @@ template <Format F> __global__ void __launch_bounds__(kThreads, 1) multiply_tile
       x_tile[k][token] = exists ? own.x[(first_token + token) * call.x_stride + col] * column_scale_of(w, col) : 0.0f;
     }
     __syncthreads();
-    if (F == Format::q4o) {
-      if (walks) {
-        const uint64_t next_col = min(block * 32 + 32, w.cols);
-        for (; outlier < outlier_end; outlier++) {
-          const uint64_t col = w.q4o.outlier_col[outlier];
-          if (col >= next_col && col < w.cols) break;
-          if (col >= w.cols || col < block * 32) {
-            report(call.error, Complaint::outliers, static_cast<long long>(first_row + thread), kMatmul, 0);
-            outlier = outlier_end;
-            break;
-          }
-          w_tile[col - block * 32][thread] += outlier_unit * device_f16(w.q4o.outlier[outlier]);
-        }
-      }
-      __syncthreads();
-    }
 #pragma unroll 8
     for (int k = 0; k < kDepth; k++) {
       const float4 a = *reinterpret_cast<const float4 *>(&w_tile[k][row4]), b = *reinterpret_cast<const float4 *>(&x_tile[k][token4]);

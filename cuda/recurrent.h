@@ -12,12 +12,14 @@ struct RecurrentSequences {
   SequenceUser user;
   DeviceError *error;
 
-  // Returns false, and reports, where an entry is not one that the caller may have meant.
-  __device__ bool read(uint64_t index, PassSequence *sequence, uint64_t *slot) const {
+  // Gives a sequence and the slots of the states that it reads and writes; returns false, and reports, where an entry is not one that the caller
+  // may have meant.
+  __device__ bool read(uint64_t index, PassSequence *sequence, uint64_t *from, uint64_t *to) const {
     if (!accept(error, user, read_sequence(sequences, index, tokens, ~0ull, sequence))) return false;
-    const int number = state_slots[index];
-    *slot = static_cast<uint64_t>(number);
-    return accept(error, user, check_state_slot(index, number, slots));
+    const int *own = state_slots + 2 * index;
+    *from = static_cast<uint64_t>(own[0]);
+    *to = static_cast<uint64_t>(own[1]);
+    return accept(error, user, check_state_slot(index, own, slots));
   }
 };
 

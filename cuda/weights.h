@@ -53,6 +53,17 @@ __device__ __forceinline__ void bytes_to_floats(unsigned bytes, float *v) {
   for (int i = 0; i < 4; i++) v[i] = __uint_as_float(__byte_perm(bytes, 0x4b000000u, 0x7540u + i)) - 8388736.0f;
 }
 
+// Looks the eight nibbles of a word up in a table of 16 bytes: low = those of the four low nibbles, high = of the high ones. Four at a time:
+// the low three bits of each pick a byte of either half of the table, the fourth the half.
+__device__ __forceinline__ void look_up_eight(unsigned t0, unsigned t1, unsigned t2, unsigned t3, unsigned word, unsigned *low, unsigned *high) {
+  const unsigned index = word & 0x77777777u, half = ((word >> 1) & 0x44444444u) | 0x32103210u;
+  const unsigned first = __byte_perm(__byte_perm(t0, t1, index), __byte_perm(t2, t3, index), half);
+  const unsigned second = __byte_perm(__byte_perm(t0, t1, index >> 16), __byte_perm(t2, t3, index >> 16), half >> 16);
+  // A byte has two nibbles: even bytes of both words belong to the low ones.
+  *low = __byte_perm(first, second, 0x6420);
+  *high = __byte_perm(first, second, 0x7531);
+}
+
 __device__ __forceinline__ uint4 load_words(const void *from, bool aligned) {
   if (aligned) return load_streaming_16(from);
   const unsigned *word = static_cast<const unsigned *>(from);
@@ -100,15 +111,11 @@ template <> struct Decoder<Format::q4o> {
     const uint4 words = load_words(code + index * 16, aligned);
     return Raw{{words.x, words.y, words.z, words.w}, static_cast<float>(block_scale[index])};
   }
-  // Looks four codes up at a time: the low three bits of each pick a byte of either half of the table, the fourth the half.
   __device__ void part(const Raw &raw, int i, float (&v)[8]) const {
-    const unsigned word = pick(raw.code, i), index = word & 0x77777777u, half = ((word >> 1) & 0x44444444u) | 0x32103210u;
-    const unsigned first = __byte_perm(__byte_perm(table[0], table[1], index), __byte_perm(table[2], table[3], index), half);
-    const unsigned second =
-        __byte_perm(__byte_perm(table[0], table[1], index >> 16), __byte_perm(table[2], table[3], index >> 16), half >> 16);
-    // A byte holds elements j and 16 + j: even bytes of both words are the first four, odd bytes the others.
-    bytes_to_floats(__byte_perm(first, second, 0x6420), v);
-    bytes_to_floats(__byte_perm(first, second, 0x7531), v + 4);
+    unsigned low, high;
+    look_up_eight(table[0], table[1], table[2], table[3], pick(raw.code, i), &low, &high);
+    bytes_to_floats(low, v);
+    bytes_to_floats(high, v + 4);
   }
   __device__ float scale(const Raw &raw) const { return raw.scale; }
 };

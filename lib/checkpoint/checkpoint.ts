@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
-import { readGgufModel } from "./gguf_model.ts";
+import { ggufModels, readGgufModel } from "./gguf_model.ts";
 import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
 import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, SINGLE_FILE, WEIGHT_FILES } from "./model_files.ts";
 import { readAt } from "./positional_io.ts";
@@ -183,23 +183,25 @@ export async function readWeightHeader(path: string): Promise<SafetensorsHeader>
 
 /** Returns whether a directory has weights that {@linkcode openCheckpoint} reads. */
 export function hasWeightFiles(path: string): boolean {
-  return ggufFile(path) !== undefined ||
+  return ggufFiles(path) !== undefined ||
     WEIGHT_FILES.some(({ single, index }) => fs.existsSync(join(path, single)) || fs.existsSync(join(path, index)));
 }
 
 /**
- * Returns the name of a directory's GGUF file, or undefined where it has none, or weights of another kind.
- * @throws {FormatError} where it has several.
+ * Returns the names of a directory's GGUF file, or the parts it was split into; undefined where it has none, or weights of another kind.
+ * @throws {FormatError} where it has several, or not all parts of one.
  */
-function ggufFile(path: string): string | undefined {
+function ggufFiles(path: string): string[] | undefined {
   if (!fs.existsSync(path)) return undefined;
   const names = fs.readdirSync(path);
   if (WEIGHT_FILES.some(({ single, index }) => names.includes(single) || names.includes(index))) return undefined;
-  const found = names.filter((name) => name.endsWith(".gguf")).sort();
-  if (found.length > 1) {
-    throw new FormatError(`Cannot read model ${path}: it holds several GGUF files (${found.join(", ")}), required one`);
+  const models = [...ggufModels(names).values()];
+  if (models.length > 1) {
+    throw new FormatError(
+      `Cannot read model ${path}: it holds several GGUF files (${models.map(([name]) => name).join(", ")}), required one`,
+    );
   }
-  return found[0];
+  return models[0];
 }
 
 /** Which files a checkpoint has, and for a sharded one where its index says each tensor is. */
@@ -314,7 +316,7 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
   if (!stat.isDirectory()) throw new FormatError(`Cannot open model ${path}: it is a file; give the directory that holds it`);
   // The path as given, not its target: a snapshot of a Hugging Face cache is known by its place.
   path = resolve(path);
-  const gguf = supply === undefined ? ggufFile(path) : undefined;
+  const gguf = supply === undefined ? ggufFiles(path) : undefined;
   if (gguf !== undefined) return await openGguf(path, gguf);
   const list = listFiles(path, supply);
   const config = readJsonObject(join(path, CONFIG_FILE));
@@ -355,17 +357,20 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
   }
 }
 
-/** Opens a directory whose weights, config and tokenizer are in one GGUF file. */
-async function openGguf(path: string, name: string): Promise<Checkpoint> {
-  const file = join(path, name), { config, header, tokenizerFiles } = await readGgufModel(file);
-  const files = [{ ...header, name, path: file, modifiedMs: fs.statSync(file).mtimeMs }];
-  const tensors = joinTensors(files, { names: [name], indexName: name, weightMap: undefined });
-  const descriptors = [fs.openSync(file, "r")];
+/** Opens a directory whose weights, config and tokenizer are in a GGUF file, or the parts it was split into. */
+async function openGguf(path: string, names: string[]): Promise<Checkpoint> {
+  const paths = names.map((name) => join(path, name)), { config, headers, tokenizerFiles } = await readGgufModel(paths);
+  const files = headers.map((header, i): CheckpointFile => ({
+    ...{ ...header, name: names[i], path: paths[i], modifiedMs: fs.statSync(paths[i]).mtimeMs },
+  }));
+  const tensors = joinTensors(files, { names, indexName: names[0], weightMap: undefined });
+  const descriptors: number[] = [];
   try {
+    for (const file of paths) descriptors.push(fs.openSync(file, "r"));
     const fingerprint = await fingerprintOf(config, files, descriptors, tensors);
     return new Checkpoint({ path, config, generationConfig: null, files, tensors, descriptors, fingerprint, tokenizerFiles });
   } catch (error) {
-    fs.closeSync(descriptors[0]);
+    for (const descriptor of descriptors) fs.closeSync(descriptor);
     throw error;
   }
 }

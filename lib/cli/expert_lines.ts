@@ -9,12 +9,14 @@ import type { ExpertPlan, Plan } from "../memory/plan.ts";
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 
 /** Returns the rows of a plan's table; none for a model without experts. */
-export function expertPlanRows({ experts }: Pick<Plan, "experts">): string[][] {
+export function expertPlanRows({ experts, device }: Pick<Plan, "experts" | "device">): string[][] {
   if (!experts) return [];
-  const { cacheBytes, totalBytes, activeBytesPerToken, assumedHitRate } = experts;
+  const { cacheBytes, hostBytes, totalBytes, activeBytesPerToken, assumedHitRate, assumedCopyRate } = experts;
+  const copied = hostBytes > 0 ? `, ${percent(assumedCopyRate)} copied from host memory` : "";
   return [
-    ["experts in memory", formatBytes(cacheBytes), `of ${formatBytes(totalBytes)}`],
-    ["experts a token uses", formatBytes(activeBytesPerToken), `${percent(assumedHitRate)} of them assumed in memory`],
+    [`experts in ${device ? "device " : ""}memory`, formatBytes(cacheBytes), `of ${formatBytes(totalBytes)}`],
+    ...(device ? [["experts in host memory, copied when used", formatBytes(hostBytes), ""]] : []),
+    ["experts a token uses", formatBytes(activeBytesPerToken), `${percent(assumedHitRate)} of them assumed in memory${copied}`],
   ];
 }
 
@@ -22,8 +24,13 @@ export function expertPlanRows({ experts }: Pick<Plan, "experts">): string[][] {
 export function expertStatisticsRows({ prefill, decode }: Pick<EngineStatistics, "prefill" | "decode">): string[][] {
   return ([["prompt", prefill.experts], ["decode", decode.experts]] as const).flatMap(([what, totals]) => {
     if (totals.used === 0) return [];
+    const copied = totals.copiedBytes > 0 ? `, ${formatBytes(totals.copiedBytes)} copied from host memory` : "";
     const foreseen = totals.predictable > 0 ? `, ${percent(totals.predicted / totals.predictable)} foreseen` : "";
-    return [[`experts used, ${what}`, `${totals.used}`, `${percent(expertHitRate(totals))} of their bytes in memory${foreseen}`]];
+    return [[
+      `experts used, ${what}`,
+      `${totals.used}`,
+      `${percent(expertHitRate(totals))} of their bytes in memory${copied}${foreseen}`,
+    ]];
   });
 }
 

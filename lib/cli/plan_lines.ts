@@ -13,11 +13,21 @@ export function kvCacheBytes({ kvCacheBytes, device }: Plan): number {
   return kvCacheBytes > 0 ? kvCacheBytes : device?.kvCacheBytes ?? 0;
 }
 
+/** Returns the bytes of a plan's states of recurrent layers, wherever they are. */
+function stateBytes({ stateBytes, device }: Plan): number {
+  return stateBytes + (device?.stateBytes ?? 0);
+}
+
+/** Returns a plan's row for states of recurrent layers; none for a model that has no such layers. */
+function stateRows(name: string, plan: Plan): string[][] {
+  return stateBytes(plan) > 0 ? [[name, formatBytes(stateBytes(plan)), "whatever the context"]] : [];
+}
+
 /** Returns the figures of a plan that `run --json` prints. */
 export function planFigures(plan: Plan): Record<string, number> {
   const { residentBytes, streamedBytesPerPass, slotBytes, pinnedBytes, deviceSlotBytes, device } = plan;
   return {
-    ...{ residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes: kvCacheBytes(plan) },
+    ...{ residentBytes, streamedBytesPerPass, slotBytes, kvCacheBytes: kvCacheBytes(plan), stateBytes: stateBytes(plan) },
     ...{ pinnedBytes, deviceSlotBytes, vramBytes: device?.totalBytes ?? 0 },
   };
 }
@@ -47,6 +57,7 @@ function vectorsName({ experts }: Plan): string {
 function hostRows(plan: Plan): string[][] {
   return [
     ["KV cache", formatBytes(plan.kvCacheBytes), `${plan.contextTokens} tokens a sequence`],
+    ...stateRows("states of recurrent layers", plan),
     ["activations and logits", formatBytes(plan.activationBytes), `${plan.passTokens} tokens a pass`],
     [vectorsName(plan), formatBytes(plan.vectorBytes), ""],
     ["runtime", formatBytes(plan.baselineBytes), ""],
@@ -68,6 +79,7 @@ function deviceRows(plan: Plan, device: DevicePlan, weights: (name: string, byte
       formatBytes(device.kvCacheBytes),
       inRam ? "" : context,
     ],
+    ...stateRows("device: states of recurrent layers", plan),
     ["device: activations and logits", formatBytes(device.activationBytes), `${plan.passTokens} tokens a pass`],
     [`device: ${vectorsName(plan)}`, formatBytes(device.vectorBytes), ""],
     ["device: scratch", formatBytes(device.scratchBytes), ""],

@@ -8,7 +8,14 @@ import { UnsupportedError } from "../errors.ts";
 import { readColumns, turn } from "./column_reads.ts";
 import { Companions, type EncodedMatrix, type EncodedTensor, type Encoding } from "./encoding.ts";
 import { codeRowBytes } from "./nibbles.ts";
-import { integerFormat, integerSections, isGroupSize, SCALE_TYPES, type ScaledIntegers } from "./scaled_integers.ts";
+import {
+  groupColumns,
+  groupSizeOf,
+  integerFormat,
+  integerSections,
+  SCALE_TYPES,
+  type ScaledIntegers,
+} from "./scaled_integers.ts";
 
 /** Which of a word's eight rows its i-th nibble belongs to. */
 const ROW_OF_NIBBLE = [0, 2, 4, 6, 1, 3, 5, 7];
@@ -54,7 +61,9 @@ function cut(checkpoint: Checkpoint, { codes, zeros, scales }: Tensors, format: 
 export const AWQ: Encoding = {
   methods: ["awq"],
   find(checkpoint, config) {
-    const { bits = config.w_bit, version = "gemm", zero_point: zeroPoint = true } = config;
+    const { bits = config.w_bit, zero_point: zeroPoint = true } = config;
+    // AutoAWQ's key, and those of GPTQModel.
+    const version = config.version ?? config.checkpoint_format ?? config.format ?? "gemm";
     if (bits !== 4 || `${version}`.toLowerCase() !== "gemm" || zeroPoint !== true) {
       throw new UnsupportedError(
         `Cannot use model ${checkpoint.path}: quantization_config has bits ${JSON.stringify(bits)}, version ${
@@ -63,7 +72,7 @@ export const AWQ: Encoding = {
           `zero_point ${JSON.stringify(zeroPoint)}, supported: 4, "gemm", true`,
       );
     }
-    const found: EncodedTensor[] = [];
+    const groupSize = groupSizeOf(checkpoint, config), found: EncodedTensor[] = [];
     for (const [key, codes] of checkpoint.tensors) {
       const [, module] = /^(.+)\.qweight$/.exec(key) ?? [];
       if (module === undefined) continue;
@@ -74,12 +83,7 @@ export const AWQ: Encoding = {
       const scales = companions.required(`${module}.scales`, ["F16", "BF16", "F32"]), groups = scales.shape[0];
       companions.checked(scales, [scales.dtype], [groups, rows]);
       const zeros = companions.required(`${module}.qzeros`, ["I32"], [groups, codes.shape[1]]);
-      const group = groups === 1 ? 0 : cols / groups;
-      if (group !== 0 && !isGroupSize(group)) {
-        throw companions.unsupported(
-          `has ${groups} groups of ${cols} columns, supported are groups of a power of two from 32 to 65536`,
-        );
-      }
+      const group = groupColumns(groupSize, groups, cols, companions);
       const format: ScaledIntegers = { bits: 4, cols, group, type: SCALE_TYPES[scales.dtype]!, zero: true };
       found.push({
         name,

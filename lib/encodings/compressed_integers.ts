@@ -87,7 +87,7 @@ export async function packedIntegers(
   const order = companions.take(`${module}.weight_g_idx`);
   if (order !== undefined) {
     companions.checked(order, ["I32"], [cols]);
-    format.order = await groupOrder(companions, order, groups);
+    format.order = await groupOrder(companions, order, format.group || cols);
   }
   const read: EncodedMatrix["read"] = async (firstRow, count, sections, atRow) => {
     const into = integerSections(format, sections, atRow);
@@ -144,13 +144,13 @@ async function readZeros(
   }
 }
 
-/** Returns the group of each column, or undefined where columns are grouped in their order. */
+/** Returns the group of each column, or undefined where columns are grouped in their order, `size` to a group. */
 export async function groupOrder(
   companions: Companions,
   tensor: CheckpointTensor,
-  groups: number,
+  size: number,
 ): Promise<Uint16Array<ArrayBuffer> | undefined> {
-  const order = new Int32Array((await companions.read(tensor)).buffer), size = Math.ceil(order.length / groups);
+  const order = new Int32Array((await companions.read(tensor)).buffer), groups = Math.ceil(order.length / size);
   const wrong = order.find((group) => group < 0 || group >= groups);
   if (wrong !== undefined) {
     throw companions.refuse(`has group ${wrong} in ${JSON.stringify(tensor.name)}, required 0 to ${groups - 1}`);

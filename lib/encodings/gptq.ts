@@ -1,7 +1,7 @@
 /**
  * GPTQ: `X.qweight` has words of 4- or 8-bit codes along the columns of the matrix, stored turned, [cols / 8, rows]; `X.qzeros` words of zero
  * points along its rows, each less one but in checkpoint_format `gptq_v2`; `X.scales` [groups, rows]; `X.g_idx` the group of each column, which
- * with `desc_act` is not their order. Source: AutoGPTQ's nn_modules/qlinear/qlinear_cuda.py.
+ * with `desc_act` is not their order. Source: AutoGPTQ's nn_modules/qlinear/qlinear_cuda.py, GPTQModel's convert_gptq_v1_to_v2_format_module.
  * @module
  */
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
@@ -11,10 +11,11 @@ import { groupOrder } from "./compressed_integers.ts";
 import { Companions, type EncodedMatrix, type EncodedTensor, type Encoding } from "./encoding.ts";
 import { codeRowBytes } from "./nibbles.ts";
 import {
+  groupColumns,
+  groupSizeOf,
   integerFormat,
   type IntegerSections,
   integerSections,
-  isGroupSize,
   SCALE_TYPES,
   type ScaledIntegers,
 } from "./scaled_integers.ts";
@@ -22,20 +23,23 @@ import {
 /** Settings of the whole checkpoint. */
 interface Settings {
   bits: 4 | 8;
-  /** Added to stored zero points. */
-  zeroOffset: 0 | 1;
+  /** Added to words of stored zero points: 1 for each, where one of 0 has borrowed from those above it. */
+  zeroOffset: number;
+  groupSize: number | undefined;
 }
 
 function parseSettings(checkpoint: Checkpoint, config: Record<string, unknown>): Settings {
-  const { bits, checkpoint_format: format = "gptq", dynamic } = config;
+  const { bits, dynamic } = config, format = config.checkpoint_format ?? config.format ?? "gptq";
   const refuse = (key: string, value: unknown, supported: string) =>
     new UnsupportedError(
       `Cannot use model ${checkpoint.path}: quantization_config has ${key} ${JSON.stringify(value)}, supported: ${supported}`,
     );
   if (bits !== 4 && bits !== 8) throw refuse("bits", bits, "4, 8");
   if (format !== "gptq" && format !== "gptq_v2") throw refuse("checkpoint_format", format, `"gptq", "gptq_v2"`);
-  if (dynamic !== undefined && dynamic !== null && Object.keys(dynamic).length > 0) throw refuse("dynamic", dynamic, "none");
-  return { bits, zeroOffset: format === "gptq" ? 1 : 0 };
+  // Rules that begin with `-:` say what is not quantized, which the tensors say too.
+  if (Object.keys(dynamic ?? {}).some((rule) => !rule.startsWith("-:"))) throw refuse("dynamic", dynamic, "rules of -: alone");
+  const zeroOffset = format === "gptq_v2" ? 0 : bits === 4 ? 0x11111111 : 0x01010101;
+  return { bits, zeroOffset, groupSize: groupSizeOf(checkpoint, config) };
 }
 
 /** The tensors of one matrix. */
@@ -75,11 +79,11 @@ async function readZeros(
   const count = Math.ceil((firstRow + rows) / perWord) - first;
   const words = new Uint32Array((await readColumns(checkpoint, zeros, 4, first, count)).buffer);
   // As int8 codes are stored less 128, so are their zero points.
-  const offset = zeroOffset - (bits === 8 ? 128 : 0), mask = (1 << bits) - 1;
+  const offset = bits === 8 ? -128 : 0, mask = (1 << bits) - 1;
   for (let row = 0; row < rows; row++) {
     const at = firstRow + row, word = Math.floor(at / perWord) - first, shift = at % perWord * bits;
     for (let group = 0; group < groups; group++) {
-      into[row * groups + group] = (words[group * count + word] >>> shift & mask) + offset;
+      into[row * groups + group] = (words[group * count + word] + zeroOffset >>> shift & mask) + offset;
     }
   }
 }
@@ -121,18 +125,16 @@ export const GPTQ: Encoding = {
       const scales = companions.required(`${module}.scales`, ["F16", "BF16", "F32"]), groups = scales.shape[0];
       companions.checked(scales, [scales.dtype], [groups, rows]);
       const zeros = companions.required(`${module}.qzeros`, ["I32"], [groups, Math.ceil(rows / perWord)]);
-      const group = groups === 1 ? 0 : cols / groups;
-      if (group !== 0 && !isGroupSize(group)) {
-        throw companions.unsupported(
-          `has ${groups} groups of ${cols} columns, supported are groups of a power of two from 32 to 65536`,
-        );
-      }
+      const group = groupColumns(settings.groupSize, groups, cols, companions);
       const format: ScaledIntegers = { bits, cols, group, type: SCALE_TYPES[scales.dtype]!, zero: true };
       const order = companions.take(`${module}.g_idx`);
       if (order !== undefined) {
         companions.checked(order, ["I32"], [cols], ...(groups === 1 ? [[0]] : []));
-        if (group !== 0) format.order = await groupOrder(companions, order, groups);
+        if (group !== 0) format.order = await groupOrder(companions, order, group);
       }
+      // For long AutoGPTQ gave every layer a bias, of zeros where the model has none. Another must have its place in the model.
+      const bias = checkpoint.tensors.get(`${module}.bias`);
+      if (bias !== undefined && (await companions.read(bias)).every((byte) => byte === 0)) companions.parts.push(bias);
       found.push({
         name,
         encoding: `GPTQ int${bits}`,

@@ -2,8 +2,11 @@
  * Integer weights with a scale, and perhaps a zero point, for each row's groups of columns: rows of them into extents of int4 and int8.
  * @module
  */
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Dtype } from "../checkpoint/safetensors.ts";
+import { UnsupportedError } from "../errors.ts";
 import type { PackedFormatName } from "../shard/packed_formats.ts";
+import type { Companions } from "./encoding.ts";
 import { codeRowBytes } from "./nibbles.ts";
 
 /** What the extents of one matrix hold. */
@@ -25,6 +28,41 @@ export const SCALE_TYPES: Partial<Record<Dtype, ScaledIntegers["type"]>> = { F32
 /** Returns whether a format can have groups of this many columns. */
 export function isGroupSize(columns: number): boolean {
   return columns >= 32 && columns <= 65_536 && Number.isInteger(Math.log2(columns));
+}
+
+/**
+ * Returns the columns that share a scale, 0 for all, in a matrix of so many groups; the last group may be smaller than the others.
+ * @param groupSize What the config says: -1 for all; undefined where it does not.
+ * @throws {FormatError} where that would be another number of groups.
+ * @throws {UnsupportedError} for groups that no format can have.
+ */
+export function groupColumns(groupSize: number | undefined, groups: number, cols: number, companions: Companions): number {
+  const columns = groupSize ?? Math.ceil(cols / groups), group = columns <= 0 || columns >= cols ? 0 : columns;
+  if (group !== 0 && !isGroupSize(group)) {
+    throw companions.unsupported(
+      `has ${groups} groups of ${group} columns, supported are groups of a power of two from 32 to 65536`,
+    );
+  }
+  const required = group === 0 ? 1 : Math.ceil(cols / group);
+  if (groups !== required) {
+    throw companions.refuse(`has scales of ${groups} groups, required ${required} for ${cols} columns and group_size ${columns}`);
+  }
+  return group;
+}
+
+/**
+ * Returns the `group_size` of a `quantization_config`, or undefined where it has none.
+ * @throws {UnsupportedError} where it is no number of columns.
+ */
+export function groupSizeOf(checkpoint: Checkpoint, config: Record<string, unknown>): number | undefined {
+  const size = config.group_size ?? config.q_group_size;
+  if (size === undefined || size === null) return undefined;
+  if (typeof size === "number" && Number.isInteger(size) && (size === -1 || size > 0)) return size;
+  throw new UnsupportedError(
+    `Cannot use model ${checkpoint.path}: quantization_config has group_size ${
+      JSON.stringify(size)
+    }, supported: -1, powers of two from 32 to 65536`,
+  );
 }
 
 /** Returns the format's name. */

@@ -3,6 +3,7 @@
  * @module
  */
 import { kvBytesPerToken, KvCache, PAGE_TOKENS } from "../cache/kv_cache.ts";
+import { RecurrentStates } from "../cache/recurrent_states.ts";
 import { BudgetError, CancelledError, NativeError, UsageError } from "../errors.ts";
 import type { Context, DeviceAllocator, DeviceDescription, Stream } from "../ffi/context.ts";
 import { Ops } from "../ffi/ops.ts";
@@ -18,6 +19,7 @@ import { EmbeddingRows } from "./embedding_rows.ts";
 import { type ForwardParts, ForwardPass } from "./forward.ts";
 import type { EngineOptions, ModelPlan } from "./model_plan.ts";
 import { KvWindow } from "./kv_window.ts";
+import { keepsStates, kvCacheShape, kvLayers, stateShapes } from "./layer_caches.ts";
 import { layOutPass, MOST_TOP_K, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { Sequence } from "./sequence.ts";
 import { RoutedExperts } from "./routed_experts.ts";
@@ -80,7 +82,7 @@ async function reserveKvCache(
   resources: AsyncDisposableStack,
 ): Promise<{ cache: KvCache; kvWindow: KvWindow | undefined }> {
   const { config, plan, kvCachePages } = model;
-  const shape = { ...config, type: model.kvCacheType };
+  const shape = kvCacheShape(config, model.kvCacheType);
   const isInHostMemory = plan.device !== undefined && model.kvCacheLocation === "ram";
   if (!isInHostMemory) return { cache: resources.use(new KvCache(memory, shape, kvCachePages)), kvWindow: undefined };
   const pool = await context.hostBuffer(kvCachePages * PAGE_TOKENS * kvBytesPerToken(shape));
@@ -128,6 +130,9 @@ export class Engine implements AsyncDisposable {
     const workspace = resources.use(await Workspace.reserve(context, memory, config, model.workspace));
     const ops = new Ops(stream);
     const { cache, kvWindow } = await reserveKvCache(context, memory, ops, model, resources);
+    const states = keepsStates(config)
+      ? resources.use(new RecurrentStates(memory, stateShapes(config), model.maxSequences))
+      : undefined;
     const vectorBytes = await loadVectors(directory, model.workspace.vectors, workspace);
     await workspace.uploadVectors(stream);
     const embeddingTensor = directory.tensor(tensors.embeddingName);
@@ -152,6 +157,8 @@ export class Engine implements AsyncDisposable {
       experts,
       cache,
       kvWindow,
+      kvLayers: kvLayers(config),
+      states,
       weights: new WeightTape(transfer, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
       embedding,
@@ -236,8 +243,9 @@ export class Engine implements AsyncDisposable {
         `Cannot open another sequence: ${this.#sequences.size} are open, the plan has room for ${this.maxSequences}`,
       );
     }
-    const cached = this.#parts.forward.cache.sequence(this.plan.contextTokens);
-    const sequence: Sequence = new Sequence(cached, () => this.#sequences.delete(sequence));
+    const { cache, states } = this.#parts.forward;
+    const cached = cache.sequence(this.plan.contextTokens);
+    const sequence: Sequence = new Sequence(cached, states?.sequence(), () => this.#sequences.delete(sequence));
     this.#sequences.add(sequence);
     return sequence;
   }
@@ -278,10 +286,13 @@ export class Engine implements AsyncDisposable {
   async #run(layout: PassLayout, options: PassOptions): Promise<void> {
     const sequences = layout.items.map(({ item }) => item.sequence);
     const cached = sequences.map((sequence) => sequence.enterPass());
-    const before = cached.map((sequence) => sequence.tokens);
+    const before = cached.map((sequence) => sequence.tokens), states = sequences.flatMap(({ state }) => state ?? []);
     try {
       layout.items.forEach(({ tokens }, index) => cached[index].extend(tokens));
-      await this.#compute(new ForwardPass(this.#parts.forward, layout, cached, options.signal), options);
+      const forward = new ForwardPass(this.#parts.forward, layout, cached, states, options.signal);
+      for (const state of states) state.begin();
+      await this.#compute(forward, options);
+      states.forEach((state, index) => state.commit(cached[index].tokens));
       layout.items.forEach(({ blank }, index) => sequences[index].blank = blank);
     } catch (error) {
       cached.forEach((sequence, index) => sequence.truncate(before[index]));

@@ -4,8 +4,9 @@
  */
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
+import type { RecurrentStates, SequenceState } from "../cache/recurrent_states.ts";
 import { CancelledError, UsageError } from "../errors.ts";
-import type { AttentionInput, Ops, Precision, RowGroups, WeightExtent } from "../ffi/ops.ts";
+import type { AttentionInput, Ops, Precision, RecurrentInput, RowGroups, WeightExtent } from "../ffi/ops.ts";
 import { norm } from "../layers/norm.ts";
 import type { Activations, Pass } from "../layers/pass.ts";
 import type { RotaryTable } from "../layers/rope.ts";
@@ -29,6 +30,10 @@ export interface ForwardParts {
   cache: KvCache;
   /** The part of the cache that is on the device, where the cache is in host memory and the device has memory of its own. */
   kvWindow: KvWindow | undefined;
+  /** Each layer's place in the cache; undefined for a layer that has none. */
+  kvLayers: readonly (number | undefined)[];
+  /** The states of recurrent layers, if there are any. */
+  states: RecurrentStates | undefined;
   weights: WeightTape;
   /** The routed experts, if there are any. */
   experts: RoutedExperts | undefined;
@@ -52,11 +57,18 @@ export class ForwardPass implements Pass {
   readonly #sequences: readonly CachedSequence[];
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
+  readonly #recurrent: RecurrentInput;
   /** Device addresses of the first position that each token sees, by the view's name. */
   readonly #firstVisible = new Map<string, bigint>();
 
-  /** `sequences` are the items' caches, already extended by the pass's tokens. */
-  constructor(parts: ForwardParts, layout: PassLayout, sequences: readonly CachedSequence[], signal: AbortSignal | undefined) {
+  /** `sequences` are the items' caches, already extended by the pass's tokens; `states` are the items' too, where the model keeps any. */
+  constructor(
+    parts: ForwardParts,
+    layout: PassLayout,
+    sequences: readonly CachedSequence[],
+    states: readonly SequenceState[],
+    signal: AbortSignal | undefined,
+  ) {
     const { config, workspace, cache } = parts;
     this.#parts = parts;
     this.#layout = layout;
@@ -85,10 +97,19 @@ export class ForwardPass implements Pass {
       pageTokens: PAGE_TOKENS,
       contextTokens: Math.max(...sequences.map((sequence) => sequence.tokens)),
       scale: 0,
+      precision: parts.precision,
       slopes: config.alibiSlopes && workspace.address("slopes"),
+    };
+    this.#recurrent = {
+      sequences: this.#attention.sequences,
+      sequenceCount: layout.items.length,
+      stateSlots: workspace.address("stateSlots"),
+      slots: parts.states?.slots ?? 0,
+      tokens: layout.tokens,
     };
     this.#describe(sequences, rotary);
     this.#describeViews(sequences);
+    if (parts.states) this.#describeStates(states);
     if (config.alibiSlopes) workspace.fillFloat32("slopes", config.alibiSlopes.length).set(config.alibiSlopes);
   }
 
@@ -120,6 +141,15 @@ export class ForwardPass implements Pass {
     });
     if (this.#layout.masked) fillMask(this.#layout, workspace.fillBytes("mask", passTokens * passTokens));
     workspace.fillInt32("logitRowIds", this.#layout.logitRows.length).set(this.#layout.logitRows);
+  }
+
+  /**
+   * Writes which states the sequences read and write.
+   * @throws {UsageError} for a mask: a state has seen all tokens before, in their order.
+   */
+  #describeStates(states: readonly SequenceState[]): void {
+    this.#checkMasks(0, "its layers keep a state, which takes tokens one after the other");
+    this.#parts.workspace.fillInt32("stateSlots", 2 * states.length).set(states.flatMap(({ slots }) => slots));
   }
 
   get experts(): RoutedExperts | undefined {
@@ -182,8 +212,10 @@ export class ForwardPass implements Pass {
   }
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
-    const { cache, kvWindow, workspace, config } = this.#parts;
-    const { keys, values } = kvWindow?.enter(layer) ?? { keys: cache.keys(layer), values: cache.values(layer) };
+    const { cache, kvWindow, workspace, config, kvLayers } = this.#parts;
+    const place = kvLayers[layer];
+    if (place === undefined) throw new Error(`Cannot append to layer ${layer}: it has no keys and values`);
+    const { keys, values } = kvWindow?.enter(place) ?? { keys: cache.keys(place), values: cache.values(place) };
     const { attention } = config.layers[layer], { scale, softcap } = attention, view = viewOf(attention);
     const input = {
       ...this.#attention,
@@ -194,8 +226,14 @@ export class ForwardPass implements Pass {
       softcap,
     };
     this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
-    kvWindow?.appended(layer);
+    kvWindow?.appended(place);
     return input;
+  }
+
+  recurrentStates(layer: number): { states: readonly bigint[]; input: RecurrentInput } {
+    const { states } = this.#parts;
+    if (!states) throw new Error(`Cannot use the states of layer ${layer}: the model keeps none`);
+    return { states: states.addresses(layer), input: this.#recurrent };
   }
 
   /** Enqueues the whole pass. When it resolves, all is enqueued and the stream has yet to finish it. */

@@ -2,11 +2,13 @@
  * Says how much memory a model needs of the host and of the device, as the planner counts it.
  * @module
  */
+import { recurrentStateBytes } from "../cache/recurrent_states.ts";
 import type { Precision } from "../ffi/ops.ts";
 import { arenaBytes } from "../ffi/device_arena.ts";
 import type { PlanRequest } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 import { expertWorkspaceBytes } from "./expert_workspace.ts";
+import { stateShapes } from "./layer_caches.ts";
 import { cpuScratchBytesPerToken, cudaScratchBytes } from "./scratch.ts";
 import { workspaceBytes, type WorkspaceShape } from "./workspace.ts";
 
@@ -21,7 +23,10 @@ export interface DeviceMemory {
 
 /** The parts of a request that depend on the model and on where it is computed. */
 export interface MemoryNeeds {
-  request: Pick<PlanRequest, "vectorBytes" | "kvBytesPerToken" | "activationBytesPerToken" | "logitsBytesPerRow" | "device">;
+  request: Pick<
+    PlanRequest,
+    "vectorBytes" | "kvBytesPerToken" | "stateBytes" | "activationBytesPerToken" | "logitsBytesPerRow" | "device"
+  >;
   /** Returns the device memory that operations keep between their kernels; 0 where they use the library's own. */
   scratchBytes(passTokens: number): number;
 }
@@ -30,9 +35,9 @@ export interface MemoryNeeds {
 export const KV_WINDOW_LAYERS = 2;
 
 /**
- * Parts that an engine's arena is cut into, each aligned: scratch memory, workspace, KV cache, resident weights, slots, experts, and what those work in.
+ * Parts that an engine's arena is cut into, each aligned: scratch memory, workspace, KV cache, states, resident weights, slots, experts, and what those work in.
  */
-const ARENA_PARTS = 7;
+const ARENA_PARTS = 8;
 
 /** Returns the bytes of a workspace with what layers with routed experts take beside it; their fixed activations count as vectors. */
 function workspaceWithExperts(config: ModelConfig, shape: WorkspaceShape): ReturnType<typeof workspaceBytes> {
@@ -56,6 +61,7 @@ export function hostNeeds(config: ModelConfig, shape: WorkspaceShape, kvBytesPer
     request: {
       vectorBytes: vectorBytes + arrays.fixedBytes,
       kvBytesPerToken,
+      stateBytes: recurrentStateBytes(stateShapes(config), shape.maxSequences),
       activationBytesPerToken: activationBytesPerToken + cpuScratchBytesPerToken({ widestInput }) + arrays.bytesPerToken,
       logitsBytesPerRow: arrays.bytesPerLogitRow,
     },
@@ -69,7 +75,7 @@ export interface DeviceNeedsOptions {
   /** Budget of device memory. */
   vramBytes: number | undefined;
   precision: Precision;
-  kvCache: { bytesPerToken: number; location: KvCacheLocation };
+  kvCache: { bytesPerToken: number; layers: number; location: KvCacheLocation };
   contextTokens: number;
 }
 
@@ -77,15 +83,16 @@ export interface DeviceNeedsOptions {
 export function deviceNeeds(config: ModelConfig, shape: WorkspaceShape, options: DeviceNeedsOptions): MemoryNeeds {
   const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceWithExperts(config, shape);
   const { device, vramBytes, precision, kvCache, contextTokens } = options;
-  const { numHeads, headDim, numLayers } = config, { maxSequences } = shape;
+  const { numHeads, headDim } = config, { maxSequences } = shape;
   const scratch = cudaScratchBytes({ precision, widestInput, numHeads, headDim, maxSequences, contextTokens });
   const inVram = kvCache.location === "vram";
-  const layerBytesPerToken = kvCache.bytesPerToken / numLayers;
+  const layerBytesPerToken = kvCache.bytesPerToken / kvCache.layers;
   return {
     request: {
       // Vectors pass through host memory when the engine opens.
       vectorBytes: vectorBytes + arrays.fixedBytes,
       kvBytesPerToken: inVram ? 0 : kvCache.bytesPerToken,
+      stateBytes: 0,
       activationBytesPerToken: arrays.bytesPerToken,
       logitsBytesPerRow: arrays.bytesPerLogitRow,
       device: {
@@ -93,7 +100,8 @@ export function deviceNeeds(config: ModelConfig, shape: WorkspaceShape, options:
         freeBytes: device.freeBytes,
         vectorBytes: vectorBytes + arrays.fixedBytes,
         scratchBytes: scratch.fixedBytes + ARENA_PARTS * arenaBytes(1),
-        kvBytesPerToken: inVram ? kvCache.bytesPerToken : layerBytesPerToken * Math.min(numLayers, KV_WINDOW_LAYERS),
+        kvBytesPerToken: inVram ? kvCache.bytesPerToken : layerBytesPerToken * Math.min(kvCache.layers, KV_WINDOW_LAYERS),
+        stateBytes: recurrentStateBytes(stateShapes(config), maxSequences),
         activationBytesPerToken: activationBytesPerToken + scratch.bytesPerToken + arrays.bytesPerToken,
         logitsBytesPerRow: arrays.bytesPerLogitRow,
       },

@@ -18,6 +18,7 @@ import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
 import { expertTableOf } from "./expert_table.ts";
+import { kvCacheShape } from "./layer_caches.ts";
 import { type DeviceMemory, deviceNeeds, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
 import { layerWeightsPerToken } from "./token_products.ts";
 import type { WorkspaceShape } from "./workspace.ts";
@@ -213,7 +214,8 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     vectors: residentWords(shards, tensors),
   };
   const tape = tapeOf(shards, tensors), expertTable = expertTableOf(shards, config, tensors);
-  const kvCache = { bytesPerToken: kvBytesPerToken({ ...config, type: kvCacheType }), location: kvCacheLocation };
+  const cacheShape = kvCacheShape(config, kvCacheType);
+  const kvCache = { bytesPerToken: kvBytesPerToken(cacheShape), layers: cacheShape.numLayers, location: kvCacheLocation };
   const needs = device
     ? deviceNeeds(config, shape, {
       ...{ device, vramBytes: options.vramBytes, precision, kvCache, contextTokens: contextPages * PAGE_TOKENS },

@@ -99,7 +99,15 @@ export class RoutedExperts implements PassExperts, AsyncDisposable {
     const corrections = await loadCorrections(shards, config);
     const { filePaths: paths, manifest } = shards;
     const cache = resources.use(
-      await ExpertCache.open({ paths, manifest, table, slots: plan.slots, stagingBytes: plan.stagingBytes, transfer }),
+      await ExpertCache.open({
+        paths,
+        manifest,
+        table,
+        slots: plan.slots,
+        stagingBytes: plan.stagingBytes,
+        hostSlots: plan.hostSlots,
+        transfer,
+      }),
     );
     const workspace = resources.use(await ExpertWorkspace.reserve(transfer.context, transfer.memory, ops, config, passTokens));
     const experts = new RoutedExperts({ ...options, cache, workspace, corrections });

@@ -3,20 +3,23 @@
  * @module
  */
 import type { CachedSequence } from "../cache/kv_cache.ts";
+import type { SequenceState } from "../cache/recurrent_states.ts";
 import { UsageError } from "../errors.ts";
 import type { Blank } from "./blank_filling.ts";
 
-/** One text being read or written: the keys and values of its tokens. Made by `Engine.openSequence`. */
+/** One text being read or written: the keys and values of its tokens, and the states that layers have after them. Made by `Engine.openSequence`. */
 export class Sequence implements Disposable {
   readonly #cached: CachedSequence;
+  readonly #state: SequenceState | undefined;
   readonly #onDispose: () => void;
   #inPass = false;
   #disposed = false;
   /** The blank that its later tokens fill, of a model that does that, once the text is cached. */
   blank?: Blank;
 
-  constructor(cached: CachedSequence, onDispose: () => void) {
+  constructor(cached: CachedSequence, state: SequenceState | undefined, onDispose: () => void) {
     this.#cached = cached;
+    this.#state = state;
     this.#onDispose = onDispose;
   }
 
@@ -31,8 +34,9 @@ export class Sequence implements Disposable {
   }
 
   /**
-   * Forgets all but the first `tokens`, so that the next pass continues from there.
-   * @throws {UsageError} where there are fewer, while a pass uses the sequence, or in the middle of a text that was read in both directions.
+   * Forgets all but the first `tokens`, so that the next pass continues from there. A model with recurrent layers can forget its last pass, or all.
+   * @throws {UsageError} where there are fewer, for another number where layers keep states, while a pass uses the sequence, or in the middle of a text
+   * that was read in both directions.
    */
   truncate(tokens: number): void {
     this.#requireIdle("truncate");
@@ -42,6 +46,7 @@ export class Sequence implements Disposable {
         `Cannot truncate a sequence to ${tokens} tokens: its text of ${textTokens} was read in both directions, required is 0 or at least all of it`,
       );
     }
+    this.#state?.truncate(tokens);
     this.#cached.truncate(tokens);
   }
 
@@ -62,6 +67,11 @@ export class Sequence implements Disposable {
     return this.#cached;
   }
 
+  /** The states of its recurrent layers; undefined for a model that has none. */
+  get state(): SequenceState | undefined {
+    return this.#state;
+  }
+
   /** Ends what `enterPass` began. */
   leavePass(): void {
     this.#inPass = false;
@@ -70,6 +80,7 @@ export class Sequence implements Disposable {
 
   #release(): void {
     this.#cached[Symbol.dispose]();
+    this.#state?.[Symbol.dispose]();
     this.#onDispose();
   }
 

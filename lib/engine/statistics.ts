@@ -13,6 +13,8 @@ export interface ExpertTotals {
   usedBytes: number;
   /** Bytes of those that were in memory from earlier passes. */
   hitBytes: number;
+  /** Bytes of experts that a device with memory of its own got from host memory, foreseen ones that were not used included. */
+  copiedBytes: number;
   /** Experts used in layers that were looked ahead to. */
   predictable: number;
   /** Those of them that had been foreseen. */
@@ -67,7 +69,7 @@ export function noTotals(): PassTotals {
 
 /** Returns the totals of no routing. */
 export function noExperts(): ExpertTotals {
-  return { used: 0, hits: 0, usedBytes: 0, hitBytes: 0, predictable: 0, predicted: 0 };
+  return { used: 0, hits: 0, usedBytes: 0, hitBytes: 0, copiedBytes: 0, predictable: 0, predicted: 0 };
 }
 
 /** Adds to totals what they grew by from one moment to another. */

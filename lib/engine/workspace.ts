@@ -5,15 +5,10 @@
  */
 import type { Context, DeviceAllocator, DeviceSpan, HostBuffer, Stream } from "../ffi/context.ts";
 import { Ops } from "../ffi/ops.ts";
+import { activationBytes, activationWidths, align, ALIGNMENT, ATTENTION_NAMES, placeActivations } from "./activations.ts";
 import { MOST_TOP_K } from "./pass_layout.ts";
 import type { Activations } from "../layers/pass.ts";
 import type { ModelConfig } from "../models/architecture.ts";
-
-const ALIGNMENT = 64;
-
-function align(bytes: number): number {
-  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-}
 
 /** How large a workspace is. */
 export interface WorkspaceShape {
@@ -26,36 +21,6 @@ export interface WorkspaceShape {
   embeddingRowBytes: number;
   /** 4-byte words of each resident vector and router, by tensor name. */
   vectors: ReadonlyMap<string, number>;
-}
-
-/** Floats a token of each activation, and which of them share memory: see {@linkcode Activations}. */
-function activationWidths(config: ModelConfig): { residual: number; streams: number; attention: number[]; mlp: number[] } {
-  const query = config.numHeads * config.headDim, keys = config.numKvHeads * config.headDim;
-  return {
-    residual: config.hiddenSize,
-    // `hidden`, `normed`, and `projected` where it is not `normed`.
-    streams: config.layers.some(({ parallel, feedForward }) => parallel || feedForward.kind === "moe") ? 3 : 2,
-    attention: [query, keys, keys, query, ...latentWidths(config)],
-    mlp: [config.intermediateSize, config.intermediateSize],
-  };
-}
-
-/** Returns the widths of `down` and `unabsorbed`; none for a model that attends to no latents. */
-function latentWidths({ layers, numHeads }: ModelConfig): number[] {
-  const latents = layers.flatMap(({ attention }) => attention.latent ?? []);
-  if (latents.length === 0) return [];
-  const widest = (width: (latent: typeof latents[number]) => number): number => Math.max(...latents.map(width));
-  return [
-    widest(({ queryRank = 0, rank }) => Math.max(queryRank, rank)),
-    numHeads * widest(({ plainDim, rotaryDim, valueDim }) => Math.max(plainDim + rotaryDim, valueDim)),
-  ];
-}
-
-/** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */
-function activationBytes(config: ModelConfig, tokens: number): number {
-  const { residual, streams, attention, mlp } = activationWidths(config);
-  const sum = (widths: number[]) => widths.reduce((total, width) => total + align(tokens * width * 4), 0);
-  return streams * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
 }
 
 /** Returns the elements of a token's cos and sin rows of all ropes. */
@@ -100,6 +65,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
     topValues: shape.logitRows * MOST_TOP_K * 4,
     topIds: shape.logitRows * MOST_TOP_K * 4,
     sequences: shape.maxSequences * 16,
+    stateSlots: shape.maxSequences * 8,
     pageTable: shape.pageTableEntries * 4,
     mask: tokens * tokens,
     // An embedding row may be in two sections, each aligned.
@@ -119,6 +85,7 @@ type HostArrayName =
   | "topValues"
   | "topIds"
   | "sequences"
+  | "stateSlots"
   | "pageTable"
   | "mask"
   | "embeddingRows"
@@ -143,18 +110,18 @@ export function workspaceBytes(
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
   const host = hostArrayBytes(config, shape);
   const windows = viewsOf(config).length;
-  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, 9 activations and the two sections of an embedding.
-  const aligned = Object.keys(host).length + 9 + 2 + 2 * config.ropes.length + windows;
+  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, the activations and the two sections of an embedding.
+  const aligned = Object.keys(host).length + 3 + ATTENTION_NAMES.length + 2 + 2 * config.ropes.length + windows;
   return {
     arrays: {
       // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
       bytesPerToken: 8 + rotaryWidth(config) * 4 + windows * 4 + shape.passTokens + shape.embeddingRowBytes,
       bytesPerLogitRow: config.vocabSize * 4 + 8 + 8 * MOST_TOP_K,
-      fixedBytes: host.sequences + host.pageTable + host.slopes + aligned * ALIGNMENT,
+      fixedBytes: host.sequences + host.stateSlots + host.pageTable + host.slopes + aligned * ALIGNMENT,
     },
     activationBytesPerToken: (streams * residual + Math.max(sum(attention), sum(mlp))) * 4,
     vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
-    widestInput: Math.max(residual, config.numHeads * config.headDim, config.intermediateSize, ...latentWidths(config)),
+    widestInput: Math.max(residual, config.intermediateSize, ...attention),
   };
 }
 
@@ -378,26 +345,4 @@ function layOut(config: ModelConfig, shape: WorkspaceShape): WorkspaceLayout {
     vectorBytes += align(count * 4);
   }
   return { sizes, offsets, arrayBytes, vectorOffsets, vectorBytes };
-}
-
-function placeActivations(config: ModelConfig, tokens: number, start: bigint): Activations {
-  const { residual, streams, attention, mlp } = activationWidths(config);
-  const bytes = (width: number) => BigInt(align(tokens * width * 4));
-  const hidden = start, normed = hidden + bytes(residual);
-  const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
-  const query = shared, key = query + bytes(attention[0]), value = key + bytes(attention[1]);
-  const attended = value + bytes(attention[2]), down = attended + bytes(attention[3]);
-  return {
-    hidden,
-    normed,
-    projected,
-    query,
-    key,
-    value,
-    attended,
-    down,
-    unabsorbed: down + bytes(attention[4] ?? 0),
-    gate: shared,
-    up: shared + bytes(mlp[0]),
-  };
 }

@@ -1,7 +1,7 @@
 // GENERATED from cuda/airkern.h by scripts/generate_abi.ts. Do not edit: run `deno task generate`.
 // deno-fmt-ignore-file
 
-export const AIRK_ABI_VERSION = 3;
+export const AIRK_ABI_VERSION = 4;
 export const AIRK_OK = 0;
 export const AIRK_NOT_READY = 1;
 export const AIRK_INVALID = 2;
@@ -62,7 +62,7 @@ export const SYMBOLS = {
   airk_layernorm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_rope: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_kv_append: { parameters: ["pointer", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
-  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "f32"], result: "i32" },
+  airk_attention: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "f32", "i32"], result: "i32" },
   airk_l2norm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_log_decay: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_causal_conv1d: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },

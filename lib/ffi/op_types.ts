@@ -93,6 +93,8 @@ export interface AttentionInput extends LayerCache {
   scale: number;
   /** Largest magnitude of a score, softly; absent: none. */
   softcap?: number;
+  /** Absent: exact. */
+  precision?: Precision;
 }
 
 /** The sequences of a pass whose layers keep a state each: see airk_causal_conv1d. */
@@ -100,7 +102,7 @@ export interface RecurrentInput {
   /** i32 [sequenceCount, 4], as attention has it. */
   sequences: bigint;
   sequenceCount: number;
-  /** i32 [sequenceCount], which of the states; each its own. */
+  /** i32 [sequenceCount, 2], which of the states each reads and which it writes; none is another's. */
   stateSlots: bigint;
   /** States there are. */
   slots: number;

@@ -250,6 +250,7 @@ export class Ops {
         BigInt(input.contextTokens),
         input.scale,
         input.softcap ?? 0,
+        input.precision === "fast" ? 1 : 0,
       ),
       "attention",
     );

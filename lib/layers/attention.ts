@@ -26,14 +26,16 @@ function rotate(
 export async function attention(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
   const { ops } = pass;
   const { numHeads, numKvHeads } = pass.config;
-  const { qkvBias, outputBias, queryNorm, keyNorm, rope, secondRope, queryScaling, sinks } = pass.config.layers[layer].attention;
-  const { query, key, value, attended, projected } = pass.activations;
+  const { qkvBias, outputBias, queryNorm, keyNorm, rope, secondRope, queryScaling, sinks, gated } =
+    pass.config.layers[layer].attention;
+  const { query, key, value, attended, outputGate, projected } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string, bias: boolean): Promise<void> =>
     pass.linear(y, x, `${prefix}self_attn.${name}.weight`, bias ? `${prefix}self_attn.${name}.bias` : undefined);
 
   await linear(query, x, "q_proj", qkvBias);
   await linear(key, x, "k_proj", qkvBias);
   await linear(value, x, "v_proj", qkvBias);
+  if (gated) await linear(outputGate, x, "gate_proj", qkvBias);
   if (queryNorm) headNorm(pass, query, numHeads, prefix, queryNorm);
   if (keyNorm) headNorm(pass, key, numKvHeads, prefix, keyNorm);
   for (const each of [rope, secondRope]) {
@@ -44,5 +46,6 @@ export async function attention(pass: Pass, layer: number, prefix: string, x: bi
   if (queryScaling) rotate(pass, query, numHeads, { ...queryScaling, interleaved: false });
   const input = pass.appendKeysValues(layer, key, value);
   ops.attention(attended, query, sinks ? { ...input, sinks: pass.vector(`${prefix}self_attn.sinks`) } : input);
+  if (gated) ops.gated(attended, outputGate, attended, pass.tokens * numHeads * pass.config.headDim, "sigmoid");
   await linear(projected, attended, "o_proj", outputBias);
 }

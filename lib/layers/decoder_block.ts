@@ -1,8 +1,9 @@
 /**
- * One decoder block: attention and feed-forward layer, each added to the residual stream, arranged as the layer's configuration says.
+ * One decoder block: attention, or what stands in its place, and feed-forward layer, each added to the residual stream, arranged as the layer's configuration says.
  * @module
  */
 import { attention } from "./attention.ts";
+import { deltaNet } from "./delta_net.ts";
 import { latentAttention } from "./latent_attention.ts";
 import { feedForward } from "./mlp.ts";
 import { moe } from "./moe.ts";
@@ -17,14 +18,15 @@ import { layerPrefix, type Pass } from "./pass.ts";
  * hidden = a * norm(hidden) + attention(norm(hidden)), and likewise.
  */
 export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
-  const { attention: { latent }, norms, parallel, feedForward: config } = pass.config.layers[layer];
+  const { attention: { latent, deltaNet: recurrent }, norms, parallel, feedForward: config } = pass.config.layers[layer];
   const { hidden, normed, projected } = pass.activations;
   const prefix = layerPrefix(layer);
 
   const attentionInput = norms.attentionInput ? normed : hidden;
   if (norms.attentionInput) norm(pass, normed, hidden, prefix, norms.attentionInput);
   restartResidual(pass, layer);
-  if (latent) await latentAttention(pass, layer, latent, prefix, attentionInput);
+  if (recurrent) await deltaNet(pass, layer, recurrent, prefix, attentionInput);
+  else if (latent) await latentAttention(pass, layer, latent, prefix, attentionInput);
   else await attention(pass, layer, prefix, attentionInput);
   if (norms.attentionOutput) norm(pass, projected, projected, prefix, norms.attentionOutput);
 

@@ -98,8 +98,12 @@ export interface AttentionConfig {
   softcap: number;
   /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
   latent?: LatentConfig;
+  /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
+  deltaNet?: DeltaNetConfig;
   /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
   sinks?: boolean;
+  /** Whether what a head attends to is multiplied by the sigmoid of a projection, `self_attn.gate_proj`, which has a bias where q_proj has one. */
+  gated?: boolean;
   /** Tokens that a token sees, itself included; absent where it sees all before it. */
   windowTokens?: number;
   /** Tokens of a chunk: a token sees those before it that lie in its own chunk, counted from the start; absent where it sees all before it. */
@@ -127,6 +131,27 @@ export interface LatentConfig {
   eps: number;
   /** Biases of q_a_proj, kv_a_proj_with_mqa and o_proj. */
   bias: boolean;
+}
+
+/**
+ * A gated delta net, see `delta_net.ts`. Tensors: `linear_attn.` and `in_proj_` with `q`, `k`, `v`, `z` (the gate of the output), `b` (how much a token
+ * corrects), `a` (how much decays); `conv1d_q`, `conv1d_k`, `conv1d_v`, `A_log`, `dt_bias`, `norm`, `out_proj`.
+ */
+export interface DeltaNetConfig {
+  /** Heads of queries and keys; a divisor of `valueHeads`. */
+  keyHeads: number;
+  /** Heads of values. */
+  valueHeads: number;
+  /** Elements of a query or key. */
+  keyDim: number;
+  /** Elements of a value. */
+  valueDim: number;
+  /** Tokens that a convolution sees, the present one included. */
+  kernel: number;
+  /** Of the convolutions. */
+  activation: Exclude<Activation, "swiglu_oai">;
+  /** Of the norm of what heads answer. */
+  eps: number;
 }
 
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */

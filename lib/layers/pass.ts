@@ -2,7 +2,7 @@
  * What a layer sees of the pass it takes part in: device addresses of activations, the weights in their order of use, and the KV cache.
  * @module
  */
-import type { AttentionInput, Ops, Precision, RowGroups } from "../ffi/ops.ts";
+import type { AttentionInput, Ops, Precision, RecurrentInput, RowGroups } from "../ffi/ops.ts";
 import type { ModelConfig } from "./model_config.ts";
 import type { ExpertTokens, Routing } from "./router.ts";
 
@@ -10,7 +10,8 @@ import type { ExpertTokens, Routing } from "./router.ts";
  * Device addresses of a pass's activations; all float32, `tokens` rows.
  *
  * To keep a pass small, what is never needed together shares memory: `projected` is `normed`, whose last reader comes before it is written,
- * unless a layer's sublayers are parallel or a layer has experts; and `gate` and `up` lie over `query`, `key`, `value` and `attended`.
+ * unless a layer's sublayers are parallel or a layer has experts; and `gate` and `up` lie over what the first sublayer works in.
+ * Queries, keys and values are those of attention or of a gated delta net, as wide as the wider of the two where a model has both.
  */
 export interface Activations {
   /** [tokens, hiddenSize], the residual stream. */
@@ -25,6 +26,12 @@ export interface Activations {
   value: bigint;
   /** [tokens, numHeads * headDim] */
   attended: bigint;
+  /** [tokens, numHeads * headDim], of gated attention alone, or [tokens, values], of gated delta nets alone. */
+  outputGate: bigint;
+  /** [tokens, valueHeads], of gated delta nets alone. */
+  beta: bigint;
+  /** [tokens, valueHeads], of gated delta nets alone. */
+  decay: bigint;
   /** [tokens, intermediateSize] */
   gate: bigint;
   /** [tokens, intermediateSize] */
@@ -114,4 +121,6 @@ export interface Pass {
   linearGrouped(y: bigint, x: bigint, xStride: number, name: string, groups: Omit<RowGroups, "firstRow">): Promise<void>;
   /** Enqueues writing this pass's keys and values into a layer's cache and returns the input of that layer's attention. */
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput;
+  /** Returns the device addresses of the states that a layer keeps, each with a slot a sequence and more, and how the pass's sequences use them. */
+  recurrentStates(layer: number): { states: readonly bigint[]; input: RecurrentInput };
 }

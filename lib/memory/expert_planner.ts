@@ -32,6 +32,9 @@ function sizesOf({ experts, numLayers, numExperts, topK }: ExpertTable) {
 /**
  * Plans a model with routed experts.
  *
+ * With a device that has memory of its own, host memory that nothing else needs keeps experts that the device cannot, which then cross the bus and are
+ * not read again.
+ *
  * The hit rate that predictions assume is the share of the experts that fits into memory: what evenly spread routing gives, the least favourable there
  * is. Real routing is skewed and hits more often.
  *
@@ -48,13 +51,17 @@ export function planWithExperts(request: PlanRequest, table: ExpertTable, mostCa
     // Left over where all other weights stay in the memory that the device computes from.
     const spareSlots = planned.streamedBytesPerPass + planned.pinnedBytes > 0 ? 0 : spare(request, planned, slotBytes);
     const cacheSlots = Math.min(mostSlots, slots + Math.max(0, spareSlots));
+    const hostSlots = spareHostSlots(request, planned, slotBytes, Math.min(mostSlots, extents - cacheSlots));
     const experts: ExpertPlan = {
       slots: cacheSlots,
       cacheBytes: cacheSlots * slotBytes,
       stagingBytes: stagingBytes(request, slots, slotBytes),
+      hostSlots,
+      hostBytes: hostSlots * slotBytes,
       totalBytes,
       activeBytesPerToken,
       assumedHitRate: cacheSlots / extents,
+      assumedCopyRate: hostSlots / extents,
     };
     return addExperts(request, planned, slots * slotBytes, experts);
   };
@@ -94,6 +101,12 @@ function spare({ ramBytes, machineBytes, device }: PlanRequest, planned: Plan, s
   return Math.floor(spareBytes / slotBytes);
 }
 
+/** Returns the slots, at most `most`, that host memory has for experts that a device with memory of its own cannot keep. */
+function spareHostSlots({ ramBytes, machineBytes, device }: PlanRequest, planned: Plan, slotBytes: number, most: number): number {
+  const spareBytes = device ? Math.min(ramBytes ?? Infinity, machineBytes) - planned.totalBytes : 0;
+  return Math.max(0, Math.min(most, Math.floor(spareBytes / slotBytes)));
+}
+
 /** Returns the plan with the experts' memory for what it is: no vectors. */
 function addExperts({ vectorBytes, device }: PlanRequest, planned: Plan, reservedBytes: number, experts: ExpertPlan): Plan {
   const addedBytes = experts.cacheBytes - reservedBytes;
@@ -102,6 +115,7 @@ function addExperts({ vectorBytes, device }: PlanRequest, planned: Plan, reserve
     ...planned,
     vectorBytes,
     experts,
+    totalBytes: planned.totalBytes + experts.hostBytes,
     device: {
       ...planned.device!,
       vectorBytes: device.vectorBytes,
@@ -112,5 +126,5 @@ function addExperts({ vectorBytes, device }: PlanRequest, planned: Plan, reserve
 
 /** Returns the bytes that a token is expected to read. */
 function readBytesPerToken({ streamedBytesPerPass, experts }: Plan): number {
-  return streamedBytesPerPass + experts!.activeBytesPerToken * (1 - experts!.assumedHitRate);
+  return streamedBytesPerPass + experts!.activeBytesPerToken * (1 - experts!.assumedHitRate - experts!.assumedCopyRate);
 }

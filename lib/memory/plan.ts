@@ -37,6 +37,8 @@ export interface PlanRequest {
   /** Norms, biases and whatever else is always resident. */
   vectorBytes: number;
   kvBytesPerToken: number;
+  /** States that recurrent layers keep of all sequences, whatever their length. */
+  stateBytes: number;
   /** Tokens of context a sequence, and sequences at a time. */
   contextTokens: number;
   maxSequences: number;
@@ -69,6 +71,8 @@ export interface DeviceRequest {
   scratchBytes: number;
   /** Of all layers where the cache is in device memory, of those that are there at a time where it is in host memory. */
   kvBytesPerToken: number;
+  /** States of recurrent layers, which are where the device computes. */
+  stateBytes: number;
   activationBytesPerToken: number;
   logitsBytesPerRow: number;
 }
@@ -81,6 +85,8 @@ export interface DevicePlan {
   scratchBytes: number;
   /** Keys and values: of all layers, or of those at work where the cache is in host memory. */
   kvCacheBytes: number;
+  /** States of recurrent layers. */
+  stateBytes: number;
   /** Activations, logits, and what describes a pass to the device. */
   activationBytes: number;
   /** Sum of all that is device memory: at most the budget. */
@@ -95,12 +101,17 @@ export interface ExpertPlan {
   cacheBytes: number;
   /** Host memory for extents on their way to a device with memory of its own; 0 on a unified device. */
   stagingBytes: number;
+  /** Extents that stay in host memory beside a device with memory of its own, and what they take of it; else 0. */
+  hostSlots: number;
+  hostBytes: number;
   /** All experts. */
   totalBytes: number;
   /** The experts that one token uses. */
   activeBytesPerToken: number;
-  /** Share of those that is taken to be in memory already when they are used. */
+  /** Share of those that is taken to be in memory already when they are used: in the memory that the device computes from. */
   assumedHitRate: number;
+  /** Share of them that is taken to come from host memory; what is in neither is read from disk. */
+  assumedCopyRate: number;
 }
 
 /** A placement of the weights and a division of the memory. */
@@ -121,6 +132,8 @@ export interface Plan {
   deviceSlotBytes: number;
   /** Keys and values of all sequences in host memory; on a device with memory of its own mostly 0, see `device`. */
   kvCacheBytes: number;
+  /** States of recurrent layers of all sequences; on a device with memory of its own 0, see `device`. */
+  stateBytes: number;
   /** Tokens a sequence may hold. */
   contextTokens: number;
   /** Most tokens of one pass. */

@@ -122,7 +122,11 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
     name: device ? "host" : "",
     limitBytes,
     limit: limitBytes === ramBytes ? "the budget is" : "the memory this machine has free is",
-    fixed: { "the process itself": baselineBytes, [device ? "what is copied" : "norms and biases"]: vectorBytes },
+    fixed: {
+      "the process itself": baselineBytes,
+      [device ? "what is copied" : "norms and biases"]: vectorBytes,
+      "states of recurrent layers": request.stateBytes,
+    },
     kvBytesPerToken: request.kvBytesPerToken,
     activationBytesPerToken: request.activationBytesPerToken,
     logitsBytesPerRow: request.logitsBytesPerRow,
@@ -135,7 +139,11 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
     // What is reserved of a device is reserved at once, in whole pages.
     limitBytes: Math.floor(Math.min(vramBytes ?? Infinity, freeBytes) / 4096) * 4096,
     limit: vramBytes !== undefined && vramBytes <= freeBytes ? "the budget is" : "what the device has to give is",
-    fixed: { "norms and biases": device.vectorBytes, "scratch memory": device.scratchBytes },
+    fixed: {
+      "norms and biases": device.vectorBytes,
+      "scratch memory": device.scratchBytes,
+      "states of recurrent layers": device.stateBytes,
+    },
   };
   return { computing, host };
 }
@@ -221,6 +229,7 @@ export function plan(request: PlanRequest): Plan {
     pinnedBytes: hostPart.pinnedBytes,
     slotBytes: hostPart.slotBytes,
     kvCacheBytes: kvBytes(host ?? computing, contextTokens),
+    stateBytes: request.stateBytes,
     activationBytes: activationBytes(host ?? computing, passTokens),
     vectorBytes: request.vectorBytes,
     baselineBytes: request.baselineBytes,
@@ -237,10 +246,11 @@ export function plan(request: PlanRequest): Plan {
     totalBytes: sum(Object.values(memory)),
   };
   if (!request.device) return made;
-  const { vectorBytes, scratchBytes } = request.device;
+  const { vectorBytes, scratchBytes, stateBytes } = request.device;
   const device = {
     vectorBytes,
     scratchBytes,
+    stateBytes,
     kvCacheBytes: kvBytes(computing, contextTokens),
     activationBytes: activationBytes(computing, passTokens),
   };
@@ -303,7 +313,7 @@ export interface Speeds {
 /**
  * Returns the seconds a pass takes, which is the seconds a token of one sequence: the slowest of reading what streams from disk, of bringing to the
  * device what does not stay there, of moving all weights through the processor and of computing, since all of them overlap. Of
- * routed experts a token uses a few, and those are read that the plan's assumed hit rate does not find in memory.
+ * routed experts a token uses a few; those that the plan does not assume where the device computes from are copied from host memory or read.
  *
  * @param flopsPerToken multiplications and additions of a token.
  */
@@ -314,12 +324,13 @@ export function predictSecondsPerToken(
 ): number {
   const { residentBytes, pinnedBytes, streamedBytesPerPass, kvCacheBytes } = plan;
   const { diskBytesPerSecond, busBytesPerSecond = Infinity, memoryBytesPerSecond, flopsPerSecond = Infinity } = speeds;
-  const { activeBytesPerToken = 0, assumedHitRate = 0 } = plan.experts ?? {};
-  const readBytes = streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate);
+  const { activeBytesPerToken = 0, assumedHitRate = 0, assumedCopyRate = 0 } = plan.experts ?? {};
+  const readBytes = streamedBytesPerPass + activeBytesPerToken * (1 - assumedHitRate - assumedCopyRate);
+  const copiedBytes = pinnedBytes + activeBytesPerToken * assumedCopyRate;
   return Math.max(
     readBytes / diskBytesPerSecond,
     // A KV cache in host memory passes over the bus too, at most all of it.
-    (pinnedBytes + readBytes + kvCacheBytes) / busBytesPerSecond,
+    (copiedBytes + readBytes + kvCacheBytes) / busBytesPerSecond,
     (residentBytes + pinnedBytes + streamedBytesPerPass + activeBytesPerToken) / memoryBytesPerSecond,
     flopsPerToken / flopsPerSecond,
   );

@@ -37,6 +37,8 @@ export interface TensorSource {
   turnedBlockRows?: number;
   /** Columns of the tensor where it is a matrix whose rows, one after the other, are a vector. */
   vectorCols?: number;
+  /** Rows of each of these matrices where it is a stack of them. */
+  vectorRows?: number;
 }
 
 /** One tensor of a model as it is stored, declared before anything is loaded. */
@@ -51,10 +53,14 @@ export interface TensorSpec {
   expert?: number;
   /** Where the checkpoint has it, a vector in several places one after the other with equal shares; without it, under `name`, whole. */
   source?: TensorSource | readonly TensorSource[];
+  /** Where it is in checkpoints that have no tensor of the name that `source` says. */
+  otherSource?: TensorSource;
   /** Added to each element of a vector. */
   offset?: number;
   /** Whether each row is scaled to unit length. */
   unitRows?: boolean;
+  /** Whether a matrix of kind `linear` is stored with 8 bits at least: few bytes on which much depends. */
+  delicate?: boolean;
 }
 
 /** All tensors of a model by the file they are stored in, matrices in their order of use. */

@@ -4,7 +4,8 @@
  */
 import { decoderBlock } from "../layers/decoder_block.ts";
 import { layerPrefix } from "../layers/pass.ts";
-import type { AttentionConfig, LatentConfig, MlpConfig, MoeConfig, NormConfig } from "../layers/model_config.ts";
+import { deltaNetWidths } from "../layers/delta_net.ts";
+import type { AttentionConfig, DeltaNetConfig, LatentConfig, MlpConfig, MoeConfig, NormConfig } from "../layers/model_config.ts";
 import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
@@ -24,6 +25,8 @@ export interface DecoderFamily {
    * Returns where a layer's tensor lies in the checkpoint, both names relative to the layer; undefined where it is there under its own name.
    */
   layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | TensorSource[] | undefined;
+  /** Returns where some of the family's checkpoints have a layer's tensor instead, both names relative to the layer. */
+  otherLayerSource?(name: string, config: ModelConfig, layer: number): TensorSource | undefined;
   /** The checkpoint's names of tensors outside of layers, by the stored ones. */
   rootNames?: Readonly<Record<string, string>>;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
@@ -75,11 +78,12 @@ function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
 function attentionTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
   const { hiddenSize, numHeads, numKvHeads, headDim } = config;
   const queryRows = numHeads * headDim, kvRows = numKvHeads * headDim;
-  const { queryNorm, keyNorm, qkvBias, outputBias, sinks } = attention;
+  const { queryNorm, keyNorm, qkvBias, outputBias, sinks, gated } = attention;
   return [
     ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
     ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
+    ...(gated ? linearTensors("self_attn.gate_proj", queryRows, hiddenSize, qkvBias) : []),
     ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
     ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
     ...(sinks ? [vectorTensor("self_attn.sinks", numHeads)] : []),
@@ -105,13 +109,41 @@ function latentTensors({ hiddenSize, numHeads }: ModelConfig, latent: LatentConf
   ];
 }
 
+/** Returns the tensors of a gated delta net. */
+function deltaNetTensors({ hiddenSize }: ModelConfig, deltaNet: DeltaNetConfig): TensorSpec[] {
+  const { valueHeads, valueDim, kernel } = deltaNet, { keys, values } = deltaNetWidths(deltaNet);
+  const projection = (part: string, rows: number): TensorSpec[] => linearTensors(`linear_attn.${part}`, rows, hiddenSize, false);
+  const gate = (part: string): TensorSpec[] => projection(part, valueHeads).map((spec) => ({ ...spec, delicate: true }));
+  return [
+    ...projection("in_proj_q", keys),
+    ...projection("in_proj_k", keys),
+    ...projection("in_proj_v", values),
+    ...[["q", keys], ["k", keys], ["v", values]].map(([part, cols]) =>
+      vectorTensor(`linear_attn.conv1d_${part}.weight`, kernel * Number(cols))
+    ),
+    ...projection("in_proj_z", values),
+    ...gate("in_proj_b"),
+    ...gate("in_proj_a"),
+    vectorTensor("linear_attn.A_log", valueHeads),
+    vectorTensor("linear_attn.dt_bias", valueHeads),
+    vectorTensor("linear_attn.norm.weight", valueDim),
+    ...linearTensors("linear_attn.out_proj", hiddenSize, values, false),
+  ];
+}
+
+function mixerTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
+  const { latent, deltaNet } = attention;
+  if (deltaNet) return deltaNetTensors(config, deltaNet);
+  return latent ? latentTensors(config, latent) : attentionTensors(config, attention);
+}
+
 /** Returns a layer's tensors, named relative to it, matrices in their order of use. */
 function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
   const { hiddenSize } = config;
   const { attention, feedForward, norms } = config.layers[layer];
   return [
     ...normTensors(norms.attentionInput, hiddenSize),
-    ...(attention.latent ? latentTensors(config, attention.latent) : attentionTensors(config, attention)),
+    ...mixerTensors(config, attention),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),
     ...normTensors(norms.feedForwardOutput, hiddenSize),
@@ -126,7 +158,11 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
     const name = layerPrefix(layer) + spec.name;
     const source = family.layerSource?.(spec.name, config, layer) ?? { name: spec.name };
     const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
-    return { ...spec, name, source: Array.isArray(source) ? source.map(place) : place(source) };
+    const other = family.otherLayerSource?.(spec.name, config, layer);
+    return {
+      ...{ ...spec, name, source: Array.isArray(source) ? source.map(place) : place(source) },
+      ...(other && { otherSource: place(other) }),
+    };
   };
   const placeAtRoot = (spec: TensorSpec): TensorSpec => {
     const name = family.rootNames?.[spec.name];

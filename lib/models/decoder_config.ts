@@ -15,7 +15,7 @@ import type { TensorSource } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** transformers' names of activation functions. */
-const ACTIVATIONS: Readonly<Record<string, Activation>> = {
+const ACTIVATIONS: Readonly<Record<string, Exclude<Activation, "swiglu_oai">>> = {
   silu: "silu",
   swish: "silu",
   gelu: "gelu",
@@ -68,7 +68,7 @@ export function readShape(config: ConfigReader, missing: Partial<DecoderShape> &
 }
 
 /** Reads an activation function by transformers' name for it. @throws {UnsupportedError} */
-export function readActivation(config: ConfigReader, key: string, missing: string): Activation {
+export function readActivation(config: ConfigReader, key: string, missing: string): Exclude<Activation, "swiglu_oai"> {
   const name = config.has(key) ? config.raw(key) : missing;
   if (typeof name !== "string" || !Object.hasOwn(ACTIVATIONS, name)) {
     throw config.refuse(key, Object.keys(ACTIVATIONS).map((known) => JSON.stringify(known)).join(" or "));

@@ -28,7 +28,9 @@ import { PHI3 } from "./phi3.ts";
 import { QWEN2 } from "./qwen2.ts";
 import { QWEN2_MOE } from "./qwen2_moe.ts";
 import { QWEN3 } from "./qwen3.ts";
+import { QWEN3_5, QWEN3_5_MOE, QWEN3_5_MOE_TEXT, QWEN3_5_TEXT } from "./qwen3_5.ts";
 import { QWEN3_MOE } from "./qwen3_moe.ts";
+import { QWEN3_NEXT } from "./qwen3_next.ts";
 import { SMOLLM3 } from "./smollm3.ts";
 import { STABLELM } from "./stablelm.ts";
 import { STARCODER2 } from "./starcoder2.ts";
@@ -39,6 +41,7 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[CHATGLM_1, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2, LLAMA4, LLAMA4_TEXT],
+  ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
 ];
 
 /** All architectures. */

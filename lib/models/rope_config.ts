@@ -30,6 +30,9 @@ const SCALING_KEYS: Record<Exclude<RopeScaling["type"], "temperature">, readonly
 /** Former names of types. */
 const ALIASES: Readonly<Record<string, keyof typeof SCALING_KEYS>> = { su: "longrope" };
 
+/** Keys that say which elements turn by which of a picture's positions: those of text are all the same. */
+export const MROPE_KEYS: readonly string[] = ["mrope_section", "mrope_interleaved"];
+
 /** What rotary embeddings depend on beside their own keys. */
 export interface RopeDefaults {
   contextTokens: number;
@@ -38,6 +41,8 @@ export interface RopeDefaults {
   theta: number;
   /** Share of a head that is rotated where none is given; without it, the family rotates heads whole and refuses another share. */
   partialRotaryFactor?: number;
+  /** Keys without meaning for what the family computes. */
+  needlessKeys?: readonly string[];
 }
 
 /** Reads the type, which v4 wrote as `type` and later as `rope_type`. */
@@ -95,9 +100,13 @@ function longropeScaling(parameters: ConfigReader, config: ConfigReader, context
 }
 
 /** Reads one scaling's parameters. A key that the type does not have would change the result unseen, so it is refused. */
-function ropeScaling(parameters: ConfigReader, config: ConfigReader, contextTokens: number): RopeScaling {
+function ropeScaling(
+  parameters: ConfigReader,
+  config: ConfigReader,
+  { contextTokens, needlessKeys = [] }: RopeDefaults,
+): RopeScaling {
   const type = ropeType(parameters);
-  const known = new Set(["rope_type", "type", "rope_theta", "partial_rotary_factor", ...SCALING_KEYS[type]]);
+  const known = new Set(["rope_type", "type", "rope_theta", "partial_rotary_factor", ...SCALING_KEYS[type], ...needlessKeys]);
   for (const key of parameters.keys()) {
     if (!known.has(key)) throw parameters.refuse(key, `only ${[...known].join(", ")} for rope type ${type}`);
   }
@@ -143,8 +152,8 @@ export function ropeOf(
   readers: readonly ConfigReader[],
   defaults: RopeDefaults,
 ): RopeConfig {
-  const { contextTokens, headDim } = defaults;
-  const scalings = written.map((parameters) => ropeScaling(parameters, config, contextTokens));
+  const { headDim } = defaults;
+  const scalings = written.map((parameters) => ropeScaling(parameters, config, defaults));
   if (scalings.length === 2 && JSON.stringify(scalings[0]) !== JSON.stringify(scalings[1])) {
     throw config.refuse("rope_scaling", "the same scaling as rope_parameters");
   }

@@ -50,6 +50,7 @@ const OFF_VALUES: Readonly<Record<string, readonly unknown[]>> = {
   pre_seq_len: [],
   quantization_bit: [0],
   rope_interleaved: [false],
+  norm_weights_whole: [false],
   rope_traditional: [false],
   rope_local_base_freq: [],
   original_max_position_embeddings: [],

@@ -9,7 +9,7 @@ import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
-import type { Architecture, TensorKind, TensorSpec } from "../models/architecture.ts";
+import type { Architecture, TensorSpec } from "../models/architecture.ts";
 import { EncodedRows } from "./encoded_rows.ts";
 import { TurnedEncoded } from "./turned_encoded.ts";
 import { rowGranularity } from "./formats.ts";
@@ -81,12 +81,16 @@ export type ExtentBound = (format: WeightFormatName, rows: number, cols: number)
 
 /**
  * Returns the format a tensor is stored in. Embedding and LM head stay at 8 bits where linear layers go to 4: they are few bytes of a large
- * model and cost the most of its quality. Routers stay as they are: a near tie decided otherwise is another expert.
+ * model and cost the most of its quality; delicate matrices too. Routers stay as they are: a near tie decided otherwise is another expert.
  */
-function storedFormat(kind: TensorKind, compression: Compression, sourceFormat: WeightFormatName): WeightFormatName {
+function storedFormat(
+  { kind, delicate = false }: TensorSpec,
+  compression: Compression,
+  sourceFormat: WeightFormatName,
+): WeightFormatName {
   if (kind === "vector") return "f32";
   if (compression === "none" || kind === "router") return sourceFormat;
-  return kind === "linear" || kind === "expert" ? compression : "q8";
+  return (kind === "linear" || kind === "expert") && !delicate ? compression : "q8";
 }
 
 /**
@@ -181,9 +185,9 @@ function planTensor(
   compression: Compression,
   bound: ExtentBound,
 ): TensorJob {
-  const { name, rows, cols, kind, offset = 0, unitRows = false } = spec;
+  const { name, rows, cols, offset = 0, unitRows = false } = spec;
   const { source, sourceFormat, sourceType, sourceRowBytes } = readerOf(checkpoint, spec, places);
-  const format = storedFormat(kind, compression, unitRows ? "f32" : sourceFormat);
+  const format = storedFormat(spec, compression, unitRows ? "f32" : sourceFormat);
   // What is kept is read in the extent's own size.
   const isKept = source instanceof EncodedRows && format === sourceFormat;
   const rowBytes = isKept ? 0 : unitRows ? cols * 4 : sourceRowBytes;

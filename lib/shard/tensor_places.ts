@@ -30,19 +30,29 @@ interface SpecRows {
   runRows: number;
   rowStep: number;
   transposed: boolean;
-  vectorCols: number | undefined;
+  /** Dimensions of the tensor after its first, of which a vector is the elements. */
+  vectorDims: number[];
 }
 
-function rowsOf(spec: TensorSpec): SpecRows[] {
-  const sources: readonly TensorSource[] = Array.isArray(spec.source) ? spec.source : [spec.source ?? { name: spec.name }];
+/** Returns where a tensor lies in a checkpoint that has the tensors for which `has` is true. */
+function sourcesOf({ name, source, otherSource }: TensorSpec, has: (name: string) => boolean): readonly TensorSource[] {
+  const sources: readonly TensorSource[] = Array.isArray(source) ? source : [source ?? { name }];
+  return otherSource && !sources.some(({ name }) => has(name)) && has(otherSource.name) ? [otherSource] : sources;
+}
+
+function rowsOf(spec: TensorSpec, has: (name: string) => boolean): SpecRows[] {
+  const sources = sourcesOf(spec, has);
   const [rows, cols] = spec.kind === "vector" ? [spec.cols, 1] : [spec.rows, spec.cols];
   const share = rows / sources.length;
-  return sources.map(({ name, index, firstRow = 0, rowStep, runRows = 1, transposed = false, vectorCols, turnedBlockRows }) => {
+  return sources.map((source) => {
+    const { name, index, firstRow = 0, rowStep, runRows = 1, transposed = false, vectorCols, vectorRows, turnedBlockRows } =
+      source;
+    const vectorDims = [vectorRows, vectorCols].filter((size) => size !== undefined);
     const size = turnedBlockRows === undefined
       ? { count: share, cols }
       : { count: share / turnedBlockRows * cols, cols: turnedBlockRows };
     return {
-      ...{ spec, tensorName: name, ...size, index, firstRow, transposed, vectorCols },
+      ...{ spec, tensorName: name, ...size, index, firstRow, transposed, vectorDims },
       ...(rowStep === undefined ? { runRows: size.count, rowStep: size.count } : { runRows, rowStep }),
     };
   });
@@ -50,8 +60,8 @@ function rowsOf(spec: TensorSpec): SpecRows[] {
 
 /** Returns the shape of a tensor of which all shares together use every row. */
 function requiredShape(together: readonly SpecRows[], rows: number, stack: number | undefined): number[] {
-  const [{ spec: { kind }, cols, transposed, vectorCols }] = together;
-  const vector = vectorCols === undefined ? [rows] : [rows / vectorCols, vectorCols];
+  const [{ spec: { kind }, cols, transposed, vectorDims }] = together;
+  const vector = [rows / vectorDims.reduce((product, size) => product * size, 1), ...vectorDims];
   const shape = kind === "vector" ? vector : transposed ? [cols, rows] : [rows, cols];
   return stack === undefined ? shape : [stack, ...shape];
 }
@@ -87,7 +97,9 @@ export function placeTensors(
   encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
 ): Map<TensorSpec, TensorPlace[]> {
   const places = new Map<TensorSpec, TensorPlace[]>(specs.map((spec) => [spec, []]));
-  for (const [name, together] of Map.groupBy(specs.flatMap(rowsOf), ({ tensorName }) => tensorName)) {
+  const has = (name: string): boolean => encoded.has(name) || checkpoint.tensors.has(name);
+  const shares = specs.flatMap((spec) => rowsOf(spec, has));
+  for (const [name, together] of Map.groupBy(shares, ({ tensorName }) => tensorName)) {
     const what = `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)}`;
     const rows = together.reduce((most, one) => Math.max(most, endRow(one)), 0);
     const stacked = together.some(({ index }) => index !== undefined);

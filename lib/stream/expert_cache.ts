@@ -14,6 +14,7 @@ import type { Manifest } from "../shard/manifest.ts";
 import { DirectFiles, type FileIo } from "./direct_file.ts";
 import { ExpertFrequency } from "./expert_frequency.ts";
 import { ExpertSlots } from "./expert_slots.ts";
+import { HostExperts } from "./host_experts.ts";
 import { HostSlots } from "./host_slots.ts";
 import { type Piece, PieceCutter, type Run } from "./piece.ts";
 import { READ_DEPTH, READ_PIECE_BYTES, ReadPump } from "./read_pump.ts";
@@ -30,6 +31,8 @@ export interface ExpertCacheOptions {
   slots: number;
   /** Host memory for extents on their way to a device with memory of its own, at least one of them. */
   stagingBytes: number;
+  /** Slots of the same size for extents that stay in host memory, with a device that has memory of its own; absent: none. */
+  hostSlots?: number;
   /** The way to the device, whose computing stream's operations read the extents. It stays the caller's. */
   transfer: Transfer;
   /** Reads in flight. */
@@ -58,6 +61,8 @@ export interface ExpertStatistics {
   /** Experts used by layers that were predicted, and those of them that the prediction had. */
   predictable: number;
   predicted: number;
+  /** Bytes of experts that host memory had and the device got from there. */
+  copiedBytes: number;
   /** Bytes of experts read, predicted ones that were not used included. */
   bytesRead: number;
   /** Time that callers waited for experts. */
@@ -85,6 +90,7 @@ export class ExpertCache implements AsyncDisposable {
   readonly #files: DirectFiles;
   readonly #memory: SlotMemory;
   readonly #staging: HostSlots | undefined;
+  readonly #host: HostExperts | undefined;
   /** What was last brought into each slot. */
   readonly #landings: (Landing | undefined)[] = [];
   readonly #slotBytes: number;
@@ -113,18 +119,25 @@ export class ExpertCache implements AsyncDisposable {
   #failure: { error: unknown } | undefined;
   #stopping: Promise<void> | undefined;
   #disposed = false;
-  readonly #counts = { used: 0, hits: 0, usedBytes: 0, hitBytes: 0, predictable: 0, predicted: 0, stallMs: 0 };
+  readonly #counts = { used: 0, hits: 0, usedBytes: 0, hitBytes: 0, predictable: 0, predicted: 0, copiedBytes: 0, stallMs: 0 };
 
-  private constructor(options: ExpertCacheOptions, memory: SlotMemory, staging: HostSlots | undefined) {
+  private constructor(
+    options: ExpertCacheOptions,
+    frequency: ExpertFrequency,
+    memory: SlotMemory,
+    staging: HostSlots | undefined,
+    host: HostExperts | undefined,
+  ) {
     const { table } = options;
     this.#options = options;
     this.#memory = memory;
     this.#staging = staging;
+    this.#host = host;
     this.#slotBytes = expertSlotBytes(table);
     const extents = table.experts.reduce((sum, { length }) => sum + length, 0);
     this.#roomy = options.slots >= extents;
-    this.#frequency = new ExpertFrequency(table.numLayers, table.numExperts);
-    this.#slots = new ExpertSlots(table, options.slots, this.#frequency);
+    this.#frequency = frequency;
+    this.#slots = new ExpertSlots(table, options.slots, frequency);
     this.#files = new DirectFiles(options.paths, { io: options.io });
     this.#cutter = new PieceCutter(() => this.#nextRun(), options.pieceBytes ?? READ_PIECE_BYTES);
     this.#pump = new ReadPump(this.#files, options.depth ?? READ_DEPTH, () => this.#nextPiece(), (error) => this.#fail(error));
@@ -136,14 +149,17 @@ export class ExpertCache implements AsyncDisposable {
    * @throws {NativeError} where there is not enough memory.
    */
   static async open(options: ExpertCacheOptions): Promise<ExpertCache> {
-    const { transfer, slots, table, stagingBytes } = options;
-    const slotBytes = expertSlotBytes(table);
+    const { transfer, slots, table, stagingBytes, hostSlots = 0 } = options;
+    const slotBytes = expertSlotBytes(table), frequency = new ExpertFrequency(table.numLayers, table.numExperts);
     using taken = new DisposableStack();
     const staging = transfer.isUnified
       ? undefined
       : taken.use(await HostSlots.reserve(transfer, stagingBytes, { onRoom() {}, onFailure() {} }));
     const memory = taken.use(await SlotMemory.reserve(transfer, slots * slotBytes, staging));
-    const cache = new ExpertCache(options, memory, staging);
+    const host = staging && hostSlots > 0
+      ? taken.use(await HostExperts.reserve(transfer, hostSlots, slotBytes, table, frequency))
+      : undefined;
+    const cache = new ExpertCache(options, frequency, memory, staging, host);
     taken.move();
     return cache;
   }
@@ -258,6 +274,7 @@ export class ExpertCache implements AsyncDisposable {
     await this.#staging?.idle();
     await this.#options.transfer.settle();
     this.#staging?.reset();
+    this.#host?.reset();
     this.#cutter.reset();
     for (const extent of this.#slots.arriving()) this.#slots.drop(extent);
     this.#slots.endLayer();
@@ -278,6 +295,7 @@ export class ExpertCache implements AsyncDisposable {
     this.#landings.forEach((landing) => landing?.use());
     this.#files[Symbol.dispose]();
     this.#memory[Symbol.dispose]();
+    this.#host?.[Symbol.dispose]();
     this.#staging?.[Symbol.dispose]();
   }
 
@@ -339,16 +357,47 @@ export class ExpertCache implements AsyncDisposable {
     return this.#failure || this.#stopping ? undefined : this.#cutter.next();
   }
 
-  /** Returns the next extent to read: what the layer misses first; with all of that there, what the next may miss. */
+  /** Returns the next extent to read: what the layer misses first; with all of that there, what the next may miss. Sends on what host memory has. */
   #nextRun(): Run | undefined {
-    const ahead = this.#missing.length === 0;
-    if (ahead && this.#arriving > 0) return undefined;
-    const extent = (ahead ? this.#ahead : this.#missing).at(0);
-    if (extent === undefined) return undefined;
+    while (!this.#failure) {
+      const ahead = this.#missing.length === 0;
+      if (ahead && this.#arriving > 0) return undefined;
+      const extent = (ahead ? this.#ahead : this.#missing).at(0);
+      if (extent === undefined) return undefined;
+      const landing = this.#land(extent, ahead);
+      if (!landing) return undefined;
+      (ahead ? this.#ahead : this.#missing).shift();
+      if (ahead) {
+        this.#fresh.add(extent);
+      } else {
+        this.#fresh.delete(extent);
+        this.#arriving++;
+      }
+      const { tensor, extent: index, paddedBytes: bytes } = this.#entry(extent);
+      if (this.#host?.has(extent)) {
+        this.#counts.copiedBytes += bytes;
+        this.#arrived(extent, landing, ahead);
+        continue;
+      }
+      const { file, extents } = this.#options.manifest.tensors[tensor];
+      let unreadBytes = bytes;
+      const done = (readBytes: number): void => {
+        unreadBytes -= readBytes;
+        if (unreadBytes > 0) return;
+        if (this.#host?.isAwaited(extent)) this.#host.arrive(extent);
+        this.#arrived(extent, landing, ahead);
+      };
+      return { file, position: extents[index].offset, bytes, target: landing.target, done };
+    }
+    return undefined;
+  }
+
+  /** Returns a slot of the device for an extent, to be filled through host memory; undefined while there is none. */
+  #land(extent: number, ahead: boolean): Landing | undefined {
     const slot = this.#take(extent, ahead);
     if (slot === undefined) return undefined;
-    const { tensor, extent: index, paddedBytes: bytes } = this.#entry(extent);
-    const landing = this.#memory.land(slot * this.#slotBytes, bytes);
+    const host = this.#host, run = host && (host.has(extent) || host.admit(extent)) ? host.run(extent) : undefined;
+    const landing = this.#memory.land(slot * this.#slotBytes, this.#bytes(extent), run);
     if (!landing) {
       this.#slots.drop(extent);
       return undefined;
@@ -356,20 +405,7 @@ export class ExpertCache implements AsyncDisposable {
     // What was there and never used keeps an event.
     this.#landings[slot]?.use();
     this.#landings[slot] = landing;
-    (ahead ? this.#ahead : this.#missing).shift();
-    if (ahead) {
-      this.#fresh.add(extent);
-    } else {
-      this.#fresh.delete(extent);
-      this.#arriving++;
-    }
-    const { file, extents } = this.#options.manifest.tensors[tensor];
-    let unreadBytes = bytes;
-    const done = (readBytes: number): void => {
-      unreadBytes -= readBytes;
-      if (unreadBytes === 0) this.#arrived(extent, landing, ahead);
-    };
-    return { file, position: extents[index].offset, bytes, target: landing.target, done };
+    return landing;
   }
 
   #arrived(extent: number, landing: Landing, ahead: boolean): void {

@@ -6,7 +6,7 @@ import type { DirectFiles } from "./direct_file.ts";
 import type { Piece } from "./piece.ts";
 
 /** Reads in flight. Each holds one of the 32 threads of Deno's pool. */
-export const READ_DEPTH = 8;
+export const READ_DEPTH = 16;
 
 /**
  * Bytes of one read. What is in flight should fit the processor's cache together with the extents being computed on; smaller reads than

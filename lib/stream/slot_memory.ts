@@ -19,6 +19,15 @@ export interface Landing {
   use(): void;
 }
 
+/** Host memory of somebody else that a run of bytes is read into, or lies in, on its way to a device with memory of its own. */
+export interface HostRun {
+  address: bigint;
+  /** Returns a part as JavaScript sees it. */
+  view(start: number, bytes: number): Uint8Array<ArrayBuffer>;
+  /** Gets an event behind the copy, which becomes the run's own: until that is reached its bytes must stay. */
+  copied(event: Event): void;
+}
+
 /** On a unified device one run of host memory that the device reads in place; else device memory, filled through host slots. */
 export class SlotMemory implements Disposable {
   readonly bytes: number;
@@ -62,20 +71,21 @@ export class SlotMemory implements Disposable {
 
   /**
    * Begins to fill `bytes` at `offset`, of which operations enqueued before must be done (an event behind them is reached). Returns undefined
-   * while the staging has no room: it calls its owner's `onRoom` then.
+   * while the staging has no room: it calls its owner's `onRoom` then. With a `run` its memory is used and not the staging's; on a unified device
+   * there is none.
    */
-  land(offset: number, bytes: number): Landing | undefined {
+  land(offset: number, bytes: number, run?: HostRun): Landing | undefined {
     const host = this.#host;
     if (host) return { target: (start, length) => host.view(offset + start, length), arrive: () => {}, use: () => {} };
-    const staging = this.#staging!, slot = staging.allocate(bytes);
-    if (slot === undefined) return undefined;
+    const from = run ?? this.#stagingRun(bytes);
+    if (!from) return undefined;
     const transfer = this.#transfer;
     let copied: Event | undefined;
     return {
-      target: (start, length) => staging.view(slot + start, length),
+      target: (start, length) => from.view(start, length),
       arrive: ({ isUsed } = { isUsed: true }) => {
-        transfer.copy(this.deviceAddress(offset), staging.address(slot), bytes);
-        staging.giveBack(slot, transfer.copied());
+        transfer.copy(this.deviceAddress(offset), from.address, bytes);
+        from.copied(transfer.copied());
         if (isUsed) copied = transfer.copied();
       },
       use: () => {
@@ -84,6 +94,16 @@ export class SlotMemory implements Disposable {
         transfer.events.giveBack(copied);
         copied = undefined;
       },
+    };
+  }
+
+  #stagingRun(bytes: number): HostRun | undefined {
+    const staging = this.#staging!, slot = staging.allocate(bytes);
+    if (slot === undefined) return undefined;
+    return {
+      address: staging.address(slot),
+      view: (start, length) => staging.view(slot + start, length),
+      copied: (event) => staging.giveBack(slot, event),
     };
   }
 

@@ -2,14 +2,14 @@
  * Measures the matrix kernels and the quantizers against what the machine can do: weights read a second as a share of the memory
  * bandwidth, multiplications as a share of the arithmetic peak, both measured in the same run.
  *
- * `deno run -A scripts/bench/kernels.ts [--json] [--isa=avx2,amx] [--format=q4o] [--only=gemv|gemm|quantize] [--bytes=1100]`;
+ * `deno run -A scripts/bench/kernels.ts [--json] [--isa=avx2,amx] [--format=q4o] [--only=gemv|gemm|attention|quantize] [--bytes=1100]`;
  * --bytes: MiB of distinct weights that a GEMV pass walks through.
  */
 import { Context, type HostBuffer } from "../../lib/ffi/context.ts";
 import { measurePeakFlops, measureReadSeconds } from "../../lib/ffi/measure.ts";
 import { Ops, type Precision, type WeightExtent } from "../../lib/ffi/ops.ts";
 import { quantizedBytesBound, quantizeRows, trainQuantizer } from "../../lib/ffi/quantize.ts";
-import { AIRK_F32 } from "../../lib/ffi/abi.ts";
+import { AIRK_F16, AIRK_F32 } from "../../lib/ffi/abi.ts";
 
 const option = (name: string) => Deno.args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
 const list = (name: string, all: string[]) => option(name)?.split(",") ?? all;
@@ -176,11 +176,65 @@ async function benchGemm(context: Context, format: string, rows: Row[]): Promise
   }
 }
 
+/** One token behind `contextTokens`, with caches of as many layers as do not fit the processor's. */
+async function benchAttention(context: Context, kvHeads: number, contextTokens: number, rows: Row[]): Promise<void> {
+  const heads = 32, headDim = 128, pageTokens = 16;
+  const pages = contextTokens / pageTokens, cacheBytes = contextTokens * kvHeads * headDim * 2;
+  const layers = Math.ceil(Number(option("bytes") ?? 1100) * 2 ** 20 / (2 * cacheBytes));
+  using memory = await context.hostBuffer(layers * 2 * cacheBytes);
+  // float16 numbers of common size.
+  new Uint16Array(memory.buffer).forEach((_, i, all) => all[i] = 0x3000 + i % 0x800);
+  using table = await context.hostBuffer(Math.max(pages, 4) * 4);
+  new Int32Array(table.buffer).forEach((_, i, all) => all[i] = i);
+  using sequences = await context.hostBuffer(4 * 4);
+  new Int32Array(sequences.buffer).set([0, 1, contextTokens - 1, 0]);
+  using q = await activations(context, heads * headDim);
+  using y = await context.hostBuffer(heads * headDim * 4);
+  let readSeconds = Infinity;
+  const ms = await fastestMs(context, (ops) => {
+    for (let layer = 0; layer < layers; layer++) {
+      const kCache = memory.address + BigInt(2 * layer * cacheBytes), vCache = kCache + BigInt(cacheBytes);
+      ops.attention(y.address, q.address, {
+        kCache,
+        vCache,
+        cacheType: AIRK_F16,
+        sequences: sequences.address,
+        sequenceCount: 1,
+        pageTable: table.address,
+        mask: 0n,
+        tokens: 1,
+        heads,
+        kvHeads,
+        headDim,
+        valueDim: headDim,
+        pageTokens,
+        contextTokens,
+        scale: headDim ** -0.5,
+      });
+    }
+  }, async () => {
+    readSeconds = Math.min(readSeconds, await measureReadSeconds(context, memory.address, layers * 2 * cacheBytes, 1));
+  });
+  const gbs = layers * 2 * cacheBytes / ms / 1e6, readGbs = layers * 2 * cacheBytes / readSeconds / 1e9;
+  rows.push({
+    bench: "attention",
+    isa: context.description.isa,
+    heads: `${heads}/${kvHeads}`,
+    context: contextTokens,
+    "GB/s": gbs,
+    "read GB/s": readGbs,
+    share: gbs / readGbs,
+  });
+}
+
 const results: Row[] = [];
 const only = option("only");
 for (const isa of list("isa", ["portable", "avx2", "avx512", "amx"])) {
   using context = Context.open({ isa: isa as "amx" });
   if (context.description.isa !== isa) continue;
+  if (!only || only === "attention") {
+    for (const kvHeads of [32, 8]) for (const tokens of [512, 4096]) await benchAttention(context, kvHeads, tokens, results);
+  }
   for (const format of list("format", ["f32", "f16", "bf16", "q8", "nf4", "q4o"])) {
     if (!only || only === "gemv") await benchGemv(context, format, results);
     if (!only || only === "gemm") await benchGemm(context, format, results);

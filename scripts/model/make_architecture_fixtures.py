@@ -57,6 +57,8 @@ class Fixture:
     """transformers' implementation of attention."""
     adjust: Callable[[torch.nn.Module], None] | None = None
     """Changes the random weights."""
+    loading: dict | None = None
+    """Arguments with which transformers reads the rearranged checkpoint itself."""
     positions: Callable[[int, int], dict] | None = None
     """Further arguments of a forward pass, from its tokens and those cached before."""
 
@@ -86,7 +88,8 @@ def random_weights(model, spec, seed):
         if name.endswith("bias"):
             value = normal(parameter, 0.0, 0.3)
         elif "norm" in name or ".ln_" in name:
-            value = normal(parameter, spec.norm_mean, 0.2)
+            # Of a gated delta net's norm nothing is added to the weight.
+            value = normal(parameter, 1.0 if "linear_attn.norm" in name else spec.norm_mean, 0.2)
         elif "embed" in name or "wte" in name:
             value = normal(parameter, 0.0, embedding_std)
         elif "lm_head" in name:
@@ -135,8 +138,8 @@ def save_checkpoint(directory, spec, seed):
 
 def load_float32(path, spec):
     loader = spec.make_model or AutoModelForCausalLM
-    model = loader.from_pretrained(path, dtype=torch.float32, attn_implementation=spec.attention)
-    if spec.adjust:
+    model = loader.from_pretrained(path, dtype=torch.float32, attn_implementation=spec.attention, **spec.loading or {})
+    if spec.adjust and not spec.loading:
         spec.adjust(model)
     return model.eval()
 
@@ -204,8 +207,9 @@ def make(name, spec, seed):
         if spec.rearrange:
             tensors = spec.rearrange(load_file(reference / "model.safetensors"))
             save_file({key: value.contiguous() for key, value in tensors.items()}, directory / "model.safetensors")
+            (directory / "model.safetensors").chmod(0o644)
         # Where transformers has the family, it reads the very files that the test reads.
-        source = reference if spec.rearrange else directory
+        source = reference if spec.rearrange and not spec.loading else directory
         cases = [
             clear_case(source, spec, length, seed=7 * seed + i) for i, length in enumerate(spec.prompt_lengths)
         ]

@@ -13,7 +13,6 @@ import json
 import shutil
 import tempfile
 
-import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -326,77 +325,6 @@ def make_compressed_tensors():
         encode(name, seed, config, fp4(compressor, make_scales, scheme, scale_of))
 
 
-# --- GPTQ, AWQ ----------------------------------------------------------------------------------------------
-# Their libraries need a GPU or other versions of everything; these are their documented layouts, written with numpy.
-
-
-def pack_words(codes, bits, axis, order=None):
-    """Packs codes along an axis into int32 words, the first lowest, or in an order of eight."""
-    codes = np.moveaxis(codes.astype(np.uint32), axis, -1)
-    per_word = 32 // bits
-    codes = codes.reshape(*codes.shape[:-1], -1, per_word)
-    words = np.zeros(codes.shape[:-1], np.uint32)
-    for i in range(per_word):
-        words |= codes[..., order[i] if order else i] << np.uint32(bits * i)
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(words, -1, axis)).view(np.int32).copy())
-
-
-def affine_codes(weight, group_of_column, bits):
-    """Codes [rows, cols], zero points and float16 scales [rows, groups] by the range of each group's columns."""
-    weight, groups = weight.float().numpy(), group_of_column.max() + 1
-    scales, zeros = [], []
-    for group in range(groups):
-        part = weight[:, group_of_column == group]
-        low, high = np.minimum(part.min(1), 0), np.maximum(part.max(1), 0)
-        scale = ((high - low) / (2**bits - 1)).astype(np.float16)
-        scales.append(scale)
-        zeros.append(np.clip(np.round(-low / scale.astype(np.float32)), 1, 2**bits - 1))
-    scales, zeros = np.stack(scales, 1), np.stack(zeros, 1).astype(np.int64)
-    codes = np.round(weight / scales.astype(np.float32)[:, group_of_column]) + zeros[:, group_of_column]
-    return np.clip(codes, 0, 2**bits - 1).astype(np.int64), zeros, scales
-
-
-def make_gptq():
-    def encoder(bits, group, act_order, zero_offset):
-        def encode_tensor(name, weight):
-            module, cols = name.removesuffix(".weight"), weight.shape[1]
-            groups = np.arange(cols) // (group if group > 0 else cols)
-            if act_order:
-                groups = np.random.default_rng(cols).permutation(groups)
-            codes, zeros, scales = affine_codes(weight, groups, bits)
-            values = (codes - zeros[:, groups]).astype(np.float32) * scales.astype(np.float32)[:, groups]
-            return {
-                f"{module}.qweight": pack_words(codes.T, bits, 0),
-                f"{module}.qzeros": pack_words(zeros.T - zero_offset, bits, 1),
-                f"{module}.scales": torch.from_numpy(scales.T.copy()),
-                f"{module}.g_idx": torch.from_numpy(groups.astype(np.int32)),
-            }, torch.from_numpy(values)
-
-        return encode_tensor
-
-    config = {"quant_method": "gptq", "sym": False, "damp_percent": 0.01, "true_sequential": True}
-    encode("gptq_int4", 20, config | {"bits": 4, "group_size": 32, "desc_act": False}, encoder(4, 32, False, 1))
-    encode("gptq_act_order", 21, config | {"bits": 4, "group_size": 32, "desc_act": True}, encoder(4, 32, True, 1))
-    encode(
-        "gptq_int8_v2", 22, config | {"bits": 8, "group_size": -1, "desc_act": False, "checkpoint_format": "gptq_v2"}, encoder(8, -1, False, 0)
-    )
-
-
-def make_awq():
-    def encode_tensor(name, weight):
-        module, groups = name.removesuffix(".weight"), np.arange(weight.shape[1]) // 32
-        codes, zeros, scales = affine_codes(weight, groups, 4)
-        values = (codes - zeros[:, groups]).astype(np.float32) * scales.astype(np.float32)[:, groups]
-        order = [0, 2, 4, 6, 1, 3, 5, 7]
-        return {
-            f"{module}.qweight": pack_words(codes.T, 4, 1, order),
-            f"{module}.qzeros": pack_words(zeros.T, 4, 1, order),
-            f"{module}.scales": torch.from_numpy(scales.T.copy()),
-        }, torch.from_numpy(values)
-
-    encode("awq", 23, {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True}, encode_tensor)
-
-
 # --- MXFP4 of gpt-oss ---------------------------------------------------------------------------------------
 
 
@@ -429,8 +357,6 @@ MAKERS = {
     "llm_int8": make_llm_int8,
     "fp8_blocks": make_fp8_blocks,
     "compressed_tensors": make_compressed_tensors,
-    "gptq": make_gptq,
-    "awq": make_awq,
     "mxfp4": make_mxfp4,
 }
 

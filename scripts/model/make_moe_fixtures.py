@@ -9,6 +9,7 @@ They are made as those of make_architecture_fixtures.py are.
 import torch
 import transformers
 
+from fp8_weights import QUANTIZATION, as_fp8, round_to_fp8
 from make_architecture_fixtures import TINY, Fixture, fixture, main, v4
 
 # Intermediate sizes small, so that eight experts a layer stay a small file.
@@ -91,22 +92,58 @@ def glm4_moe_air():
     return Fixture(config)
 
 
-@fixture("gpt_oss/base")
-def gpt_oss():
+def gpt_oss(*, sizes={}, keys={}, **options):
     scaling = {
         "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
         "original_max_position_embeddings": 16,
     }
     config = transformers.GptOssConfig(
-        **MOE | dict(max_position_embeddings=512), head_dim=12, num_local_experts=8, num_experts_per_tok=3, sliding_window=8,
+        **MOE | dict(max_position_embeddings=512) | sizes, head_dim=12, num_local_experts=8, num_experts_per_tok=3, sliding_window=8,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         rope_parameters=scaling | {"rope_theta": 150000.0},
     )
     return Fixture(
         config,
         v4(("swiglu_alpha",), rope_theta=150000, rope_scaling=scaling, experts_per_token=3, initial_context_length=16,
-           output_router_logits=False, router_aux_loss_coef=0.9, swiglu_limit=7.0),
-        prompt_lengths=(5, 20),
+           output_router_logits=False, router_aux_loss_coef=0.9, swiglu_limit=7.0, **keys),
+        prompt_lengths=(5, 20), **options,
+    )
+
+
+@fixture("gpt_oss/base")
+def gpt_oss_base():
+    return gpt_oss()
+
+
+def is_gpt_oss_expert(name):
+    return name.endswith((".gate_up_proj", ".down_proj"))
+
+
+def as_mxfp4(tensors):
+    """The experts' matrices [n, cols, rows] as blocks of 32 columns: codes of two a byte, and exponents of two."""
+    result = {}
+    for name, tensor in tensors.items():
+        if not is_gpt_oss_expert(name):
+            result[name] = tensor
+            continue
+        blocks = tensor.float().transpose(1, 2)
+        blocks = blocks.reshape(*blocks.shape[:2], -1, 32)
+        exponents = torch.floor(torch.log2(blocks.abs().amax(-1))) - 2
+        values = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+        scaled = blocks / 2.0 ** exponents[..., None]
+        codes = (scaled.abs()[..., None] - values).abs().argmin(-1) + 8 * (scaled < 0)
+        result[f"{name}_blocks"] = (codes[..., ::2] + 16 * codes[..., 1::2]).to(torch.uint8)
+        result[f"{name}_scales"] = (exponents + 127).to(torch.uint8)
+    return result
+
+
+# As it is released: the experts in MXFP4.
+@fixture("gpt_oss/mxfp4")
+def gpt_oss_mxfp4():
+    skipped = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    return gpt_oss(
+        sizes=dict(hidden_size=64, intermediate_size=32), keys={"quantization_config": {"modules_to_not_convert": skipped, "quant_method": "mxfp4"}},
+        rearrange=as_mxfp4, loading={"quantization_config": transformers.Mxfp4Config(dequantize=True)},
     )
 
 
@@ -164,32 +201,6 @@ def deepseek_v3():
     )
 
 
-FP8_SCALE = 2.0**-7
-
-
-def is_fp8(name, tensor):
-    return tensor.dim() >= 2 and not any(part in name for part in ("embed", "lm_head", "mlp.gate."))
-
-
-@torch.no_grad()
-def round_to_fp8(model):
-    """Weights that are multiples of one power of two and FP8, so that the reference's bfloat16 has their exact values."""
-    for name, parameter in model.named_parameters():
-        if is_fp8(name, parameter):
-            parameter.copy_((parameter / FP8_SCALE).clamp(-448, 448).to(torch.float8_e4m3fn).float() * FP8_SCALE)
-
-
-def as_fp8(tensors):
-    result = {}
-    for name, tensor in tensors.items():
-        if is_fp8(name, tensor):
-            result[name] = (tensor.float() / FP8_SCALE).to(torch.float8_e4m3fn)
-            result[name + "_scale_inv"] = torch.full([1, 1], FP8_SCALE)
-        else:
-            result[name] = tensor
-    return result
-
-
 # V3 as it is released: in FP8, the tensor that keys and values are made with too.
 @fixture("deepseek_v3/fp8")
 def deepseek_v3_fp8():
@@ -198,10 +209,9 @@ def deepseek_v3_fp8():
         first_k_dense_replace=1, n_group=4, topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True,
         rope_parameters=YARN | {"rope_type": "yarn", "rope_theta": 10000.0},
     )
-    quantization = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
     return Fixture(
         config,
-        deepseek_v4(rope_scaling=YARN, scoring_func="sigmoid", topk_method="noaux_tc", quantization_config=quantization),
+        deepseek_v4(rope_scaling=YARN, scoring_func="sigmoid", topk_method="noaux_tc", quantization_config=QUANTIZATION),
         adjust=round_to_fp8, rearrange=as_fp8, prompt_lengths=(5, 20),
     )
 

@@ -8,31 +8,13 @@ import { quantizeShippedModel } from "../shipped_model.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";
 import { expectedOf, greedy, logitRows, relativeError, shardFixture } from "../engine/tiny_models.ts";
 import { DEVICE_LIBRARY, emulatedTest, emulator } from "./emulated_device.ts";
+import { vramBounds } from "./vram_bounds.ts";
 
 const MiB = 2 ** 20;
 const [ONE, SHORT, LONG] = expectedOf("base");
 const OPTIONS: EngineOptions = {
   ...{ device: "cuda", contextTokens: 128, kvCacheType: "f32", precision: "exact", passTokens: 32, ramBytes: 1024 * MiB },
 };
-
-/** Returns the smallest budget of device memory that a model runs in, and what it takes with all weights there. */
-async function vramBounds(path: string, options: EngineOptions): Promise<{ least: number; all: number }> {
-  const shards = await openShards(path);
-  const totalOf = (vramBytes: number) =>
-    planModel(shards, { ...options, vramBytes }, { freeBytes: 2 ** 40 }).plan.device!.totalBytes;
-  const all = Math.ceil(totalOf(2 ** 40) / 4096) * 4096;
-  let low = 1, high = all;
-  while (low < high) {
-    const middle = Math.floor((low + high) / 2);
-    try {
-      totalOf(middle);
-      high = middle;
-    } catch {
-      low = middle + 1;
-    }
-  }
-  return { least: low, all };
-}
 
 /** Checks a model's logits and greedy tokens against what transformers computes. */
 async function matchesTransformers(engine: Engine): Promise<void> {

@@ -179,7 +179,7 @@ onEmulator("integer intrinsics match references", (cuda) => {
       dot(true),
       dot(false),
       [0, 1, 2, 3].reduce((sum, n) => sum | eight[c[i] >>> 4 * n & 7] << 8 * n, 0),
-      (a[i] >>> 0).toString(2).replaceAll("0", "").length,
+      (a[i] >>> 0).toString(2).replaceAll("0", "").length + 64 * (32 - Math.clz32(a[i] & -a[i])),
       Math.clz32(a[i]),
       Number(BigInt(a[i]) * BigInt(b[i]) >> 32n),
       Number(BigInt.asIntN(32, wide >> BigInt(c[i] & 31))),

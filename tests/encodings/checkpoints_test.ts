@@ -4,10 +4,12 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openModelShards } from "../../lib/auto_model.ts";
 import { Context } from "../../lib/ffi/context.ts";
-import type { Compression } from "../../lib/shard/manifest.ts";
+import type { Engine } from "../../lib/engine/engine.ts";
+import { type Compression, paddedBytes } from "../../lib/shard/manifest.ts";
 import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
 import { openShards } from "../../lib/shard/reader.ts";
 import { expectedOf, greedy, logitRows, openExact, relativeError } from "../engine/tiny_models.ts";
+import { TEST_KIND } from "../kernels/reference.ts";
 import { dequantized, snrDb } from "../shard/dequantized.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";
 
@@ -30,9 +32,17 @@ const CHECKPOINTS: Record<string, string[]> = {
   ct_nvfp4: ["nvfp4"],
   ct_mxfp4: ["mxfp4"],
   gptq_int4: ["int4-32-f16-zero"],
+  gptq_int4_zero: ["int4-row-f16-zero", "int4-64-f16-zero"],
+  gptq_int4_borrow: ["int4-row-f16-zero", "int4-128-f16-zero-order"],
+  gptq_int4_v2: ["int4-row-f16-zero"],
   gptq_act_order: ["int4-32-f16-zero-order"],
+  gptq_int8: ["int8-row-f16-zero", "int8-128-f16-zero"],
   gptq_int8_v2: ["int8-row-f16-zero"],
+  gptq_int8_act_order: ["int8-row-f16-zero", "int8-64-f16-zero-order"],
   awq: ["int4-32-f16-zero"],
+  awq_64: ["int4-row-f16-zero", "int4-64-f16-zero"],
+  awq_128: ["int4-row-f16-zero", "int4-128-f16-zero"],
+  awq_row: ["int4-row-f16-zero"],
 };
 
 interface ExpectedTensor {
@@ -47,6 +57,19 @@ function expectedTensors(name: string): Record<string, ExpectedTensor> {
 
 async function quantize(name: string, out: string, compression: Compression): Promise<void> {
   await quantizeCheckpoint({ source: FIXTURES + name, out, compression });
+}
+
+/** Whether the device that AIRKERN_TEST_KIND names has memory of its own; tests/device streams there. */
+const DEVICE_MEMORY = TEST_KIND !== "cpu";
+
+/** Checks that a pass reads each of the layers' extents as it is stored, once. */
+async function readsWhatIsPacked(engine: Engine, directory: string): Promise<void> {
+  const { manifest } = await openShards(directory);
+  const stored = manifest.tensors.filter(({ rows, name }) => rows > 1 && name !== "model.embed_tokens.weight")
+    .flatMap(({ extents }) => extents).reduce((sum, { bytes }) => sum + paddedBytes(bytes), 0);
+  assert.equal(engine.plan.streamedBytesPerPass, stored);
+  const { bytesRead, passes } = engine.statistics;
+  assert.ok(bytesRead >= stored * passes, `${bytesRead} bytes in ${passes} passes of ${stored}`);
 }
 
 for (const [name, formats] of Object.entries(CHECKPOINTS)) {
@@ -64,18 +87,21 @@ for (const [name, formats] of Object.entries(CHECKPOINTS)) {
         assert.deepEqual(values.slice(0, first.length), Float32Array.from(first), tensor);
         assert.equal(createHash("sha256").update(new Uint8Array(values.buffer as ArrayBuffer)).digest("hex"), sha256, tensor);
       }
-      assert.deepEqual([...found], formats);
+      assert.deepEqual([...found].sort(), formats.toSorted());
     }));
 
-  Deno.test(`${name} computes what transformers does with the library's values: logits within 2e-5, 16 greedy tokens`, () =>
+  Deno.test(`${name} computes what transformers does with the library's values, resident and streamed packed: logits within 2e-5, 16 greedy tokens`, () =>
     withTemporaryDirectory(async (directory) => {
       await quantize(name, directory, "none");
       const [expected] = expectedOf(`../encodings/${name}`);
-      await using engine = await openExact(directory, { logitRows: 64 });
-      using sequence = engine.openSequence();
-      const [prompt] = await engine.pass([{ sequence, tokens: expected.promptIds, logits: "all" }]);
-      assert.ok(relativeError(logitRows(engine, prompt.logits), expected.promptLogits) < 2e-5);
-      assert.deepEqual(await greedy(engine, sequence, expected.greedyIds[0], 16), expected.greedyIds);
+      for (const residentBytes of DEVICE_MEMORY ? [undefined] : [undefined, 0]) {
+        await using engine = await openExact(directory, { logitRows: 64, residentBytes });
+        using sequence = engine.openSequence();
+        const [prompt] = await engine.pass([{ sequence, tokens: expected.promptIds, logits: "all" }]);
+        assert.ok(relativeError(logitRows(engine, prompt.logits), expected.promptLogits) < 2e-5);
+        assert.deepEqual(await greedy(engine, sequence, expected.greedyIds[0], 16), expected.greedyIds);
+        if (residentBytes === 0) await readsWhatIsPacked(engine, directory);
+      }
     }));
 
   Deno.test(`${name} is a source of quantize: q8 of it keeps 38 dB of its values`, () =>
@@ -98,3 +124,22 @@ Deno.test("a checkpoint that is quantized already is kept as it is where no form
     assert.equal(shards.manifest.compression, "none");
     assert.equal(shards.tensor("model.layers.1.mlp.up_proj.weight").format, "bnb4-64x256-bf16");
   }));
+
+for (const [name, format] of Object.entries({ "gpt_oss/mxfp4": "mxfp4", "deepseek_v3/fp8": "fp8-128x128" })) {
+  Deno.test(`experts of ${name} are kept packed, as ${format}, and are a source of quantize`, () =>
+    withTemporaryDirectory(async (directory) => {
+      const source = fileURLToPath(new URL(`../fixtures/architectures/${name}`, import.meta.url));
+      await quantizeCheckpoint({ source, out: `${directory}/packed`, compression: "none" });
+      await quantizeCheckpoint({ source, out: `${directory}/q8`, compression: "q8" });
+      const [packed, q8] = [await openShards(`${directory}/packed`), await openShards(`${directory}/q8`)];
+      using context = Context.open();
+      const experts = packed.manifest.tensors.filter(({ name }) => /\.experts\.\d+\.\w+\.weight$/.test(name));
+      assert.ok(experts.length > 0);
+      for (const entry of experts) {
+        assert.equal(entry.format, format, entry.name);
+        const exact = await dequantized(context, packed, entry);
+        const snr = snrDb(exact, await dequantized(context, q8, q8.tensor(entry.name)));
+        assert.ok(snr > 38, `${entry.name}: ${snr} dB`);
+      }
+    }));
+}

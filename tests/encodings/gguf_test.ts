@@ -36,11 +36,21 @@ function expectedFile(name: string): Expected {
   return JSON.parse(fs.readFileSync(join(FIXTURES, name, "expected.json"), "utf8"));
 }
 
-for (const name of ["llama", "qwen3"]) {
+/** Fixtures, and the `model_type` of each. */
+const MODELS: Record<string, string> = {
+  ...{ llama: "llama", mixtral: "mixtral", qwen2: "qwen2", qwen2moe: "qwen2_moe", qwen3: "qwen3", qwen3moe: "qwen3_moe" },
+  ...{ gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
+};
+
+Deno.test("every fixture of GGUF is tested", () => {
+  assert.deepEqual(Object.keys(MODELS).sort(), fs.readdirSync(FIXTURES).sort());
+});
+
+for (const [name, modelType] of Object.entries(MODELS)) {
   Deno.test(`GGUF of ${name} is kept packed, and dequantizes to gguf-py's values bit for bit`, () =>
     withTemporaryDirectory(async (directory) => {
       const shards = await openModelShards(join(FIXTURES, name), { layerShardsPath: directory });
-      assert.equal(shards.manifest.compression, "none");
+      assert.deepEqual([shards.manifest.compression, shards.manifest.config.model_type], ["none", modelType]);
       using context = Context.open();
       for (const [tensor, { type, shape, sha256, first }] of Object.entries(expectedFile(name).tensors)) {
         const entry = shards.tensor(tensor);
@@ -51,25 +61,33 @@ for (const name of ["llama", "qwen3"]) {
       }
     }));
 
-  Deno.test(`GGUF of ${name} computes what transformers does with gguf-py's values: logits within 2e-5, 16 greedy tokens`, () =>
+  Deno.test(`GGUF of ${name} computes what transformers does with gguf-py's values, resident and streamed: logits within 2e-5, 16 greedy tokens`, () =>
     withTemporaryDirectory(async (directory) => {
       await quantizeCheckpoint({ source: join(FIXTURES, name), out: directory, compression: "none" });
       const [expected] = expectedOf(`../gguf/${name}`);
-      await using engine = await openExact(directory, { logitRows: 64 });
-      using sequence = engine.openSequence();
-      const [prompt] = await engine.pass([{ sequence, tokens: expected.promptIds, logits: "all" }]);
-      assert.ok(relativeError(logitRows(engine, prompt.logits), expected.promptLogits) < 2e-5);
-      assert.deepEqual(await greedy(engine, sequence, expected.greedyIds[0], 16), expected.greedyIds);
+      for (const residentBytes of [undefined, 0]) {
+        await using engine = await openExact(directory, {
+          logitRows: 64,
+          residentBytes,
+          ...(residentBytes === 0 && { expertCacheBytes: 1 }),
+        });
+        using sequence = engine.openSequence();
+        const [prompt] = await engine.pass([{ sequence, tokens: expected.promptIds, logits: "all" }]);
+        assert.ok(relativeError(logitRows(engine, prompt.logits), expected.promptLogits) < 2e-5);
+        assert.deepEqual(await greedy(engine, sequence, expected.greedyIds[0], 16), expected.greedyIds);
+      }
     }));
 
-  Deno.test(`GGUF of ${name} gives its tokenizer: ids as Hugging Face tokenizers, and the text again`, () =>
+  Deno.test(`GGUF of ${name} is a source of quantize with its tokenizer: ids as Hugging Face tokenizers, and the text again`, () =>
     withTemporaryDirectory(async (directory) => {
       await quantizeCheckpoint({ source: join(FIXTURES, name), out: directory, compression: "q8" });
       const { manifest } = await openShards(directory);
+      const quantized = manifest.tensors.filter(({ format }) => format === "q8");
+      assert.ok(quantized.length >= 7 && quantized.every(({ snrDb }) => snrDb! > 38));
       const tokenizer = await loadTokenizer(directory, { config: manifest.config, generationConfig: null });
       for (const { text, ids } of expectedFile(name).texts) {
         assert.deepEqual(tokenizer.encode(text), ids, JSON.stringify(text));
-        assert.equal(tokenizer.decode(ids), text.normalize(name === "qwen3" ? "NFC" : undefined));
+        assert.equal(tokenizer.decode(ids), text.normalize(name.startsWith("qwen") ? "NFC" : undefined));
       }
       assert.deepEqual([tokenizer.bosTokenId, tokenizer.eosTokenIds], [0, [1]]);
     }));
@@ -100,19 +118,29 @@ Deno.test("ggufTokenizerFiles() makes merges of SentencePiece's scores, better p
 });
 
 Deno.test("ggufConfig() refuses architectures and settings that it does not know, by name", async () => {
-  const header = await readGgufHeader(join(FIXTURES, "llama/model.gguf"));
+  const header = await readGgufHeader(join(FIXTURES, "llama/model.gguf")), none = new Map<string, Float32Array>();
   const refuses = (key: string, value: string | number, pattern: RegExp) =>
     assert.throws(
-      () => ggufConfig({ ...header, metadata: new Map(header.metadata).set(key, value) }, undefined, "x.gguf"),
+      () => ggufConfig({ ...header, metadata: new Map(header.metadata).set(key, value) }, none, "x.gguf"),
       pattern,
     );
-  refuses("general.architecture", "mamba", /architecture is "mamba", supported: llama, qwen2, qwen3/);
-  refuses("llama.expert_count", 8, /llama\.expert_count is 8/);
+  refuses("general.architecture", "mamba", /architecture is "mamba", supported: llama, qwen2, qwen2moe, qwen3, .*, phi3/);
+  refuses("general.architecture", "constructor", /architecture is "constructor", supported/);
+  refuses("llama.expert_count", 8, /llama\.expert_used_count is undefined/);
+  refuses("llama.expert_weights_scale", 2, /llama\.expert_weights_scale is 2, which is not supported/);
   refuses("llama.rope.scaling.type", "yarn", /rope\.scaling\.type is "yarn"/);
   refuses("llama.block_count", "many", /block_count is "many", required a positive number/);
-  const config = ggufConfig(header, undefined, "x.gguf");
+  const config = ggufConfig(header, none, "x.gguf");
   assert.deepEqual([config.model_type, config.rope_interleaved, config.tie_word_embeddings], ["llama", true, false]);
-  assert.throws(() => ggufConfig(header, new Float32Array(32).fill(3), "x.gguf"), /rope_freqs\.weight holds factors/);
+  const factors = new Float32Array(32).fill(3);
+  assert.throws(
+    () => ggufConfig(header, new Map([["rope_freqs.weight", factors]]), "x.gguf"),
+    /rope_freqs\.weight holds factors/,
+  );
+  assert.throws(
+    () => ggufConfig(header, new Map([["rope_factors_long.weight", factors]]), "x.gguf"),
+    /without rope_factors_short/,
+  );
 });
 
 Deno.test("readGgufHeader() survives any cut and many flipped bytes: a header, a FormatError or an UnsupportedError", () =>
@@ -144,4 +172,20 @@ Deno.test("openCheckpoint() refuses a directory of several GGUF files, and one t
     await assert.rejects(openCheckpoint(directory), /ends at byte \d+, but the file has 100000/);
     fs.writeFileSync(join(directory, "b.gguf"), whole);
     await assert.rejects(openCheckpoint(directory), /several GGUF files \(a\.gguf, b\.gguf\)/);
+  }));
+
+Deno.test("openCheckpoint() refuses a GGUF model of which a part is missing, is another's or says to be another", () =>
+  withTemporaryDirectory(async (directory) => {
+    const parts = fs.readdirSync(join(FIXTURES, "qwen2")).filter((name) => name.endsWith(".gguf")).sort();
+    assert.equal(parts.length > 2, true);
+    const copy = (from: string, to: string) => fs.copyFileSync(join(FIXTURES, "qwen2", from), join(directory, to));
+    for (const name of parts) copy(name, name);
+    using checkpoint = await openCheckpoint(directory);
+    assert.equal(checkpoint.files.length, parts.length);
+    fs.rmSync(join(directory, parts[1]));
+    await assert.rejects(openCheckpoint(directory), /part 2 of \d+ is not beside it/);
+    copy(parts[2], parts[1]);
+    await assert.rejects(openCheckpoint(directory), /it says that it is part 3 of \d+, and is taken as 2 of/);
+    fs.writeFileSync(join(directory, parts[1]), fs.readFileSync(join(FIXTURES, "qwen3/model.gguf")));
+    await assert.rejects(openCheckpoint(directory), /it says that it is part 1 of 1, and is taken as 2 of/);
   }));

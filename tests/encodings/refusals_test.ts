@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { openCheckpoint } from "../../lib/checkpoint/checkpoint.ts";
 import { encodedTensors } from "../../lib/encodings/registry.ts";
 import { FormatError, UnsupportedError } from "../../lib/errors.ts";
+import { quantizeCheckpoint } from "../../lib/shard/quantizer.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/encodings/", import.meta.url));
@@ -22,8 +23,13 @@ interface Model {
   data: Uint8Array;
 }
 
-/** Copies a fixture with changes, and returns what is wrong with it. */
-async function errorOf(fixture: string, change: (model: Model) => void): Promise<Error> {
+async function findEncoded(path: string): Promise<unknown> {
+  using checkpoint = await openCheckpoint(path);
+  return await encodedTensors(checkpoint);
+}
+
+/** Copies a fixture with changes, and returns what is wrong with it for whoever reads it. */
+async function errorOf(fixture: string, change: (model: Model) => void, read = findEncoded): Promise<Error> {
   let error: unknown;
   await withTemporaryDirectory(async (directory) => {
     const file = fs.readFileSync(join(FIXTURES, fixture, "model.safetensors"));
@@ -38,8 +44,7 @@ async function errorOf(fixture: string, change: (model: Model) => void): Promise
     new DataView(length.buffer).setBigUint64(0, BigInt(json.length), true);
     fs.writeFileSync(join(directory, "model.safetensors"), Buffer.concat([length, json, model.data]));
     fs.writeFileSync(join(directory, "config.json"), JSON.stringify(model.config));
-    using checkpoint = await openCheckpoint(directory);
-    error = await encodedTensors(checkpoint).then(() => undefined, (reason) => reason);
+    error = await read(directory).then(() => undefined, (reason) => reason);
   });
   assert(error instanceof FormatError || error instanceof UnsupportedError, `no error: ${error}`);
   assert(!error.message.includes("\n"), error.message);
@@ -114,11 +119,24 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
   ["fmt e5m2", "fp8_blocks", config({ fmt: "e5m2" }), /fmt "e5m2"/],
   ["3-bit GPTQ", "gptq_int4", config({ bits: 3 }), /bits 3, supported: 4, 8/],
   ["a marlin checkpoint_format", "gptq_int4", config({ checkpoint_format: "marlin" }), /checkpoint_format "marlin"/],
-  ["dynamic bits", "gptq_int4", config({ dynamic: { "-:.*": {} } }), /dynamic .* supported: none/],
+  ["dynamic bits", "gptq_int4", config({ dynamic: { "-:x": {}, "+:.*": { bits: 8 } } }), /dynamic .* supported: rules of -:/],
+  ["a planar format", "gptq_int4", config({ checkpoint_format: "gptq_p" }), /checkpoint_format "gptq_p", supported: "gptq"/],
+  ["groups of 48", "gptq_int4", config({ group_size: 48 }), /2 groups of 48 columns|groups of 48 columns/],
+  ["groups of 0", "gptq_int4", config({ group_size: 0 }), /group_size 0, supported: -1, powers of two/],
+  [
+    "more groups than it says",
+    "gptq_int4",
+    config({ group_size: 64 }),
+    /scales of 2 groups, required 1 for 64 columns|required 6 for 352/,
+  ],
   ["a group beyond the last", "gptq_act_order", firstWord(`${MODULE}.g_idx`, 11), /group 11 in ".*g_idx", required 0 to 10/],
   ["a negative group", "gptq_act_order", firstWord(`${MODULE}.g_idx`, -1), /group -1 in/],
   ["no zero points", "gptq_int4", lose(`${MODULE}.qzeros`), /lacks its companion ".*qzeros"/],
   ["AWQ gemv", "awq", config({ version: "gemv" }), /version "gemv"/],
+  ["AWQ gemv_fast", "awq", config({ version: "gemv_fast" }), /version "gemv_fast"/],
+  ["AWQ gemv of GPTQModel", "awq_row", config({ checkpoint_format: "gemv", format: "gemv" }), /version "gemv"/],
+  ["AWQ without zero points", "awq", config({ zero_point: false }), /zero_point false/],
+  ["AWQ groups of 48", "awq", config({ group_size: 48 }), /groups of 48 columns/],
   ["AWQ of 8 bits", "awq", config({ bits: 8 }), /bits 8/],
   ["no scheme for the bits", "ct_int4", weights({ num_bits: 8 }), /integer weights of 4 bits, which no scheme/],
   ["groups of 48", "ct_int4", weights({ group_size: 48 }), /groups of 48 columns/],
@@ -141,3 +159,9 @@ for (const [name, fixture, change, pattern] of CASES) {
     assert.match((await errorOf(fixture, change)).message, pattern);
   });
 }
+
+Deno.test("quantizeCheckpoint() refuses a bias of GPTQ that the model has no place for, unless it is zeros", async () => {
+  const quantize = (source: string) => quantizeCheckpoint({ source, out: join(source, "shards"), compression: "none" });
+  const error = await errorOf("gptq_int4", firstWord(`${MODULE}.bias`, 1), quantize);
+  assert.match(error.message, /tensor "model\.layers\.0\.mlp\.down_proj\.bias" is not one of a llama model/);
+});

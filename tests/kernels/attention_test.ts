@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { NativeError } from "../../lib/errors.ts";
 import { AIRK_F16, AIRK_F32, AIRK_Q8 } from "../../lib/ffi/abi.ts";
 import type { Context } from "../../lib/ffi/context.ts";
-import type { AttentionInput } from "../../lib/ffi/ops.ts";
+import type { AttentionInput, Precision } from "../../lib/ffi/ops.ts";
 import { fromQ8, q8CacheBytes, toQ8 } from "./q8_rows.ts";
 import { Arena, assertClose, assertSameBits, eachIsa, fromF16, random, toF16 } from "./reference.ts";
 
@@ -25,6 +25,8 @@ interface Pass {
   softcap?: number;
   sinks?: boolean;
   slopes?: boolean;
+  /** Absent: exact. */
+  precision?: Precision;
 }
 
 const TYPES = { f32: AIRK_F32, f16: AIRK_F16, q8: AIRK_Q8 };
@@ -183,6 +185,7 @@ async function attend(context: Context, pass: Pass, shuffle = 1): Promise<Float3
     contextTokens: Math.max(...sequences.map((each) => each.cached + each.tokens)),
     scale: 1 / Math.sqrt(headDim),
     softcap: pass.softcap,
+    precision: pass.precision,
   };
   await arena.run((ops) => {
     ops.kvAppend(input, k.address, pass.absorbed ? 0n : v.address, slot.address, slots.length);
@@ -284,6 +287,57 @@ for (const pass of PASSES) {
     for (const [i, y] of (await attend(context, pass)).entries()) assertClose(y, reference(pass, i), 1e-11, `sequence ${i}`);
   });
 }
+
+// Prompts that may be rounded to float16: tiles of 64 rows and 16 or 64 keys, whole and not, of every size that a kernel is made for.
+const PROMPTS: Pass[] = [
+  { sequences: one(0, 16), heads: 1, kvHeads: 1, headDim: 64, pageTokens: 16, cacheType: "f16" },
+  { sequences: one(0, 130), heads: 4, kvHeads: 4, headDim: 64, pageTokens: 16, cacheType: "f16" },
+  { sequences: one(77, 65), heads: 6, kvHeads: 2, headDim: 128, pageTokens: 7, cacheType: "f16" },
+  { sequences: one(130, 40), heads: 8, kvHeads: 1, headDim: 96, pageTokens: 32, cacheType: "f16" },
+  { sequences: one(31, 33), heads: 4, kvHeads: 1, headDim: 256, pageTokens: 16, cacheType: "f16" },
+  { sequences: one(3, 70), heads: 3, kvHeads: 3, headDim: 80, pageTokens: 5, cacheType: "f16" },
+  { sequences: one(20, 19), heads: 5, kvHeads: 1, headDim: 33, valueDim: 17, pageTokens: 4, cacheType: "f16" },
+  { sequences: one(9, 40), heads: 2, kvHeads: 1, headDim: 192, valueDim: 128, pageTokens: 16, cacheType: "f16" },
+  { sequences: one(0, 20), heads: 4, kvHeads: 1, headDim: 100, valueDim: 72, absorbed: true, pageTokens: 8, cacheType: "f16" },
+  { sequences: one(250, 33), heads: 4, kvHeads: 2, headDim: 64, pageTokens: 16, cacheType: "f16", tree: true },
+  { sequences: one(290, 33), heads: 4, kvHeads: 2, headDim: 64, pageTokens: 16, cacheType: "f16", window: 40 },
+  { sequences: one(0, 100), heads: 4, kvHeads: 2, headDim: 128, pageTokens: 3, cacheType: "f16", window: 1 },
+  { sequences: one(100, 20), heads: 4, kvHeads: 2, headDim: 64, pageTokens: 16, cacheType: "f16", softcap: 3, sinks: true },
+  { sequences: one(30, 50), heads: 6, kvHeads: 2, headDim: 128, pageTokens: 16, cacheType: "f16", slopes: true },
+  { sequences: one(40, 50), heads: 4, kvHeads: 2, headDim: 128, pageTokens: 16, cacheType: "q8" },
+  { sequences: one(0, 70), heads: 3, kvHeads: 1, headDim: 17, pageTokens: 5, cacheType: "q8", window: 20, sinks: true },
+  { sequences: one(0, 40), heads: 2, kvHeads: 1, headDim: 64, pageTokens: 16, cacheType: "f32" },
+  {
+    sequences: [{ cached: 300, tokens: 1, seed: 1 }, { cached: 0, tokens: 73, seed: 2 }, { cached: 20, tokens: 18, seed: 3 }],
+    heads: 6,
+    kvHeads: 2,
+    headDim: 64,
+    valueDim: 48,
+    pageTokens: 16,
+    cacheType: "f16",
+    window: 130,
+    softcap: 5,
+    sinks: true,
+    slopes: true,
+  },
+];
+
+for (const pass of PROMPTS) {
+  eachIsa(`attention() fast matches float64, ${describe(pass)}, nmse<1e-6`, async (context) => {
+    const outputs = await attend(context, { ...pass, precision: "fast" });
+    for (const [i, y] of outputs.entries()) assertClose(y, reference(pass, i), 1e-6, `sequence ${i}`);
+  });
+}
+
+eachIsa("attention() fast rounds on tensor cores alone, prompts and caches of float16 or 8 bits alone", async (context) => {
+  const tensorCores = context.description.kind === "cuda" && !/^sm_[67]/.test(context.description.isa);
+  for (const [cacheType, tokens] of [["f16", 20], ["q8", 20], ["f32", 20], ["f16", 15]] as const) {
+    const pass: Pass = { sequences: one(50, tokens), heads: 4, kvHeads: 2, headDim: 64, pageTokens: 16, cacheType };
+    const [exact] = await attend(context, pass), [fast] = await attend(context, { ...pass, precision: "fast" });
+    const rounds = tensorCores && cacheType !== "f32" && tokens > 15;
+    assert.equal(fast.some((value, i) => value !== exact[i]), rounds, `${cacheType}, ${tokens} tokens`);
+  }
+});
 
 for (const headDim of [64, 128]) {
   eachIsa(

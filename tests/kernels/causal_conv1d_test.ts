@@ -18,21 +18,21 @@ for (const [index, pass] of PASSES.entries()) {
         y.data.fill(NaN);
         state.data.set(before);
         const expected = Float64Array.from(y.data), expectedState = Float32Array.from(before);
-        for (const [i, { cached, tokens: own, slot }] of pass.sequences.entries()) {
+        for (const [i, { cached, tokens: own, from, to }] of pass.sequences.entries()) {
           const at = (position: number, c: number) =>
             // from `history` tokens before the pass on
             position >= history
               ? x.data[(first[i] + position - history) * cols + c]
               : cached === 0
               ? 0
-              : before[(slot * history + position) * cols + c];
+              : before[(from * history + position) * cols + c];
           for (let c = 0; c < cols; c++) {
             for (let t = 0; t < own; t++) {
               let sum = biased ? bias.data[c] : 0;
               for (let j = 0; j < kernel; j++) sum += weight.data[c * kernel + j] * at(t + j, c);
               expected[(first[i] + t) * cols + c] = activation ? silu(sum) : sum;
             }
-            for (let j = 0; own > 0 && j < history; j++) expectedState[(slot * history + j) * cols + c] = at(own + j, c);
+            for (let j = 0; own > 0 && j < history; j++) expectedState[(to * history + j) * cols + c] = at(own + j, c);
           }
         }
         await arena.run((ops) =>
@@ -66,7 +66,7 @@ eachIsa("causalConv1d() in parts has the bits of the whole", async (context) => 
     whole = arena.f32(12 * cols, "whole"),
     parts = arena.f32(12 * cols, "parts");
   const weight = arena.f32(numbers.floats(cols * kernel), "weight"), state = arena.f32((kernel - 1) * cols, "state");
-  const slots = arena.i32([0], "slots");
+  const slots = arena.i32([0, 0], "slots");
   const cuts = [[0, 12], [0, 1], [1, 2], [3, 9]];
   const tables = cuts.map(([cached, tokens]) => arena.i32([0, tokens, cached, 0], "sequences"));
   await arena.run((ops) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { Ops, WeightExtent } from "../../lib/ffi/ops.ts";
-import { Arena, assertClose, assertSameBits, eachIsa, random } from "./reference.ts";
+import { Arena, assertClose, assertSameBits, eachIsa, random, TEST_KIND } from "./reference.ts";
 import { decodeExtent, FORMATS, randomExtent, sections } from "./weight_formats.ts";
 
 const SHAPES = [[1, 1], [7, 33], [33, 63], [64, 64], [65, 100], [130, 257], [3, 4097]];
@@ -81,7 +81,13 @@ const CORRUPTIONS: [string, (view: DataView, at: Record<string, number>) => void
   ["a start beyond the outliers", (view, at) => view.setUint16(at.outlier_start + 20, 0xffff, true)],
   ["a base beyond the outliers", (view, at) => view.setUint32(at.outlier_base + 4, 0xffffffff, true)],
   ["starts that descend", (view, at) => view.setUint16(at.outlier_start + 20, 0, true)],
+  ["columns that descend", (view, at) => {
+    for (let i = 0; i < 100; i++) view.setUint16(at.outlier_col + 2 * i, 99 - i, true);
+  }],
 ];
+
+/** Where columns that descend are as good as others: on the CPU twin, and in the device's sums of few tokens. */
+const takesAnyOrder = (operation: string) => TEST_KIND === "cpu" || /matmul .* of [13] token/.test(operation);
 
 const OPERATIONS: [string, (ops: Ops, y: bigint, x: bigint, ids: bigint, extent: WeightExtent) => void][] = [
   ["dequantize", (ops, y, _x, _ids, extent) => ops.dequantize(y, extent)],
@@ -94,6 +100,7 @@ const OPERATIONS: [string, (ops: Ops, y: bigint, x: bigint, ids: bigint, extent:
 
 for (const [corruption, corrupt] of CORRUPTIONS) {
   for (const [operation, run] of OPERATIONS) {
+    if (corruption === "columns that descend" && takesAnyOrder(operation)) continue;
     eachIsa(`${operation} of q4o with ${corruption} is an error, not a stray access`, async (context) => {
       const [rows, cols] = [70, 100];
       const { bytes, outliers } = randomExtent(random(13), "q4o", rows, cols);

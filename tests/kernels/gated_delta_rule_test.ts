@@ -51,9 +51,11 @@ for (const [index, pass] of PASSES.entries()) {
       const given = inputs(arena, heads, tokens, 3, index), scale = Math.fround(given.input.scale);
       const y = arena.f32(tokens * valueHeads * valueDim, "y"), state = arena.f32(random(9).floats(pass.slots * states), "state");
       const expected = Float64Array.from(y.data), expectedState = Float64Array.from(state.data);
-      for (const [i, { cached, tokens: own, slot }] of pass.sequences.entries()) {
+      for (const [i, { cached, tokens: own, from, to }] of pass.sequences.entries()) {
         for (let h = 0; h < valueHeads; h++) {
-          const s = expectedState.subarray(slot * states + h * keyDim * valueDim, slot * states + (h + 1) * keyDim * valueDim);
+          const stateOf = (slot: number) => slot * states + h * keyDim * valueDim;
+          if (own > 0) expectedState.copyWithin(stateOf(to), stateOf(from), stateOf(from) + keyDim * valueDim);
+          const s = expectedState.subarray(stateOf(to), stateOf(to) + keyDim * valueDim);
           const keyHead = Math.floor(h / (valueHeads / keyHeads));
           if (cached === 0 && own > 0) s.fill(0);
           for (let t = first[i]; t < first[i] + own; t++) {
@@ -87,7 +89,7 @@ eachIsa("gatedDeltaRule() in parts has the bits of the whole", async (context) =
   using arena = new Arena(context);
   const { input } = inputs(arena, heads, 12, 0, 5);
   const whole = arena.f32(12 * width, "whole"), parts = arena.f32(12 * width, "parts"), state = arena.f32(4 * 40 * 70, "state");
-  const slots = arena.i32([0], "slots"), cuts = [[0, 12], [0, 1], [1, 2], [3, 9]];
+  const slots = arena.i32([0, 0], "slots"), cuts = [[0, 12], [0, 1], [1, 2], [3, 9]];
   const tables = cuts.map(([cached, tokens]) => arena.i32([0, tokens, cached, 0], "sequences"));
   await arena.run((ops) => {
     for (const [i, [cached, tokens]] of cuts.entries()) {

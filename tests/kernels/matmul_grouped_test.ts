@@ -3,6 +3,7 @@ import { NativeError } from "../../lib/errors.ts";
 import type { Context } from "../../lib/ffi/context.ts";
 import type { Precision, RowGroups } from "../../lib/ffi/ops.ts";
 import { Arena, assertClose, eachIsa, random } from "./reference.ts";
+import { PACKED_FORMATS, packedExtent, type PackedName } from "./packed_formats.ts";
 import { decodeExtent, type FormatName, FORMATS, randomExtent } from "./weight_formats.ts";
 
 /** An extent of a matrix of groups of rows, and how the groups' parts of x lie. */
@@ -24,11 +25,19 @@ const SHAPES: Shape[] = [
 ];
 const TOKENS = [1, 3, 8, 9, 40, 130];
 
-async function run(context: Context, format: FormatName, shape: Shape, tokens: number, precision: Precision) {
-  const { rows, cols, firstRow, groupRows, xGroupStride } = shape;
+/** An extent of random weights, and what they are. */
+function extentOf(format: FormatName | PackedName, rows: number, cols: number) {
   const numbers = random(rows * 31 + cols);
-  const { bytes, outliers } = randomExtent(numbers, format, rows, cols);
-  const weights = decodeExtent(format, bytes, rows, cols, outliers);
+  if ((PACKED_FORMATS as readonly string[]).includes(format)) {
+    return { numbers, ...packedExtent(numbers, format as PackedName, rows, cols), outliers: 0 };
+  }
+  const { bytes, outliers } = randomExtent(numbers, format as FormatName, rows, cols);
+  return { numbers, bytes, outliers, weights: decodeExtent(format as FormatName, bytes, rows, cols, outliers) };
+}
+
+async function run(context: Context, format: FormatName | PackedName, shape: Shape, tokens: number, precision: Precision) {
+  const { rows, cols, firstRow, groupRows, xGroupStride } = shape;
+  const { numbers, bytes, outliers, weights } = extentOf(format, rows, cols);
   const xCols = Math.floor((firstRow + rows - 1) / groupRows) * xGroupStride + cols, xStride = xCols + 2, yStride = rows + 3;
   using arena = new Arena(context);
   const x = arena.f32(numbers.floats((tokens - 1) * xStride + xCols), "x"), bias = arena.f32(numbers.floats(rows, 0.1), "bias");
@@ -78,6 +87,18 @@ for (const format of FORMATS) {
       }
     });
   }
+}
+
+for (const format of PACKED_FORMATS) {
+  eachIsa(`matmulGrouped() of ${format} matches float64, nmse<1e-11 exact, <2e-5 fast`, async (context) => {
+    const shape = { rows: 40, cols: /^q[456]_k$/.test(format) ? 256 : 69, firstRow: 11, groupRows: 16, xGroupStride: 260 };
+    for (const [precision, tolerance] of [["exact", 1e-11], ["fast", 2e-5]] as const) {
+      for (const tokens of [1, 5, 9]) {
+        const { actual, expected } = await run(context, format, shape, tokens, precision);
+        assertClose(actual, expected, tolerance, `${tokens} tokens, ${precision}`);
+      }
+    }
+  });
 }
 
 for (

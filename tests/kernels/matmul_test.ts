@@ -199,6 +199,32 @@ eachIsa("matmul() that continues a matrix gives the same bits, whatever used the
   }
 });
 
+eachIsa("matmul() of q4o is right however unevenly outliers lie: none, some, all columns of a row", async (context) => {
+  for (const [rows, cols] of [[9, 31], [70, 97], [150, 264]]) {
+    const numbers = random(rows);
+    const counts = (row: number) =>
+      [0, cols, numbers.integer(cols), 2, 3, numbers.integer(9), cols - 1][(row * 5 + (row >> 4)) % 7];
+    const { bytes, outliers } = randomExtent(numbers, "q4o", rows, cols, (row) => row < 16 ? cols : counts(row));
+    const weights = decodeExtent("q4o", bytes, rows, cols, outliers);
+    const x = numbers.floats(40 * cols), expected = new Float64Array(40 * rows);
+    for (let i = 0; i < expected.length; i++) {
+      const t = Math.floor(i / rows), r = i % rows;
+      for (let c = 0; c < cols; c++) expected[i] += x[t * cols + c] * weights[r * cols + c];
+    }
+    using arena = new Arena(context);
+    const weight = extentOf(context, arena, "q4o", rows, cols, bytes, outliers);
+    const input = arena.f32(x, "x");
+    for (const precision of ["exact", "fast"] as const) {
+      for (const tokens of [1, 8, 9, 40]) {
+        const y = arena.f32(tokens * rows, `y of ${tokens}`);
+        await arena.run((ops) => ops.matmul(y.address, rows, input.address, cols, tokens, weight, 0n, false, precision));
+        const tolerance = precision === "exact" ? 1e-11 : 6e-5;
+        assertClose(y.data, expected.subarray(0, tokens * rows), tolerance, `${rows} x ${cols}, ${tokens} tokens, ${precision}`);
+      }
+    }
+  }
+});
+
 eachIsa("matmul() refuses what it cannot do", async (context) => {
   using arena = new Arena(context);
   const data = caseOf("q4o", 33, 63);

@@ -158,6 +158,8 @@ export function packedExtent(numbers: Random, format: PackedName, rows: number, 
       return finish((bytes, view) => {
         for (let i = 0; i < scaleRows * groups; i++) view.setFloat32(scale + i * 4, Math.abs(numbers.normal()), true);
         for (let i = 0; i < rows * blocks * 32; i++) bytes[code + i] = numbers.integer(2) * 128 + numbers.integer(127);
+        // Beyond the last column NaN is as good as anything.
+        for (let r = 0; r < rows; r++) bytes.fill(0x7f, code + r * blocks * 32 + cols, code + (r + 1) * blocks * 32);
         return (r, c) => {
           const i = Math.floor(r / Number(shared)) * groups + (width === "row" ? 0 : Math.floor(c / Number(width)));
           return f(e4m3(bytes[code + r * blocks * 32 + c]) * view.getFloat32(scale + i * 4, true));
@@ -178,6 +180,8 @@ export function packedExtent(numbers: Random, format: PackedName, rows: number, 
       return finish((bytes, view) => {
         view.setFloat32(global, 1234.5, true);
         for (let i = 0; i < rows * blocks * 2; i++) bytes[scale + i] = 1 + numbers.integer(126);
+        // A scale of no column may be NaN.
+        if (cols % 32 > 0 && cols % 32 <= 16) { for (let r = 1; r <= rows; r++) bytes[scale + r * blocks * 2 - 1] = 0x7f; }
         random(bytes, code, rows * blocks * 16);
         return (r, c) => {
           const step = f(e4m3(bytes[scale + r * blocks * 2 + (c >> 4)]) / view.getFloat32(global, true));

@@ -17,10 +17,13 @@ function extentOf(
   rows: number,
   cols: number,
   bytes: Uint8Array,
+  shift = 0,
 ): WeightExtent {
+  const shifted = new Uint8Array(shift + bytes.length);
+  shifted.set(bytes, shift);
   return {
     format: context.formatId(format),
-    address: arena.u8(bytes, "weight").address,
+    address: arena.u8(shifted, "weight").address + BigInt(shift),
     bytes: BigInt(bytes.length),
     rows: BigInt(rows),
     cols: BigInt(cols),
@@ -70,7 +73,8 @@ for (const format of PACKED_FORMATS) {
       for (const [precision, tolerance] of [["exact", 1e-11], ["fast", 2e-5]] as const) {
         for (const tokens of [1, 2, 5, 9, 70]) {
           using arena = new Arena(context);
-          const weight = extentOf(context, arena, format, rows, cols, bytes);
+          // Once as little aligned as the header asks: then weights cannot be read 16 bytes at a time.
+          const weight = extentOf(context, arena, format, rows, cols, bytes, tokens === 2 ? 4 : 0);
           const x = arena.f32(data.subarray(0, tokens * cols), "x"), y = arena.f32(tokens * rows, "y");
           await arena.run((ops) => ops.matmul(y.address, rows, x.address, cols, tokens, weight, 0n, false, precision));
           assertClose(

@@ -25,7 +25,7 @@ const { tokens, key_heads: keyHeads, value_heads: valueHeads, key_dim: keyDim, v
 
 /** One sequence in state 0. */
 function oneSequence(arena: Arena, cached: number) {
-  const sequences = arena.i32([0, tokens, cached, 0], "sequences").address, stateSlots = arena.i32([0], "stateSlots").address;
+  const sequences = arena.i32([0, tokens, cached, 0], "sequences").address, stateSlots = arena.i32([0, 0], "stateSlots").address;
   return { sequences, sequenceCount: 1, stateSlots, slots: 1, tokens };
 }
 

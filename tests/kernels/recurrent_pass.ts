@@ -7,7 +7,7 @@ import type { Arena } from "./reference.ts";
 
 /** Sequences in the order of their tokens; gaps of one token between them belong to nobody. */
 export interface RecurrentPass {
-  sequences: { cached: number; tokens: number; slot: number }[];
+  sequences: { cached: number; tokens: number; from: number; to: number }[];
   slots: number;
 }
 
@@ -30,22 +30,24 @@ export function place(arena: Arena, pass: RecurrentPass): RecurrentInput {
   return {
     sequences: arena.i32(table, "sequences").address,
     sequenceCount: pass.sequences.length,
-    stateSlots: arena.i32(pass.sequences.map(({ slot }) => slot), "stateSlots").address,
+    stateSlots: arena.i32(pass.sequences.flatMap(({ from, to }) => [from, to]), "stateSlots").address,
     slots: pass.slots,
     tokens,
   };
 }
 
 export const PASSES: RecurrentPass[] = [
-  { sequences: [{ cached: 0, tokens: 1, slot: 0 }], slots: 1 },
-  { sequences: [{ cached: 9, tokens: 1, slot: 1 }], slots: 2 },
+  { sequences: [{ cached: 0, tokens: 1, from: 0, to: 0 }], slots: 1 },
+  { sequences: [{ cached: 9, tokens: 1, from: 1, to: 1 }], slots: 2 },
+  { sequences: [{ cached: 0, tokens: 2, from: 1, to: 0 }, { cached: 3, tokens: 5, from: 2, to: 3 }], slots: 4 },
   {
-    sequences: [{ cached: 0, tokens: 9, slot: 3 }, { cached: 5, tokens: 2, slot: 0 }, { cached: 2, tokens: 0, slot: 1 }, {
-      cached: 1,
-      tokens: 17,
-      slot: 4,
-    }],
-    slots: 5,
+    sequences: [
+      { cached: 0, tokens: 9, from: 3, to: 3 },
+      { cached: 5, tokens: 2, from: 0, to: 5 },
+      { cached: 2, tokens: 0, from: 1, to: 6 },
+      { cached: 1, tokens: 17, from: 4, to: 2 },
+    ],
+    slots: 7,
   },
 ];
 
@@ -53,9 +55,9 @@ export const PASSES: RecurrentPass[] = [
 export const REFUSED: [string, RecurrentPass, RegExp][] = [
   [
     "a slot beyond the states",
-    { sequences: [{ cached: 0, tokens: 1, slot: 2 }], slots: 2 },
-    /state_slots\[0\] is 2, required is 0 to 1/,
+    { sequences: [{ cached: 0, tokens: 1, from: 0, to: 2 }], slots: 2 },
+    /state_slots\[0\]\[1\] is 2, required is 0 to 1/,
   ],
-  ["a negative slot", { sequences: [{ cached: 0, tokens: 1, slot: -1 }], slots: 2 }, /state_slots\[0\] is -1/],
-  ["a negative entry", { sequences: [{ cached: -3, tokens: 1, slot: 0 }], slots: 2 }, /sequences\[0\]\[2\] is -3/],
+  ["a negative slot", { sequences: [{ cached: 0, tokens: 1, from: -1, to: 1 }], slots: 2 }, /state_slots\[0\]\[0\] is -1/],
+  ["a negative entry", { sequences: [{ cached: -3, tokens: 1, from: 0, to: 0 }], slots: 2 }, /sequences\[0\]\[2\] is -3/],
 ];

@@ -166,12 +166,16 @@ export interface Tensor<T extends View = View> {
 const sentinelByte = (offset: number) => offset & 1 ? 0xff : 0xa5;
 const SENTINEL_BYTES = 192;
 
-const blocking = Deno.dlopen(libraryPath(TEST_KIND), { airk_host_alloc: { ...SYMBOLS.airk_host_alloc, nonblocking: false } });
+const HOST_ALLOC = { airk_host_alloc: { ...SYMBOLS.airk_host_alloc, nonblocking: false } } as const;
+const blocking = new Map<string, Deno.DynamicLibrary<typeof HOST_ALLOC>>();
 
 /** Reserves host memory while the caller waits, so that a test can name its tensors one after another. */
 function hostBufferNow(context: Context, bytes: number): HostBuffer {
+  const kind = context.description.kind as LibraryKind;
+  let library = blocking.get(kind);
+  if (!library) blocking.set(kind, library = Deno.dlopen(libraryPath(kind), HOST_ALLOC));
   const out = new BigUint64Array(1);
-  context.check(blocking.symbols.airk_host_alloc(context.handle, BigInt(bytes), out), `reserve ${bytes} bytes of host memory`);
+  context.check(library.symbols.airk_host_alloc(context.handle, BigInt(bytes), out), `reserve ${bytes} bytes of host memory`);
   return new HostBuffer(context, out[0], bytes);
 }
 

@@ -60,21 +60,23 @@ export const NF4 = Float32Array.from([
 
 const CODE_TABLE = [-111, -84, -65, -50, -36, -24, -13, -1, 10, 22, 34, 48, 62, 80, 100, 127];
 
-/** Returns the bytes of an extent of random weights; q4o rows have 0 to 5 outliers. */
+/** Returns the bytes of an extent of random weights; rows of q4o have 0 to 5 outliers, or as many as `outliersOf` says. */
 export function randomExtent(
   numbers: Random,
   format: FormatName,
   rows: number,
   cols: number,
+  outliersOf: (row: number) => number = () => numbers.integer(6),
 ): { bytes: Uint8Array<ArrayBuffer>; outliers: number } {
   const blocks = Math.ceil(cols / 32);
-  const rowOutliers = Array.from(
-    { length: rows },
-    () =>
-      format === "q4o"
-        ? [...new Set(Array.from({ length: numbers.integer(6) }, () => numbers.integer(cols)))].sort((a, b) => a - b)
-        : [],
-  );
+  const rowOutliers = Array.from({ length: rows }, (_, row) => {
+    if (format !== "q4o") return [];
+    const count = outliersOf(row);
+    const columns = count <= 5
+      ? Array.from({ length: count }, () => numbers.integer(cols))
+      : numbers.permutation(cols).slice(0, count);
+    return [...new Set(columns)].sort((a, b) => a - b);
+  });
   const outliers = rowOutliers.reduce((sum, list) => sum + list.length, 0);
   const at = sections(format, rows, cols, outliers);
   const bytes = new Uint8Array(at.bytes), view = new DataView(bytes.buffer);

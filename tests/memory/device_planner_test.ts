@@ -21,6 +21,7 @@ const FOUNDING: PlanRequest = {
   tape: tapeOf(Array(126 * 425).fill(4 * MiB)),
   vectorBytes: 17 * MiB,
   kvBytesPerToken: 0,
+  stateBytes: 0,
   contextTokens: 2048,
   maxSequences: 1,
   contextIsFlexible: false,
@@ -34,6 +35,7 @@ const FOUNDING: PlanRequest = {
     vectorBytes: 17 * MiB,
     scratchBytes: 8 * MiB,
     kvBytesPerToken: 126 * 2 * 8 * 128 * 2,
+    stateBytes: 0,
     activationBytesPerToken: 4 * (16384 * 5 + 53248 * 2 + 2048),
     logitsBytesPerRow: 4 * 128256,
   },
@@ -51,6 +53,7 @@ function randomRequest(next: () => number): PlanRequest {
     tape,
     vectorBytes: Math.floor(next() * MiB),
     kvBytesPerToken: next() < 0.3 ? Math.floor(next() ** 3 * 20000) : 0,
+    stateBytes: 0,
     contextTokens: 1 + Math.floor(next() * 4096),
     maxSequences: 1 + Math.floor(next() ** 4 * 20),
     contextIsFlexible: next() < 0.4,
@@ -64,6 +67,7 @@ function randomRequest(next: () => number): PlanRequest {
       vectorBytes: Math.floor(next() * MiB),
       scratchBytes: Math.floor(next() * MiB),
       kvBytesPerToken: Math.floor(next() ** 3 * 20000),
+      stateBytes: next() < 0.3 ? Math.floor(next() * MiB) : 0,
       activationBytesPerToken: Math.floor(next() ** 2 * 100000),
       logitsBytesPerRow: Math.floor(next() ** 2 * 500000),
     },
@@ -96,7 +100,8 @@ Deno.test("plan() keeps every random request with a device within both budgets, 
     assert.ok(Math.ceil(device.totalBytes / 4096) * 4096 <= limit, `round ${round}: ${device.totalBytes} of ${limit}`);
     const { pinnedBytes, slotBytes, deviceSlotBytes, kvCacheBytes, activationBytes, vectorBytes, baselineBytes } = made;
     assert.equal(made.totalBytes, pinnedBytes + slotBytes + kvCacheBytes + activationBytes + vectorBytes + baselineBytes);
-    const ofDevice = device.vectorBytes + device.scratchBytes + device.kvCacheBytes + device.activationBytes;
+    const ofDevice = device.vectorBytes + device.scratchBytes + device.kvCacheBytes + device.stateBytes + device.activationBytes;
+    assert.deepEqual([made.stateBytes, device.stateBytes], [0, request.device!.stateBytes]);
     assert.equal(device.totalBytes, ofDevice + made.residentBytes + deviceSlotBytes);
     assert.equal(made.residentBytes, sum(tape.filter((_, i) => made.resident[i])));
     assert.equal(made.pinnedBytes, sum(tape.filter((_, i) => made.pinned[i])));

@@ -25,6 +25,7 @@ const REQUEST: PlanRequest = {
   tape: extentsOf(40, () => MiB),
   vectorBytes: MiB,
   kvBytesPerToken: 1024,
+  stateBytes: 0,
   contextTokens: 1024,
   maxSequences: 1,
   contextIsFlexible: false,
@@ -81,6 +82,38 @@ Deno.test("planWithExperts() keeps random budgets, and with more memory reads no
     assert.ok(readBytes <= last + 64 * MiB * 60 / 480, `${readBytes} bytes a token with ${ramMiB} MiB, ${last} with less`);
     last = Math.min(last, readBytes);
   }
+});
+
+const DEVICE = {
+  vectorBytes: MiB,
+  scratchBytes: MiB,
+  kvBytesPerToken: 1024,
+  activationBytesPerToken: 10_000,
+  logitsBytesPerRow: 1000,
+};
+
+Deno.test("planWithExperts() keeps in host memory what experts a device cannot, within both budgets, and reads the rest", () => {
+  const planned = (ramMiB: number, vramMiB: number): Plan =>
+    planWithExperts(
+      { ...REQUEST, ramBytes: ramMiB * MiB, device: { ...DEVICE, vramBytes: vramMiB * MiB, freeBytes: Infinity } },
+      TABLE,
+    );
+  const busSpeeds = { diskBytesPerSecond: 1e15, busBytesPerSecond: 100 * MiB, memoryBytesPerSecond: 1e15 };
+  for (const [ramMiB, vramMiB] of [[150, 100], [300, 200], [400, 64], [1000, 200], [1000, 1000]]) {
+    const plan = planned(ramMiB, vramMiB), { slots, hostSlots, hostBytes, assumedHitRate, assumedCopyRate } = plan.experts!;
+    assert.ok(plan.totalBytes <= ramMiB * MiB && plan.device!.totalBytes <= vramMiB * MiB);
+    assert.equal(hostBytes, hostSlots * MiB);
+    assert.ok(slots + hostSlots <= 480);
+    assert.deepEqual([assumedHitRate, assumedCopyRate], [slots / 480, hostSlots / 480]);
+    // Where experts are left for the disk, host memory is used up; where there is too much of it, none are.
+    if (slots + hostSlots < 480) assert.ok(plan.totalBytes > (ramMiB - 1) * MiB, `${plan.totalBytes} of ${ramMiB} MiB`);
+    assert.equal(slots + hostSlots === 480, ramMiB === 1000);
+    const seconds = (plan.pinnedBytes + plan.streamedBytesPerPass + plan.kvCacheBytes + 60 * MiB * (1 - slots / 480)) /
+      (100 * MiB);
+    assert.ok(Math.abs(predictSecondsPerToken(plan, busSpeeds) - seconds) < 1e-5);
+  }
+  assert.equal(planned(1000, 1000).experts!.hostSlots, 0);
+  assert.equal(planFor(1000 * MiB).experts!.hostSlots, 0);
 });
 
 Deno.test("predictSecondsPerToken() counts the experts that a token uses, and reads those that are not assumed in memory", () => {

@@ -36,6 +36,7 @@ function randomRequest(next: () => number): PlanRequest {
     tape,
     vectorBytes: Math.floor(next() * MiB),
     kvBytesPerToken: Math.floor(next() ** 3 * 20000),
+    stateBytes: next() < 0.3 ? Math.floor(next() * MiB) : 0,
     contextTokens: 1 + Math.floor(next() * 4096),
     maxSequences: 1 + Math.floor(next() ** 4 * 40),
     contextIsFlexible: next() < 0.4,
@@ -68,8 +69,9 @@ Deno.test("plan() keeps every random request within its budget, with sums that a
     }
     const { tape } = request;
     assert.ok(made.totalBytes <= request.ramBytes!, `round ${round}: ${made.totalBytes} of ${request.ramBytes}`);
-    const parts = made.residentBytes + made.slotBytes + made.kvCacheBytes + made.activationBytes + made.vectorBytes +
-      made.baselineBytes;
+    const parts = made.residentBytes + made.slotBytes + made.kvCacheBytes + made.stateBytes + made.activationBytes +
+      made.vectorBytes + made.baselineBytes;
+    assert.equal(made.stateBytes, request.stateBytes);
     assert.equal(made.totalBytes, parts);
     assert.equal(made.resident.length, tape.length);
     assert.equal(made.residentBytes, sum(tape.filter((_, i) => made.resident[i])));
@@ -157,6 +159,7 @@ const FOUNDING: PlanRequest = {
   tape: tapeOf(Array(126 * 126).fill(13.5 * MiB)),
   vectorBytes: 17 * MiB,
   kvBytesPerToken: 126 * 2 * 8 * 128 * 2,
+  stateBytes: 0,
   contextTokens: 1024,
   maxSequences: 1,
   contextIsFlexible: false,

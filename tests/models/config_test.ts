@@ -91,6 +91,27 @@ Deno.test("families refuse keys that would change what they compute, naming key,
     ["internlm2/base", { qkv_bias: true }, /qkv_bias is true/],
     ["baichuan/unit_rows", { tie_word_embeddings: true }, /tie_word_embeddings is true, required false/],
     ["chatglm/base", { pre_seq_len: 128 }, /pre_seq_len is 128/],
+    [
+      "qwen3_next/base",
+      { linear_num_value_heads: 3 },
+      /linear_num_value_heads is 3, required a multiple of linear_num_key_heads \(2\)/,
+    ],
+    ["qwen3_next/base", { linear_conv_kernel_dim: 1 }, /linear_conv_kernel_dim is 1, required 2 to 16/],
+    ["qwen3_next/base", { linear_key_head_dim: 512 }, /linear_key_head_dim is 512, required at most 256/],
+    ["qwen3_next/base", { full_attention_interval: 5 }, /full_attention_interval is 5, required full_attention in some layer/],
+    ["qwen3_next/yarn", { layer_types: Array(4).fill("linear_attention") }, /layer_types is .* full_attention in some layer/],
+    ["qwen3_next/yarn", { layer_types: Array(4).fill("sliding_attention") }, /layer_types is .*a list of 4 of/],
+    ["qwen3_next/base", { rope_scaling: { type: "default", mrope_section: [1, 1, 0] } }, /mrope_section is \[1,1,0\]/],
+    ["qwen3_5_text/base", { attn_output_gate: false }, /attn_output_gate is false, required true/],
+    ["qwen3_5_text/base", { num_experts: 8 }, /num_experts is 8/],
+    ["qwen3_5_moe_text/base", { norm_topk_prob: false }, /norm_topk_prob is false/],
+    ["qwen3_5_moe_text/base", { mlp_only_layers: [1] }, /mlp_only_layers is \[1\], required an empty list/],
+    ["qwen3_5/base", { text_config: null }, /text_config is null, required an object/],
+    [
+      "qwen3_5/base",
+      { tie_word_embeddings: false },
+      /tie_word_embeddings is true, required the same as beside text_config \(false\)/,
+    ],
     ["baichuan/rope", { num_key_value_heads: 2 }, /num_key_value_heads is 2, required num_attention_heads \(4\)/],
   ];
   for (const [fixture, changes, pattern] of refused) {
@@ -148,6 +169,15 @@ Deno.test("keys that are missing stand for what transformers' configuration clas
   assert.equal(parse("phi3/mini", { sliding_window: undefined }).layers[0].attention.windowTokens, undefined);
   assert.equal(parseWithout("stablelm/base", "partial_rotary_factor").ropes[0].dim, 2);
   assert.equal(parseWithout("falcon/new", "ffn_hidden_size").intermediateSize, 4 * 32);
+  const recurrent = ({ layers }: ModelConfig) => layers.map(({ attention }) => attention.deltaNet !== undefined);
+  assert.deepEqual(recurrent(parseWithout("qwen3_5_text/base", "layer_types")), [true, true, true, false]);
+  assert.deepEqual(recurrent(parse("qwen3_5_text/base", { layer_types: null, full_attention_interval: 2 })), [
+    true,
+    false,
+    true,
+    false,
+  ]);
+  assert.equal(parseWithout("qwen3_5/base", "tie_word_embeddings").tieWordEmbeddings, true);
   assert.deepEqual(parseWithout("chatglm/first", "bos_token_id", "gmask_token_id", "mask_token_id").blankFilling, {
     startTokenId: 150_004,
     blankTokenIds: [150_001, 150_000],

@@ -43,7 +43,8 @@ export function addBenchCommand(root: Command): void {
     .summary("measure a model against the machine's ceilings")
     .description(
       "Measures prefill and decode, and what share of the disk's and the memory's ceiling they reach. The disk, and the memory of a model " +
-        "that is in it, are measured before and after each round, since both drift; the round of median share is shown.",
+        "that is in it, are measured before and after each round, since both drift; shown is the round of median share among those whose " +
+        "ceiling was the same before and after, within 10%.",
     )
     .addOption(ramOption())
     .addOption(new Option("--prompt-tokens <n>", "tokens of the prompt").argParser(wholeNumber(1)).default(512))
@@ -75,9 +76,12 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
   const share = (round: Round) => round.readBytesPerSecond / ((round.diskBefore + round.diskAfter) / 2);
   const memoryOf = ({ memoryBefore, memoryAfter }: Round) => memoryAtEnd ?? (memoryBefore! + memoryAfter!) / 2;
   const memoryShare = (round: Round) => passBytes / round.statistics.secondsPerToken! / memoryOf(round);
-  const shown = memoryAtEnd === undefined ? memoryShare : share;
+  const [shown, isSteady] = memoryAtEnd === undefined
+    ? [memoryShare, (round: Round) => near(round.memoryBefore!, round.memoryAfter!)]
+    : [share, (round: Round) => near(round.diskBefore, round.diskAfter)];
   rounds.sort((a, b) => shown(a) - shown(b));
-  const median = rounds[Math.floor(rounds.length / 2)];
+  const steady = rounds.filter(isSteady), compared = steady.length > 0 ? steady : rounds;
+  const median = compared[Math.floor(compared.length / 2)];
   const memoryBytesPerSecond = memoryOf(median);
   const { diskBefore, diskAfter, readBytesPerSecond, statistics } = median;
   const { ttftSeconds, secondsPerToken } = statistics;
@@ -104,6 +108,7 @@ async function bench(path: string, options: BenchOptions): Promise<void> {
     memoryBytesPerSecond,
     memoryShare: memoryShare(median),
     memoryShares: rounds.map(memoryShare),
+    steadyRounds: rounds.map(isSteady),
     cachedBytesPerPass,
     memoryShareWithCache: (passBytes + cachedBytesPerPass) / secondsPerToken! / memoryBytesPerSecond,
     ...(busBytesPerSecond === undefined ? {} : {
@@ -161,6 +166,11 @@ interface Round {
   statistics: GenerationStatistics;
 }
 
+/** Whether two measurements of a ceiling agree, so that what ran between them can be compared with it. */
+function near(before: number, after: number): boolean {
+  return Math.abs(before - after) <= 0.1 * Math.max(before, after);
+}
+
 /** Returns the multiplications and additions of a prompt's matrix products: two a weight and token, the LM head's for one token. */
 function prefillFlops(shards: ShardDirectory, tokens: number): number {
   const architecture = architectureFor(shards.manifest.config);
@@ -193,6 +203,8 @@ interface Figures {
   memoryShare: number;
   /** Of each round, in the order of the rounds' shares. */
   memoryShares: number[];
+  /** Whether the ceiling was the same before and after, in the same order. */
+  steadyRounds: boolean[];
   /** Keys and values that a token half way through the generated ones attends to, and the share when they count as well. */
   cachedBytesPerPass: number;
   memoryShareWithCache: number;
@@ -249,6 +261,11 @@ function lines(figures: Figures): string[] {
       ],
     ]),
     ["memory reads", rate(figures.memoryBytesPerSecond), ""],
+    [
+      "rounds",
+      `${figures.steadyRounds.filter(Boolean).length} of ${figures.steadyRounds.length}`,
+      "with the same ceiling before and after",
+    ],
     ["disk before, after", rate(figures.diskBytesPerSecondBefore), rate(figures.diskBytesPerSecondAfter)],
     ["peak resident set", formatBytes(figures.peakRssBytes), "disk measurements included"],
     ...(figures.busBytesPerSecond === undefined ? [] : [["peak device memory", formatBytes(figures.peakVramBytes), ""]]),

@@ -68,9 +68,11 @@ async function inspect(model: string, options: InspectOptions): Promise<void> {
 /** Returns the model's sizes in a line, or why it cannot be run. */
 function architectureLine(config: Record<string, unknown>): string {
   try {
-    const { modelType, numLayers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropes } = architectureFor(config)
+    const { modelType, layers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropes } = architectureFor(config)
       .parseConfig(config);
-    return `${modelType}, ${numLayers} layers, hidden ${hiddenSize}, ${numHeads} heads, ${numKvHeads} KV heads, ` +
+    const recurrent = layers.filter(({ attention }) => attention.deltaNet).length;
+    const states = recurrent > 0 ? `, ${recurrent} of them with a state` : "";
+    return `${modelType}, ${layers.length} layers${states}, hidden ${hiddenSize}, ${numHeads} heads, ${numKvHeads} KV heads, ` +
       `vocabulary ${vocabSize}, context ${contextTokens}, rope ${ropeKinds(ropes)}`;
   } catch (error) {
     if (error instanceof UnsupportedError) return `not supported: ${error.message}`;

@@ -42,7 +42,8 @@ export function addPerplexityCommand(root: Command): void {
     .argument("<file>", "text file, UTF-8")
     .summary("measure how well a model predicts a text")
     .description(
-      "Measures a model's perplexity on a text: it is cut into windows, each read behind one BOS token, and every token is predicted once.",
+      "Measures a model's perplexity on a text: it is cut into windows, each read behind one BOS token (where the tokenizer has none, as Qwen's, " +
+        "the last of the tokens that end a text), and every token is predicted once.",
     )
     .option(
       "--against <model>",
@@ -84,8 +85,10 @@ async function measure(path: string, file: string, options: PerplexityCommandOpt
   const shards = await openModelShards(path, shardOptions(options, progress, signal));
   const tokenizer = await loadModelTokenizer(shards);
   const tokenIds = tokenizer.encode(text, { addSpecialTokens: false });
-  const { bosTokenId } = tokenizer;
-  if (bosTokenId === undefined) throw new UsageError(`Cannot measure perplexity: the tokenizer of ${path} names no BOS token`);
+  const bosTokenId = tokenizer.bosTokenId ?? tokenizer.eosTokenIds.at(-1);
+  if (bosTokenId === undefined) {
+    throw new UsageError(`Cannot measure perplexity: the tokenizer of ${path} names no BOS token and none that ends a text`);
+  }
 
   const { contextTokens, vocabSize } = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
   const windowTokens = options.window ?? Math.min(contextTokens, DEFAULT_WINDOW_TOKENS);

@@ -296,6 +296,7 @@ export const ARITHMETIC: Record<string, Translation> = {
   }),
   popc: call("__popc", "b32", "u32", "b32"),
   clz: call("__clz", "b32", "u32", "s32"),
+  bfind: byForm({ "shiftamt.u32": call("ptx::shift_of_highest_bit", "shiftamt.u32", "u32", "u32") }),
   brev: call("__brev", "b32", "b32", "b32"),
   copysign: call("ptx::copy_sign", "f32", "f32", "f32", "f32"),
   bfe: byForm(Object.fromEntries(["u32", "s32", "u64", "s64"].map((t) => [t, call("ptx::extract", t, t, t, "u32", "u32")]))),

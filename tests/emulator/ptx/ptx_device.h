@@ -67,6 +67,7 @@ template <class T> T shr(T a, uint32_t n) {
 }
 inline uint32_t funnel_left_wrap(uint32_t a, uint32_t b, uint32_t n) { return __funnelshift_l(a, b, n); }
 inline uint32_t funnel_right_wrap(uint32_t a, uint32_t b, uint32_t n) { return __funnelshift_r(a, b, n); }
+inline uint32_t shift_of_highest_bit(uint32_t a) { return a == 0 ? 0xffffffffu : static_cast<uint32_t>(__clz(static_cast<int>(a))); }
 inline float copy_sign(float sign, float magnitude) { return std::copysign(magnitude, sign); }
 inline uint32_t logic3(uint32_t a, uint32_t b, uint32_t c, uint32_t table) {
   uint32_t result = 0;

@@ -1,0 +1,84 @@
+/**
+ * The memory of a pass's activations: how wide each is, and where it lies.
+ * @module
+ */
+import { deltaNetWidths } from "../layers/delta_net.ts";
+import type { AttentionConfig } from "../layers/model_config.ts";
+import type { Activations } from "../layers/pass.ts";
+import type { ModelConfig } from "../models/architecture.ts";
+
+/** What all that operations use is aligned to, in bytes. */
+export const ALIGNMENT = 64;
+
+/** Returns the bytes rounded up to whole alignments. */
+export function align(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
+
+/** Activations of a layer's first sublayer, in the order that they lie in memory. */
+export const ATTENTION_NAMES = [
+  "query",
+  "key",
+  "value",
+  "attended",
+  "outputGate",
+  "beta",
+  "decay",
+  "down",
+  "unabsorbed",
+] as const;
+
+/** Floats a token of each activation, and which of them share memory: see {@linkcode Activations}. */
+export function activationWidths(config: ModelConfig): { residual: number; streams: number; attention: number[]; mlp: number[] } {
+  const widths = config.layers.map(({ attention }) => attentionWidths(config, attention));
+  return {
+    residual: config.hiddenSize,
+    // `hidden`, `normed`, and `projected` where it is not `normed`.
+    streams: config.layers.some(({ parallel, feedForward }) => parallel || feedForward.kind === "moe") ? 3 : 2,
+    attention: ATTENTION_NAMES.map((_, i) => Math.max(...widths.map((ofLayer) => ofLayer[i]))),
+    mlp: [config.intermediateSize, config.intermediateSize],
+  };
+}
+
+/** Returns the width of each of a layer's activations by their order, 0 for those it does not use. */
+function attentionWidths(config: ModelConfig, { gated, deltaNet, latent }: AttentionConfig): number[] {
+  const query = config.numHeads * config.headDim, keys = config.numKvHeads * config.headDim;
+  if (deltaNet) {
+    const { keys, values } = deltaNetWidths(deltaNet), { valueHeads } = deltaNet;
+    // What is to be convolved goes through `attended`.
+    return [keys, keys, values, Math.max(keys, values), values, valueHeads, valueHeads, 0, 0];
+  }
+  const plain = [query, keys, keys, query, gated ? query : 0, 0, 0];
+  if (!latent) return [...plain, 0, 0];
+  const { queryRank = 0, rank, plainDim, rotaryDim, valueDim } = latent;
+  return [...plain, Math.max(queryRank, rank), config.numHeads * Math.max(plainDim + rotaryDim, valueDim)];
+}
+
+/** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */
+export function activationBytes(config: ModelConfig, tokens: number): number {
+  const { residual, streams, attention, mlp } = activationWidths(config);
+  const sum = (widths: number[]) => widths.reduce((total, width) => total + align(tokens * width * 4), 0);
+  return streams * align(tokens * residual * 4) + Math.max(sum(attention), sum(mlp));
+}
+
+/** Returns where the activations of `tokens` tokens lie, from `start` on. */
+export function placeActivations(config: ModelConfig, tokens: number, start: bigint): Activations {
+  const { residual, streams, attention, mlp } = activationWidths(config);
+  const bytes = (width: number) => BigInt(align(tokens * width * 4));
+  const hidden = start, normed = hidden + bytes(residual);
+  const projected = streams === 3 ? normed + bytes(residual) : normed, shared = projected + bytes(residual);
+  let at = shared;
+  const placed = ATTENTION_NAMES.map((name, i) => {
+    const address = at;
+    at += bytes(attention[i]);
+    return [name, address];
+  });
+  return {
+    hidden,
+    normed,
+    projected,
+    ...Object.fromEntries(placed) as Record<typeof ATTENTION_NAMES[number], bigint>,
+    gate: shared,
+    up: shared + bytes(mlp[0]),
+  };
+}
