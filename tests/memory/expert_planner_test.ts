@@ -87,6 +87,7 @@ Deno.test("planWithExperts() keeps random budgets, and with more memory reads no
 const DEVICE = {
   vectorBytes: MiB,
   scratchBytes: MiB,
+  stateBytes: 0,
   kvBytesPerToken: 1024,
   activationBytesPerToken: 10_000,
   logitsBytesPerRow: 1000,
