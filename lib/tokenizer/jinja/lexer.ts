@@ -3,7 +3,7 @@
  * nothing but a statement leaves nothing behind.
  * @module
  */
-import { PYTHON_SPACE } from "./methods.ts";
+import { PYTHON_SPACE, strip } from "./methods.ts";
 
 /** A part of a template. `value` of a string is what it stands for, of a number its spelling. */
 export interface Token {
@@ -43,7 +43,7 @@ const COMMENT_END = new RegExp(`\\+#\\}|-#\\}${PYTHON_SPACE}*|#\\}\\n?`, "g");
 const BLOCK_END = new RegExp(`\\+%\\}|-%\\}${PYTHON_SPACE}*|%\\}\\n?`, "y");
 const OUTPUT_END = new RegExp(`-\\}\\}${PYTHON_SPACE}*|\\}\\}`, "y");
 const SPACES = new RegExp(`${PYTHON_SPACE}+`, "y");
-const TRAILING_SPACES = new RegExp(`${PYTHON_SPACE}+$`), ALL_SPACES = new RegExp(`^${PYTHON_SPACE}+$`);
+const ALL_SPACES = new RegExp(`^${PYTHON_SPACE}+$`);
 const FLOAT = /(?<!\.)(?:\d+_)*\d+(?:(?:\.(?:\d+_)*\d+)?[eE][+-]?(?:\d+_)*\d+|\.(?:\d+_)*\d+)/y;
 const INTEGER = /0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[\da-fA-F])+|[1-9](?:_?\d)*|0(?:_?0)*/y;
 const NAME = /[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*/uy;
@@ -118,7 +118,7 @@ class Lexer {
   #text(end: number, tag: string): void {
     const whole = this.#source.slice(this.#at, end), sign = /[-+]/.exec(tag)?.[0];
     let text = whole;
-    if (sign === "-") text = text.replace(TRAILING_SPACES, "");
+    if (sign === "-") text = strip(text, undefined, false, true);
     else if (sign !== "+" && !tag.startsWith("{{")) {
       const lineStart = text.lastIndexOf("\n") + 1;
       if ((lineStart > 0 || this.#startsLine) && ALL_SPACES.test(text.slice(lineStart))) text = text.slice(0, lineStart);

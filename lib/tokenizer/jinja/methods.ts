@@ -21,13 +21,15 @@ import {
 
 /** Python's whitespace: what str.strip removes and str.split splits at. */
 export const PYTHON_SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
-const LEADING_SPACE = new RegExp(`^${PYTHON_SPACE}+`), TRAILING_SPACE = new RegExp(`${PYTHON_SPACE}+$`);
+const IS_SPACE = new RegExp(PYTHON_SPACE);
 
 /** Removes characters at the ends of a string: those of a set, or whitespace. */
 export function strip(value: string, characters: Value | undefined, left: boolean, right: boolean): string {
   if (characters === undefined || characters === null) {
-    if (left) value = value.replace(LEADING_SPACE, "");
-    return right ? value.replace(TRAILING_SPACE, "") : value;
+    let start = 0, end = value.length;
+    while (left && start < end && IS_SPACE.test(value[start])) start++;
+    while (right && end > start && IS_SPACE.test(value[end - 1])) end--;
+    return value.slice(start, end);
   }
   const set = new Set(string(characters));
   const points = [...value];

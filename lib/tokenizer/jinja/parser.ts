@@ -7,8 +7,8 @@ import { ExpressionParser } from "./expression_parser.ts";
 import { SyntaxProblem, tokenize } from "./lexer.ts";
 import type { Expression, Named, Parameter, Statement } from "./syntax.ts";
 
-/** Statements that read other templates, of which a chat template has none. */
-const OTHER_TEMPLATES = ["block", "extends", "include", "import", "from", "autoescape", "do", "trans"];
+/** Statements of Jinja that chat templates have no use for: they read other templates, or need extensions that transformers does not load. */
+const UNSUPPORTED = ["block", "extends", "include", "import", "from", "autoescape", "do", "trans"];
 /** Statements within each other; a template that needs more is none. */
 const MAX_DEPTH = 100;
 
@@ -94,7 +94,7 @@ class TemplateParser extends ExpressionParser {
         this.#end("blockEnd");
         return [{ type: name === "break" ? "Break" : "Continue" }];
     }
-    if (OTHER_TEMPLATES.includes(name)) {
+    if (UNSUPPORTED.includes(name)) {
       throw new UnsupportedError(`Cannot use the chat template: statement ${JSON.stringify(name)} is not known`);
     }
     throw new SyntaxProblem(`unknown statement ${JSON.stringify(name)}`, line);
