@@ -101,8 +101,9 @@ export interface ExpertPlan {
   cacheBytes: number;
   /** Host memory for extents on their way to a device with memory of its own; 0 on a unified device. */
   stagingBytes: number;
-  /** Extents that stay in host memory beside a device with memory of its own, and what they take of it; else 0. */
+  /** Extents that stay in host memory beside a device with memory of its own; else 0. */
   hostSlots: number;
+  /** What they take of it. */
   hostBytes: number;
   /** All experts. */
   totalBytes: number;
