@@ -52,7 +52,16 @@ Deno.test("run --json prints one object with the documented fields, and stays wi
       ...["readBytesPerSecond", "peakRssBytes", "peakVramBytes", "plan"],
     ]);
     assert.deepEqual(Object.keys(results.plan), [
-      ...["residentBytes", "streamedBytesPerPass", "slotBytes", "kvCacheBytes", "pinnedBytes", "deviceSlotBytes", "vramBytes"],
+      ...[
+        "residentBytes",
+        "streamedBytesPerPass",
+        "slotBytes",
+        "kvCacheBytes",
+        "stateBytes",
+        "pinnedBytes",
+        "deviceSlotBytes",
+        "vramBytes",
+      ],
     ]);
     assert.ok(results.text.length > 0);
     assert.equal(results.generatedTokens, 12);
