@@ -38,6 +38,7 @@ export type { PackedFormatName } from "./lib/shard/packed_formats.ts";
 export type {
   Activation,
   AttentionConfig,
+  BlankFilling,
   DeltaNetConfig,
   HeadNormConfig,
   LatentConfig,

@@ -33,6 +33,7 @@ export const TOKENIZER_FILES: readonly string[] = [
   "chat_template.json",
   "tokenizer.model",
   "ice_text.model",
+  "tiktoken.model",
   "vocab.json",
   "merges.txt",
 ];

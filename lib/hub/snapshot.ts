@@ -89,7 +89,7 @@ async function compareCommits(
 /** Returns whether nothing of a cached snapshot can be missing, so that the hub need not be asked. */
 function isComplete({ path, weights }: HubSnapshot): boolean {
   const has = (name: string) => fs.existsSync(join(path, name));
-  return ["tokenizer.json", "tokenizer.model", "ice_text.model"].some(has) && weights.names.every(has);
+  return ["tokenizer.json", "tokenizer.model", "ice_text.model", "tiktoken.model"].some(has) && weights.names.every(has);
 }
 
 /**

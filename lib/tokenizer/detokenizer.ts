@@ -46,7 +46,7 @@ interface DecoderStep {
 }
 
 /** Returns for each character of GPT-2's byte alphabet the byte it stands for (openai/gpt-2, encoder.py, bytes_to_unicode). */
-function byteAlphabet(): Map<string, number> {
+export function byteAlphabet(): Map<string, number> {
   const alphabet = new Map<string, number>();
   let next = 256;
   for (let byte = 0; byte < 256; byte++) {

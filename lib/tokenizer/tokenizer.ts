@@ -62,7 +62,7 @@ export interface Tokenizer {
 export interface TokenizerFiles {
   /** tokenizer.json */
   tokenizer?: Record<string, unknown>;
-  /** The bytes of tokenizer.model (or ice_text.model), of SentencePiece, which is read where there is no tokenizer.json. */
+  /** The bytes of tokenizer.model, ice_text.model or tiktoken.model, of SentencePiece or tiktoken, which is read where there is no tokenizer.json. */
   sentencePiece?: Uint8Array;
   /** tokenizer_config.json; without one nothing is known but what tokenizer.json says. */
   tokenizerConfig?: Record<string, unknown>;
@@ -84,8 +84,10 @@ function tokenIds(value: unknown, file: string): number[] | undefined {
   return list;
 }
 
-/** Returns the parts of a tokenizer from a file of SentencePiece. Loaded here, not at the top: few checkpoints need them. */
+/** Returns the parts of a tokenizer from a file of SentencePiece or tiktoken. Loaded here, not at the top: few checkpoints need them. */
 async function sentencePieceFileParts(file: Uint8Array, tokenizerConfig: Record<string, unknown>): Promise<TokenizerParts> {
+  const { convertTiktoken, isTiktoken } = await import("./tiktoken.ts");
+  if (isTiktoken(file)) return await tokenizerJsonParts(convertTiktoken(file, tokenizerConfig), tokenizerConfig);
   if (tokenizerConfig.tokenizer_class === "ChatGLMTokenizer") {
     return (await import("./chatglm_tokenizer.ts")).chatglmParts(file, tokenizerConfig);
   }
@@ -195,8 +197,8 @@ async function readChatTemplate(directory: string): Promise<string | undefined> 
   throw new FormatError(`Cannot read ${join(directory, "chat_template.json")}: it has no chat_template`);
 }
 
-/** Names of files of SentencePiece, which some checkpoints have in the place of tokenizer.json; the first ChatGLM has the second. */
-const SENTENCE_PIECE_FILES = ["tokenizer.model", "ice_text.model"];
+/** Files of SentencePiece or tiktoken, which some checkpoints have in the place of tokenizer.json: the first ChatGLM the second, Kimi the third. */
+const SENTENCE_PIECE_FILES = ["tokenizer.model", "ice_text.model", "tiktoken.model"];
 
 async function readSentencePiece(directory: string): Promise<Uint8Array> {
   for (const path of SENTENCE_PIECE_FILES.map((name) => join(directory, name))) {
