@@ -4,7 +4,7 @@
  * Renders as transformers' `apply_chat_template` does (`utils/chat_template_utils.py`), byte for byte.
  * @module
  */
-import { AirkernError, FormatError, UnsupportedError, UsageError } from "../errors.ts";
+import { AirkernError, FormatError, UsageError } from "../errors.ts";
 import { templateGlobals } from "./jinja/globals.ts";
 import { Interpreter } from "./jinja/interpreter.ts";
 import { strip } from "./jinja/methods.ts";
@@ -108,15 +108,15 @@ export class ChatTemplate {
    * Parses a template.
    *
    * @param specialTokens Text of `bos_token`, `eos_token` and their like.
-   * @throws {FormatError} where it is none, {UnsupportedError} for a statement that is not known.
+   * @throws {FormatError} where it is none.
    */
   static async parse(source: string, specialTokens: Record<string, string>): Promise<ChatTemplate> {
     // Loaded here, not at the top: importing AirKern must stay cheap for those who need no template.
-    const { parseTemplate } = await import("./jinja/parser.ts");
+    const { parse, tokenize } = await import("@huggingface/jinja");
     try {
-      return new ChatTemplate(source, parseTemplate(source), specialTokens);
+      const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+      return new ChatTemplate(source, program as unknown as Statement, specialTokens);
     } catch (error) {
-      if (error instanceof UnsupportedError) throw error;
       throw new FormatError(`Cannot read the chat template: ${(error as Error).message.split("\n")[0]}`);
     }
   }

@@ -111,49 +111,7 @@ EXPRESSIONS = """
 {{ s.split("'")[1] | upper }}|{{ (list | sort)[0] }}|{{ d.a.x | length }}|{{ rows[0].k }}|{{ rows[-1]['v'] }}|{{ rows[0]['k'][0] }}
 {{ strftime_now('%Y') | length }}|{{ 'abc'[1:][0] }}|{{ 'x'.join(['a', 'b']) }}|{{ 'a'.upper().lower() }}
 {{ '\u0130\u0131\u00df\u01c5'.lower() }}|{{ '\u00df\ufb01'.upper() }}|{{ '\u03a3\u03a3'.lower() }}
-{{ 1e3 }}|{{ 1.5e-7 }}|{{ 2E2 }}|{{ 1_000 }}|{{ 0x1f }}|{{ 0b101 }}|{{ 0o17 }}|{{ 1_0.5 }}
-{{ (1,) }}|{{ () }}|{{ (1, 2,) }}|{{ 1, 2 }}|{{ [1, 2,] }}|{{ {'a': 1,} }}|{{ ((1)) }}|{{ (1, (2, 3)) }}
-{{ 4 is divisibleby(2) }}|{{ 4 is divisibleby 3 }}|{{ 4 is eq 4 }}|{{ 1 is in [1] }}|{{ 1 is not in [1] }}|{{ 4 is not eq(5) }}|{{ none is sameas none }}|{{ 3 is gt 2 and 1 is lt 2 }}
-{{ 1 < 2 < 3 }}|{{ 1 < 3 < 2 }}|{{ 1 == 1 != 2 }}|{{ 1 in [1] == true }}|{{ not 1 in [2] }}|{{ not not 1 }}
-{{ 2 ** 3 ** 2 }}|{{ -2 ** 2 }}|{{ 2 ** -1 }}|{{ - 3 | abs }}|{{ -'3' | int }}|{{ +n }}|{{ 7 - -2 }}|{{ 2 * 3 % 4 }}|{{ 1 ~ 2 + 3 }}
-{{ 'a' if yes else 'b' if no else 'c' }}|{{ 'a' if no else 'b' if no else 'c' }}|{{ ('a' if no) is defined }}|{{ (n if n > 5 else 0) * 2 }}
-{{ n is number if yes else 'x' }}
-{{ d['b'], d.c }}|{{ list[0:2][1] }}|{{ list[:][0] }}|{{ list[::2] }}|{{ rows.0.k }}|{{ 'abc'.1 }}
-{{ 'x'.join(*[['a', 'b']]) }}|{{ dict(**{'q': 1}) }}|{{ dict(a=1, **{'b': 2}) }}
-{{ words | map('upper') | join(', ') | length }}|{{ (words | first).upper() }}|{{ words | sort | first | lower }}
-{% for x in [1, [2, [3]]] recursive %}{{ loop.depth }}{% if x is iterable %}({{ loop(x) }}){% else %}{{ x }}{% endif %}{% endfor %}
-{% for x in [1] %}{{ loop([2]) }}{% endfor %}
-{% for x in 1, 2 %}{{ x }}{% endfor %}|{% for (a, b) in [[1, 2]] %}{{ a }}{{ b }}{% endfor %}|{% for a, (b, c) in [[1, [2, 3]]] %}{{ a }}{{ b }}{{ c }}{% endfor %}
-{% for x in list if x > 1 and x < 3 %}{{ x }}{% else %}no{% endfor %}|{% for x in (list if yes else empty) %}{{ x }}{% endfor %}
-{% with a = 1, b = n %}{{ a }}{{ b }}{% endwith %}{{ a }}|{% with %}{% set q = 2 %}{{ q }}{% endwith %}{{ q }}
-{% set a = 1 if no else 2 %}{{ a }}|{% set a, b = b, 1 %}{{ b }}|{% set (p, q) = (1, 2) %}{{ p }}{{ q }}|{% set t | upper | trim %} x {% endset %}{{ t }}|{% set u = 1, 2 %}{{ u }}
-{% raw %}{{ n }}{% if %}{% endraw %}|{%- raw -%}  x  {%- endraw -%}  y|{% print n, 'a' %}
-{% generation %}a{{ n }}{% set inner = 1 %}{% endgeneration %}{{ inner }}
-{% macro m(a, b=none) %}{{ a }}{{ b }}{% endmacro %}{{ m(none) }}|{{ m(1, none) }}|{{ m(a=none, b=2) }}
-{% macro m(a, b=a) %}{{ a }}{{ b }}{% endmacro %}{{ m(1) }}|{% filter upper | replace('A', 'b') %}a{% endfilter %}
-{% if n > 5 and (s or no) and not empty %}y{% elif no %}e{% elif yes %}z{% else %}n{% endif %}|{% if no %}{% elif no %}{% else %}n{% endif %}
-{{ "it's \"x\"" }}|{{ 'a\nb' }}|{{ '\101' }}|{{ '\U0001F642' }}|{{ 'a\qb' }}|{{ 'a\
-b' }}
-{{ '}}' }}|{{ '%}' }}|{{ {'a': {'b': 1}}['a']['b'] }}|{{ {} }}|{{ {'a': {}} }}
-{{ '%s-%d' | format('a', 3) }}|{{ '%s' | format(list) }}|{{ '%(k)s' | format(k='v') }}|{{ '%%' | format }}|{{ '{} {}'.format(1, 'b') }}|{{ '{0}{0}{k}'.format('x', k=2) }}|{{ '%.2f|%05d|%x' | format(1.5, 42, 255) }}
-{{ 'ab' | center(6) }}|{{ [1, 2, 3, 4, 5] | slice(2) | list }}|{{ [1, 2, 3] | slice(2, 'x') | list }}
-{% for k, items in rows | groupby('k') %}{{ k }}:{{ items | map(attribute='v') | list }};{% endfor %}|{% for g in rows | groupby('k') %}{{ g.grouper }}{{ g.list | length }}{% endfor %}
-{{ n if }}
-{{ 1 + }}
-{{ (1 }}
-{{ }}
-{% if %}{% endif %}
-{% for x %}{% endfor %}
-{% endif %}
-{{ 4 is divisibleby(2) is true }}
-{{ 'a' is eq 'a' is true }}
 """.strip("\n").split("\n")
-EXPRESSIONS += [
-    "a\n  {% if yes %}\n  b\n  {% endif %}\nc", "  {%+ if yes %}x{% endif %}\n y", "a\n  {{ n }}\n", "{# c #}\n x", "a {# c #}\n x", "  {# c #}  x", "{#- c -#}\n x",
-    "a  {#- c +#}\nx", "{% if yes -%}\n  x\n  {%- endif +%}\n y", "{{- n -}} \n x {{+ n }}", "\n\n{% if yes %}\n\nx{% endif %}\n\n", "a\r\nb\rc\r\n", "\t{% if yes %}\tx\t{% endif %}\t",
-    "{% raw %}\n x {{ }}\n {% endraw %}\n y", "  {% raw -%} x {%- endraw -%} \n y", "a{% if yes %}\n{% endif %}\n\nb", "{{ '\n' }}\n", "{% set x = 1 %}\n{{ x }}", "a\n\u00a0{% if yes %}b{% endif %}",
-    "{{ n }}{% if", "{{ n", "{# open", "{% raw %} open", "{{ 'open }}", "{{ n } }", "{{ [1) }}", "{{ $ }}",
-]
 FORMATS = ["%Y-%m-%d", "%d %b %Y", "%B %d, %Y", "%A %a %j %w %u", "%H:%M:%S %I %p", "%-d/%-m/%y %e", "%F %T %R %D", "100%% %-I %-j %h", "%n%t|"]
 TIMES = [datetime.datetime(2024, 7, 26, 9, 5, 3), datetime.datetime(2024, 12, 31, 23, 59, 59), datetime.datetime(2025, 1, 5, 0, 0, 0)]
 

@@ -97,13 +97,8 @@ Deno.test("ChatTemplate gives what Python's Jinja gives for each expression of t
   );
   assert.ok(expressions.length > 150);
   for (const [source, expected] of expressions) {
-    if (expected === null) {
-      await assert.rejects(
-        render(source, variables),
-        (error) => error instanceof UsageError || error instanceof FormatError,
-        source,
-      );
-    } else assert.equal(await render(source, variables), expected, source);
+    if (expected === null) await assert.rejects(render(source, variables), UsageError, source);
+    else assert.equal(await render(source, variables), expected, source);
   }
 });
 
@@ -130,21 +125,14 @@ Deno.test("ChatTemplate refuses what it does not know by name, and templates tha
   );
 });
 
-Deno.test("ChatTemplate refuses statements that read other templates, formats that it does not know, and what is nested without end", async () => {
-  for (const source of ["{% include 'x' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{% block x %}{% endblock %}"]) {
-    await assert.rejects(render(source), UnsupportedError, source);
+Deno.test("ChatTemplate refuses what its parser does not read, rather than giving it another meaning", async () => {
+  for (
+    const source of ["{{ 1e20 }}", "{{ (1,) }}", "{{ () }}", "{{ 4 is divisibleby(2) }}", "{{ 4 is eq 4 }}", "{{ 1 is in [1] }}"]
+  ) {
+    await assert.rejects(render(source), FormatError, source);
   }
-  for (const source of ["{{ '%e' | format(1) }}", "{{ '{:>3}'.format(1) }}"]) {
-    await assert.rejects(render(source), UnsupportedError, source);
-  }
-  await assert.rejects(render("{% nothing %}"), /Cannot read the chat template: unknown statement "nothing" in line 1/);
-  await assert.rejects(render("a\n\n{{ 1 + }}"), /unexpected the tag's end, required is an expression, in line 3/);
-  for (const [open, close] of [["(", ")"], ["[", "]"], ["-", ""], ["not ", ""], ["{'a':", "}"]]) {
-    const deep = `{{ ${open.repeat(100_000)}1${close.repeat(100_000)} }}`;
-    await assert.rejects(render(deep), (error) => error instanceof FormatError || error instanceof UsageError, open);
-  }
-  await assert.rejects(render("{% if 1 %}".repeat(10_000)), FormatError);
-  await assert.rejects(render("{% for x in [0] recursive %}{{ loop([0]) }}{% endfor %}"), /maximum recursion depth/);
+  await assert.rejects(render("{% for x in [] recursive %}{% endfor %}"), FormatError);
+  await assert.rejects(render("{{ '%s' | format(1) }}"), UnsupportedError);
 });
 
 Deno.test("ChatTemplate refuses no messages, roles that are no words, and options that contradict each other", async () => {

@@ -4,7 +4,6 @@
  */
 import { UnsupportedError } from "../../errors.ts";
 import { capitalize, parseNumber, strip } from "./methods.ts";
-import { formatPercent } from "./string_formats.ts";
 import {
   type Arguments,
   Callable,
@@ -12,7 +11,6 @@ import {
   contains,
   equal,
   Float,
-  Group,
   isTrue,
   iterate,
   length,
@@ -83,14 +81,6 @@ function indent(value: string, args: Arguments): string {
   return lines.join("\n");
 }
 
-/** Puts spaces around a text as Python's str.center does. */
-function center(value: string, width: number): string {
-  const missing = Math.max(0, Math.min(width, 100_000) - length(value));
-  // What is odd goes to the left where the width is odd.
-  const left = Math.floor(missing / 2) + (missing & width & 1);
-  return " ".repeat(left) + value + " ".repeat(missing - left);
-}
-
 function round(value: Value, args: Arguments): Value {
   const digits = count(argument(args, 0, "precision"), 0), method = argument(args, 1, "method") ?? "common";
   const number = numeric(value);
@@ -130,7 +120,6 @@ const FILTERS: Record<string, Filter> = {
     return rows;
   },
   capitalize: (value) => capitalize(text(value)),
-  center: (value, args) => center(text(value), count(argument(args, 0, "width"), 80)),
   default: (value, args) => {
     const missing = argument(args, 0, "default_value") ?? "";
     const falsy = isTrue(argument(args, 1, "boolean") ?? false);
@@ -146,23 +135,6 @@ const FILTERS: Record<string, Filter> = {
     text(value).replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" })[c]!),
   first: (value) => iterate(value)[0] ?? new Undefined("the first item of an empty sequence"),
   float: (value, args) => parseNumber(value, "float") ?? argument(args, 0, "default") ?? new Float(0),
-  format: (value, args) => formatPercent(text(value), args),
-  groupby: (value, args, context) => {
-    const by = argument(args, 0, "attribute") ?? null, missing = argument(args, 1, "default");
-    const isCaseSensitive = isTrue(argument(args, 2, "case_sensitive") ?? false);
-    const found = (item: Value): Value => {
-      const member = path(item, by, context);
-      return member instanceof Undefined && missing !== undefined ? missing : member;
-    };
-    const key = (item: Value) => sortKey(found(item), undefined, isCaseSensitive, context);
-    const groups: Group[] = [];
-    for (const item of [...iterate(value)].sort((a, b) => compare(key(a), key(b)))) {
-      const last = groups.at(-1), members = last?.[1] as Value[] | undefined;
-      if (members && equal(key(members[0]), key(item))) members.push(item);
-      else groups.push(Group.from([found(item), [item]]) as Group);
-    }
-    return groups;
-  },
   indent: (value, args) => indent(text(value), args),
   int: (value, args) => parseNumber(value, "int") ?? argument(args, 0, "default") ?? 0,
   items: (value) => {
@@ -204,17 +176,6 @@ const FILTERS: Record<string, Filter> = {
   round,
   select: select(true),
   selectattr: selectByMember(true),
-  slice: (value, args) => {
-    const items = iterate(value),
-      columns = Math.max(1, count(argument(args, 0, "slices"), 1)),
-      fill = argument(args, 1, "fill_with");
-    const least = Math.floor(items.length / columns), longer = items.length % columns;
-    return Array.from({ length: Math.min(columns, 100_000) }, (_, i) => {
-      const start = i * least + Math.min(i, longer), column = items.slice(start, start + least + (i < longer ? 1 : 0));
-      if (fill !== undefined && fill !== null && longer > 0 && i >= longer) column.push(fill);
-      return column;
-    });
-  },
   sort: (value, args, context) => {
     const sign = isTrue(argument(args, 0, "reverse") ?? false) ? -1 : 1;
     const key = (item: Value) =>

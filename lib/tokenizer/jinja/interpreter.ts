@@ -1,10 +1,12 @@
 /**
- * Renders templates, with the meaning that Jinja and Python give them.
+ * Renders templates that `@huggingface/jinja` has parsed, with the meaning that Jinja and Python give them.
+ *
+ * The library's own interpreter gives several templates of released models another meaning: arguments of `lstrip` are dropped, lists and dicts
+ * print as JSON, macros see their caller's variables, what a loop sets lasts into its next round. So only its parser is used.
  * @module
  */
 import { UnsupportedError } from "../../errors.ts";
 import { applyFilter, applyTest, type FilterContext } from "./filters.ts";
-import { Loop } from "./loop.ts";
 import { method } from "./methods.ts";
 import type { Argument, Expression, Named, Parameter, SliceExpression, Statement } from "./syntax.ts";
 import {
@@ -14,7 +16,6 @@ import {
   contains,
   equal,
   Float,
-  Group,
   isTrue,
   iterate,
   Namespace,
@@ -83,81 +84,60 @@ export class Interpreter implements FilterContext {
   #run(statement: Statement, scope: Scope): string {
     this.#step();
     switch (statement.type) {
-      case "Text":
-        return statement.value;
-      case "Output":
-        return text(this.#evaluate(statement.value, scope));
-      case "Block":
-        return this.#block(statement.body, statement.isScope ? new Scope(scope) : scope);
+      case "Program":
+        return this.#block(statement.body, scope);
+      case "Comment":
+        return "";
       case "If":
-        return this.#block(isTrue(this.#evaluate(statement.test, scope)) ? statement.body : statement.otherwise, scope);
+        return this.#block(isTrue(this.#evaluate(statement.test, scope)) ? statement.body : statement.alternate, scope);
       case "For":
         return this.#for(statement, scope, 0);
       case "Break":
         throw new Break("");
       case "Continue":
         throw new Continue("");
-      case "Set":
-        this.#assign(statement.target, this.#evaluate(statement.value, scope), scope);
+      case "Set": {
+        const value = statement.value === null
+          ? this.#block(statement.body, new Scope(scope))
+          : this.#evaluate(statement.value, scope);
+        this.#assign(statement.assignee, value, scope);
         return "";
-      case "SetBlock": {
-        const value = this.#block(statement.body, new Scope(scope));
-        this.#assign(statement.target, this.#filtered(value, statement.filters, scope), scope);
-        return "";
-      }
-      case "With": {
-        // Values see what is around, not each other.
-        const inner = new Scope(scope), values = statement.targets.map(({ value }) => this.#evaluate(value, scope));
-        statement.targets.forEach(({ target }, i) => this.#assign(target, values[i], inner));
-        return this.#block(statement.body, inner);
       }
       case "Macro":
-        scope.variables.set(statement.name, this.#macro(statement.name, statement.parameters, statement.body, scope));
+        scope.variables.set(statement.name.value, this.#macro(statement.name.value, statement.args, statement.body, scope));
         return "";
-      case "Call": {
-        const caller = this.#macro("caller", statement.parameters, statement.body, scope);
+      case "CallStatement": {
+        const caller = this.#macro("caller", statement.callerArgs ?? [], statement.body, scope);
         const args = this.#arguments(statement.call.args, scope);
         args.named.set("caller", caller);
         return text(this.#call(this.#evaluate(statement.call.callee, scope), args));
       }
-      case "Filter":
-        return text(this.#filtered(this.#block(statement.body, new Scope(scope)), statement.filters, scope));
+      case "FilterStatement": {
+        const body = this.#block(statement.body, new Scope(scope));
+        return text(this.#filter(body, statement.filter, scope));
+      }
+      default:
+        return text(this.#evaluate(statement, scope));
     }
-  }
-
-  #filtered(value: Value, filters: readonly Named[], scope: Scope): Value {
-    return filters.reduce((value, filter) => this.#filter(value, filter, scope), value);
   }
 
   #for(node: Statement & { type: "For" }, outer: Scope, depth: number, given?: Value): string {
-    if (++this.#depth > MAX_DEPTH) throw new TemplateError("maximum recursion depth exceeded");
-    try {
-      return this.#rounds(node, outer, depth, given);
-    } finally {
-      this.#depth--;
-    }
-  }
-
-  #rounds(node: Statement & { type: "For" }, outer: Scope, depth: number, given?: Value): string {
-    const { test, isRecursive } = node;
-    let items = [...iterate(given ?? this.#evaluate(node.iterable, outer))];
+    const { iterable } = node;
+    const chosen = iterable.type === "SelectExpression" ? iterable : undefined;
+    let items = [...iterate(given ?? this.#evaluate(chosen ? chosen.lhs : iterable as Expression, outer))];
     const round = (item: Value): Scope => {
       const scope = new Scope(outer);
-      this.#assign(node.target, item, scope);
+      this.#assign(node.loopvar, item, scope);
       return scope;
     };
-    if (test) items = items.filter((item) => isTrue(this.#evaluate(test, round(item))));
-    if (items.length === 0) return this.#block(node.otherwise, new Scope(outer));
+    if (chosen) items = items.filter((item) => isTrue(this.#evaluate(chosen.test, round(item))));
+    if (items.length === 0) return this.#block(node.defaultBlock, new Scope(outer));
     let result = "";
     const state = { last: new Undefined("nothing") as Value };
     for (const index of items.keys()) {
       this.#step();
       const scope = round(items[index]);
-      const again = (items: Value): string => {
-        if (isRecursive) return this.#for(node, outer, depth + 1, items);
-        throw new TemplateError("The loop must have the 'recursive' marker to be called recursively.");
-      };
-      scope.variables.set("loop", new Loop(items, index, depth, state, again));
+      scope.variables.set("loop", new Loop(items, index, depth, state, (again) => this.#for(node, outer, depth + 1, again)));
       try {
         result += this.#block(node.body, scope);
       } catch (error) {
@@ -178,14 +158,11 @@ export class Interpreter implements FilterContext {
       if (++this.#depth > MAX_DEPTH) throw new TemplateError("maximum recursion depth exceeded");
       const scope = new Scope(defined), rest = new Map(named);
       parameters.forEach((parameter, i) => {
-        const { name: key, default: missing } = parameter;
-        // A value may be None, which is null here.
-        const given = positional[i] === undefined ? rest.get(key) : positional[i];
-        const value = given !== undefined
-          ? given
-          : missing
-          ? this.#evaluate(missing, scope)
-          : new Undefined(`parameter '${key}' was not provided`);
+        const key = parameter.type === "Identifier" ? parameter.value : parameter.key.value;
+        const value = positional[i] ?? rest.get(key) ??
+          (parameter.type === "Identifier"
+            ? new Undefined(`parameter '${key}' was not provided`)
+            : this.#evaluate(parameter.value, scope));
         rest.delete(key);
         scope.variables.set(key, value);
       });
@@ -210,23 +187,23 @@ export class Interpreter implements FilterContext {
         throw new TemplateError(`cannot unpack ${items.length} values into ${target.value.length}`);
       }
       target.value.forEach((one, i) => this.#assign(one, items[i], scope));
-    } else if (target.type === "MemberExpression") {
+    } else if (target.type === "MemberExpression" && !target.computed && target.property.type === "Identifier") {
       const object = this.#evaluate(target.object, scope);
       if (!(object instanceof Namespace)) throw new TemplateError("cannot assign attribute on non-namespace object");
-      object.attributes.set(target.name, value);
+      object.attributes.set(target.property.value, value);
     } else throw new UnsupportedError(`Cannot use the chat template: it assigns to a ${target.type}`);
   }
 
   #arguments(args: readonly Argument[], scope: Scope): Arguments {
     const positional: Value[] = [], named = new Map<string, Value>();
     for (const argument of args) {
-      const value = this.#evaluate(argument.value, scope);
-      if (argument.kind === "keyword") named.set(argument.name, value);
-      else if (argument.kind === "spread") positional.push(...iterate(value));
-      else if (argument.kind === "keywordSpread") {
-        if (!(value instanceof Map)) throw new TemplateError(`argument after ** must be a mapping, not ${typeName(value)}`);
-        for (const [key, one] of value) named.set(text(key), one);
-      } else positional.push(value);
+      if (argument.type === "KeywordArgumentExpression") named.set(argument.key.value, this.#evaluate(argument.value, scope));
+      else if (argument.type === "SpreadExpression") positional.push(...iterate(this.#evaluate(argument.argument, scope)));
+      else if (argument.type === "KeywordSpreadExpression") {
+        const map = this.#evaluate(argument.argument, scope);
+        if (!(map instanceof Map)) throw new TemplateError(`argument after ** must be a mapping, not ${typeName(map)}`);
+        for (const [key, value] of map) named.set(text(key), value);
+      } else positional.push(this.#evaluate(argument as Expression, scope));
     }
     return { positional, named };
   }
@@ -237,8 +214,15 @@ export class Interpreter implements FilterContext {
     throw new TemplateError(`'${typeName(callee)}' object is not callable`);
   }
 
-  #filter(value: Value, { name, args }: Named, scope: Scope): Value {
-    return applyFilter(value, name, this.#arguments(args, scope), this);
+  #filter(value: Value, filter: Named, scope: Scope): Value {
+    const { name, args } = this.#named(filter, scope);
+    return applyFilter(value, name, args, this);
+  }
+
+  #named(node: Named, scope: Scope): { name: string; args: Arguments } {
+    if (node.type === "Identifier") return { name: node.value, args: { positional: [], named: new Map() } };
+    if (node.callee.type !== "Identifier") throw new UnsupportedError("Cannot use the chat template: a filter has no name");
+    return { name: node.callee.value, args: this.#arguments(node.args, scope) };
   }
 
   #evaluate(node: Expression, scope: Scope): Value {
@@ -247,7 +231,6 @@ export class Interpreter implements FilterContext {
         return scope.get(node.value);
       case "IntegerLiteral":
       case "StringLiteral":
-      case "ConstantLiteral":
         return node.value;
       case "FloatLiteral":
         return new Float(node.value);
@@ -256,46 +239,41 @@ export class Interpreter implements FilterContext {
       case "TupleLiteral":
         return Tuple.from(node.value.map((item) => this.#evaluate(item, scope))) as Tuple;
       case "ObjectLiteral":
-        return new Map(node.value.map(([key, value]) => [this.#evaluate(key, scope), this.#evaluate(value, scope)]));
-      case "MemberExpression":
-        return this.member(this.#evaluate(node.object, scope), node.name);
-      case "ItemExpression": {
+        return new Map([...node.value].map(([key, value]) => [this.#evaluate(key, scope), this.#evaluate(value, scope)]));
+      case "MemberExpression": {
         const object = this.#evaluate(node.object, scope);
-        if (node.key.type === "SliceExpression") return this.#slice(object, node.key, scope);
-        return this.#item(object, this.#evaluate(node.key, scope));
+        if (node.property.type === "SliceExpression") return this.#slice(object, node.property, scope);
+        if (node.computed) return this.#item(object, this.#evaluate(node.property, scope));
+        return this.member(object, (node.property as { value: string }).value);
       }
       case "CallExpression":
         return this.#call(this.#evaluate(node.callee, scope), this.#arguments(node.args, scope));
       case "BinaryExpression":
-        return this.#binary(node.operator, node.left, node.right, scope);
-      case "Comparison": {
-        let left = this.#evaluate(node.first, scope);
-        for (const { operator, right } of node.rest) {
-          const next = this.#evaluate(right, scope);
-          if (!holds(operator, left, next)) return false;
-          left = next;
-        }
-        return true;
-      }
+        return this.#binary(node.operator.value, node.left, node.right, scope);
       case "UnaryExpression": {
         const value = this.#evaluate(node.argument, scope);
-        if (node.operator === "not") return !isTrue(value);
+        if (node.operator.value === "not") return !isTrue(value);
         const number = numeric(value);
         if (number === undefined) {
-          throw new TemplateError(`bad operand type for unary ${node.operator}: '${typeName(value)}'`);
+          throw new TemplateError(`bad operand type for unary ${node.operator.value}: '${typeName(value)}'`);
         }
-        const result = node.operator === "-" ? -number : number;
+        const result = node.operator.value === "-" ? -number : number;
         return value instanceof Float ? new Float(result) : result;
       }
       case "FilterExpression":
         return this.#filter(this.#evaluate(node.operand, scope), node.filter, scope);
       case "TestExpression": {
-        const { name, args } = node.test;
-        return applyTest(this.#evaluate(node.operand, scope), name, this.#arguments(args, scope)) !== node.negate;
+        const { name, args } = this.#named(node.test, scope);
+        return applyTest(this.#evaluate(node.operand, scope), name, args) !== node.negate;
       }
-      case "Conditional":
-        if (isTrue(this.#evaluate(node.condition, scope))) return this.#evaluate(node.then, scope);
-        return node.otherwise ? this.#evaluate(node.otherwise, scope) : new Undefined("the value of an if without else");
+      case "SelectExpression":
+        return isTrue(this.#evaluate(node.test, scope))
+          ? this.#evaluate(node.lhs, scope)
+          : new Undefined("the value of an if without else");
+      case "Ternary":
+        return this.#evaluate(isTrue(this.#evaluate(node.condition, scope)) ? node.trueExpr : node.falseExpr, scope);
+      default:
+        throw new UnsupportedError(`Cannot use the chat template: it holds a ${(node as { type: string }).type}`);
     }
   }
 
@@ -307,7 +285,6 @@ export class Interpreter implements FilterContext {
       return value.attributes.get(name) ?? new Undefined(`'Namespace' object has no attribute '${name}'`);
     }
     if (value instanceof Loop) return value.attribute(name);
-    if (value instanceof Group && (name === "grouper" || name === "list")) return value[name === "grouper" ? 0 : 1];
     const found = method(value, name);
     if (found) return found;
     const missing = new Undefined(`'${typeName(value)}' object has no attribute '${name}'`);
@@ -360,7 +337,26 @@ export class Interpreter implements FilterContext {
     if (operator === "and") return isTrue(left) ? this.#evaluate(rightNode, scope) : left;
     if (operator === "or") return isTrue(left) ? left : this.#evaluate(rightNode, scope);
     const right = this.#evaluate(rightNode, scope);
-    if (operator === "~") return text(left) + text(right);
+    switch (operator) {
+      case "==":
+        return equal(left, right);
+      case "!=":
+        return !equal(left, right);
+      case "in":
+        return contains(right, left);
+      case "not in":
+        return !contains(right, left);
+      case "~":
+        return text(left) + text(right);
+      case "<":
+        return compare(left, right) < 0;
+      case "<=":
+        return compare(left, right) <= 0;
+      case ">":
+        return compare(left, right) > 0;
+      case ">=":
+        return compare(left, right) >= 0;
+    }
     for (const value of [left, right]) if (value instanceof Undefined) throw undefinedError(value);
     if (operator === "+" && typeof left === "string" && typeof right === "string") return left + right;
     if (operator === "+" && Array.isArray(left) && Array.isArray(right) && (left instanceof Tuple) === (right instanceof Tuple)) {
@@ -395,23 +391,55 @@ export class Interpreter implements FilterContext {
   }
 }
 
-/** Whether a comparison holds. */
-function holds(operator: string, left: Value, right: Value): boolean {
-  switch (operator) {
-    case "==":
-      return equal(left, right);
-    case "!=":
-      return !equal(left, right);
-    case "in":
-      return contains(right, left);
-    case "not in":
-      return !contains(right, left);
-    case "<":
-      return compare(left, right) < 0;
-    case "<=":
-      return compare(left, right) <= 0;
-    case ">":
-      return compare(left, right) > 0;
+/** The variable `loop`, which can be called to run the loop over something else. */
+class Loop extends Callable {
+  readonly #items: readonly Value[];
+  readonly #index: number;
+  readonly #depth: number;
+  readonly #state: { last: Value };
+
+  constructor(items: readonly Value[], index: number, depth: number, state: { last: Value }, again: (items: Value) => string) {
+    super("loop", ({ positional }) => again(positional[0] ?? []));
+    this.#items = items;
+    this.#index = index;
+    this.#depth = depth;
+    this.#state = state;
   }
-  return compare(left, right) >= 0;
+
+  attribute(name: string): Value {
+    const { length } = this.#items, index = this.#index;
+    switch (name) {
+      case "index":
+        return index + 1;
+      case "index0":
+        return index;
+      case "revindex":
+        return length - index;
+      case "revindex0":
+        return length - index - 1;
+      case "first":
+        return index === 0;
+      case "last":
+        return index === length - 1;
+      case "length":
+        return length;
+      case "depth":
+        return this.#depth + 1;
+      case "depth0":
+        return this.#depth;
+      case "previtem":
+        return this.#items[index - 1] ?? new Undefined("there is no previous item");
+      case "nextitem":
+        return this.#items[index + 1] ?? new Undefined("there is no next item");
+      case "cycle":
+        return new Callable(name, ({ positional }) => positional[index % positional.length]);
+      case "changed":
+        return new Callable(name, ({ positional }) => {
+          const same = equal(positional, this.#state.last);
+          this.#state.last = positional;
+          return !same;
+        });
+    }
+    return new Undefined(`'loop' has no attribute '${name}'`);
+  }
 }

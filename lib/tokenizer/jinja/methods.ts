@@ -3,7 +3,6 @@
  * transformers' sandbox does.
  * @module
  */
-import { formatBraces } from "./string_formats.ts";
 import {
   type Arguments,
   Callable,
@@ -20,8 +19,8 @@ import {
 } from "./values.ts";
 
 /** Python's whitespace: what str.strip removes and str.split splits at. */
-export const PYTHON_SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
-const IS_SPACE = new RegExp(PYTHON_SPACE);
+const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+const IS_SPACE = new RegExp(SPACE);
 
 /** Removes characters at the ends of a string: those of a set, or whitespace. */
 export function strip(value: string, characters: Value | undefined, left: boolean, right: boolean): string {
@@ -54,7 +53,7 @@ function split(value: string, separator: Value | undefined, most: number, fromRi
   if (separator === undefined || separator === null) {
     const words = strip(value, undefined, true, true);
     if (words === "") return [];
-    const all = words.split(new RegExp(`${PYTHON_SPACE}+`));
+    const all = words.split(new RegExp(`${SPACE}+`));
     if (most < 0 || all.length <= most + 1) return all;
     // What is beyond the last split stays as it was.
     let rest = value;
@@ -133,7 +132,6 @@ const STRING_METHODS: Record<string, Method<string>> = {
     const [from, to] = args.positional;
     return replace(self, string(from), string(to), integer(argument(args, 2, "count"), -1));
   },
-  format: (self, args) => formatBraces(self, args),
   upper: (self) => self.toUpperCase(),
   lower: (self) => self.toLowerCase(),
   title: (self) => self.replace(/\p{L}+/gu, capitalize),
@@ -149,7 +147,7 @@ const STRING_METHODS: Record<string, Method<string>> = {
   isnumeric: isAll(/^\p{N}+$/u),
   isalpha: isAll(/^\p{L}+$/u),
   isalnum: isAll(/^[\p{L}\p{N}]+$/u),
-  isspace: isAll(new RegExp(`^${PYTHON_SPACE}+$`)),
+  isspace: isAll(new RegExp(`^${SPACE}+$`)),
   isupper: (self) => self !== self.toLowerCase() && self === self.toUpperCase(),
   islower: (self) => self !== self.toUpperCase() && self === self.toLowerCase(),
 };

@@ -1,5 +1,5 @@
 /**
- * The syntax tree of a template. Types only.
+ * The syntax tree that `@huggingface/jinja` parses templates to. Types only; the library does not export its own.
  * @module
  */
 
@@ -9,37 +9,37 @@ export interface Identifier {
   value: string;
 }
 
-/** One argument of a call: by its place, by `name=`, or spread with `*` or `**`. */
-export type Argument =
-  | { kind: "positional" | "spread" | "keywordSpread"; value: Expression }
-  | { kind: "keyword"; name: string; value: Expression };
-
-/** A filter or test with its arguments. */
-export interface Named {
-  name: string;
-  args: Argument[];
+/** `name=value` among arguments or parameters. */
+export interface KeywordArgument {
+  type: "KeywordArgumentExpression";
+  key: Identifier;
+  value: Expression;
 }
+
+/** A filter's or test's name, with arguments or without. */
+export type Named = Identifier | { type: "CallExpression"; callee: Expression; args: Argument[] };
+
+/** One argument of a call. */
+export type Argument =
+  | Expression
+  | KeywordArgument
+  | { type: "SpreadExpression" | "KeywordSpreadExpression"; argument: Expression };
 
 /** Whatever has a value. */
 export type Expression =
   | Identifier
   | { type: "IntegerLiteral" | "FloatLiteral"; value: number }
   | { type: "StringLiteral"; value: string }
-  | { type: "ConstantLiteral"; value: boolean | null }
   | { type: "ArrayLiteral" | "TupleLiteral"; value: Expression[] }
-  | { type: "ObjectLiteral"; value: [key: Expression, value: Expression][] }
-  /** `object.name` */
-  | { type: "MemberExpression"; object: Expression; name: string }
-  /** `object[key]` */
-  | { type: "ItemExpression"; object: Expression; key: Expression | SliceExpression }
+  | { type: "ObjectLiteral"; value: Map<Expression, Expression> }
+  | { type: "MemberExpression"; object: Expression; property: Expression | SliceExpression; computed: boolean }
   | { type: "CallExpression"; callee: Expression; args: Argument[] }
-  | { type: "BinaryExpression"; operator: string; left: Expression; right: Expression }
-  /** `a < b < c`: each compared with the one before, until one does not hold. */
-  | { type: "Comparison"; first: Expression; rest: { operator: string; right: Expression }[] }
-  | { type: "UnaryExpression"; operator: "-" | "+" | "not"; argument: Expression }
+  | { type: "BinaryExpression"; operator: { value: string }; left: Expression; right: Expression }
+  | { type: "UnaryExpression"; operator: { value: string }; argument: Expression }
   | { type: "FilterExpression"; operand: Expression; filter: Named }
   | { type: "TestExpression"; operand: Expression; negate: boolean; test: Named }
-  | { type: "Conditional"; condition: Expression; then: Expression; otherwise?: Expression };
+  | { type: "SelectExpression"; lhs: Expression; test: Expression }
+  | { type: "Ternary"; condition: Expression; trueExpr: Expression; falseExpr: Expression };
 
 /** `[start:stop:step]`. */
 export interface SliceExpression {
@@ -50,30 +50,17 @@ export interface SliceExpression {
 }
 
 /** A parameter of a macro. */
-export interface Parameter {
-  name: string;
-  default?: Expression;
-}
+export type Parameter = Identifier | KeywordArgument;
 
 /** What a template is made of. */
 export type Statement =
-  | { type: "Text"; value: string }
-  | { type: "Output"; value: Expression }
-  | { type: "Block"; body: Statement[]; isScope: boolean }
-  | { type: "If"; test: Expression; body: Statement[]; otherwise: Statement[] }
-  | {
-    type: "For";
-    target: Expression;
-    iterable: Expression;
-    test?: Expression;
-    isRecursive: boolean;
-    body: Statement[];
-    otherwise: Statement[];
-  }
+  | Expression
+  | { type: "Program"; body: Statement[] }
+  | { type: "If"; test: Expression; body: Statement[]; alternate: Statement[] }
+  | { type: "For"; loopvar: Expression; iterable: Expression; body: Statement[]; defaultBlock: Statement[] }
   | { type: "Break" | "Continue" }
-  | { type: "Set"; target: Expression; value: Expression }
-  | { type: "SetBlock"; target: Expression; filters: Named[]; body: Statement[] }
-  | { type: "With"; targets: { target: Expression; value: Expression }[]; body: Statement[] }
-  | { type: "Macro"; name: string; parameters: Parameter[]; body: Statement[] }
-  | { type: "Call"; call: Expression & { type: "CallExpression" }; parameters: Parameter[]; body: Statement[] }
-  | { type: "Filter"; filters: Named[]; body: Statement[] };
+  | { type: "Set"; assignee: Expression; value: Expression | null; body: Statement[] }
+  | { type: "Macro"; name: Identifier; args: Parameter[]; body: Statement[] }
+  | { type: "CallStatement"; call: Expression & { type: "CallExpression" }; callerArgs: Parameter[] | null; body: Statement[] }
+  | { type: "FilterStatement"; filter: Named; body: Statement[] }
+  | { type: "Comment"; value: string };

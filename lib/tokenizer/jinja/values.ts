@@ -21,9 +21,6 @@ export class Float {
 /** A Python tuple. */
 export class Tuple extends Array<Value> {}
 
-/** What `groupby` gives for each group: the tuple (grouper, list), whose items have these names too. */
-export class Group extends Tuple {}
-
 /** What `namespace()` gives: attributes that may be assigned. */
 export class Namespace {
   constructor(readonly attributes: Map<string, Value>) {}
