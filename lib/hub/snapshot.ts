@@ -110,7 +110,9 @@ export async function openSnapshot(id: string, options: SnapshotOptions = {}): P
   const client = new HubClient(settings, id, { signal, retryPolicy });
   const known = cache.commit(revision);
   if (settings.offline) {
-    const reason = options.localFilesOnly ? "the network is not used for this" : "the network may not be used (HF_HUB_OFFLINE)";
+    const reason = options.localFilesOnly
+      ? "the network may not be used for this"
+      : "the network may not be used (HF_HUB_OFFLINE)";
     const cached = cachedSnapshot(cache, client, known, reason);
     if (cached) return cached;
     const at = revision === "main" ? "" : ` at revision ${revision}`;
