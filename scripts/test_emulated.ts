@@ -1,6 +1,7 @@
 /**
- * Runs the native tests against the CUDA library as built to run on the CPU (tests/emulator), one run a build: plain with threads and
- * streams in random order, with every memory access of the kernels checked for races, under AddressSanitizer and UBSan, and as nvcc's PTX.
+ * Runs the emulator's own tests and those of the engine on it, then the native tests against the CUDA library as built to run on the CPU
+ * (tests/emulator), one run a build: plain with threads and streams in random order, with every memory access of the kernels checked for
+ * races, under AddressSanitizer and UBSan, and as nvcc's PTX.
  *
  * `deno task test:emulated [--quick] [TEST_PATH...]`; --quick leaves out of the slow builds what takes them minutes, for continuous
  * integration.
@@ -73,6 +74,18 @@ function buildPtx(library: string): string | undefined {
   const { status } = spawnSync("make", ["-s", "emulator-ptx-library"], { cwd: root, stdio: "inherit" });
   if (status !== 0) Deno.exit(1);
   return existsSync(root + library) ? undefined : "nvcc is not installed";
+}
+
+/** Runs tests that choose their libraries themselves. */
+function testAsIs(args: string[]): void {
+  const { status } = spawnSync(Deno.execPath(), ["test", "-A", "--frozen", ...args], { cwd: root, stdio: "inherit" });
+  if (status !== 0) Deno.exit(status ?? 1);
+}
+
+if (named.length === 0) {
+  testAsIs(["--parallel", "tests/emulator"]);
+  // Continuous integration has run them as part of `deno task test`.
+  if (!quick) testAsIs(["tests/device"]);
 }
 
 for (const run of RUNS) {
