@@ -2,121 +2,27 @@
 //
 // Online softmax after FlashAttention-2 (Dao 2023): keys come in blocks, converted to float32 once for all rows of a block of
 // queries. Both products, queries by keys and weights by values, run through one register-tiled kernel; for the first the keys are
-// transposed on their way in. Every sum is taken in the order of its index, so its bits do not depend on the tile it falls into.
+// transposed on their way in. Up to four rows are computed straight from the cache instead, which then is read at the memory's rate.
+// Every sum is taken in the order of its index, so its bits do not depend on the tile, or the way, it falls into.
 #pragma once
 
 #include <utility>
 
+#include "attention_cached_row.h"
 #include "attention_kernel.h"
+#include "attention_products.h"
 #include "simd_activations.h"
 
 namespace airk {
 namespace {
 
-using S = Simd;
-
 constexpr float kMinusInfinity = -__builtin_inff();
-
-// c [kRows][kVectors * width] (+)= a [kRows][depth] * b [depth][kVectors * width], with strides in floats.
-template <int kRows, int kVectors, bool kAdd>
-void multiply_tile(float *c, uint64_t c_stride, const float *a, uint64_t a_stride, const float *b, uint64_t b_stride, uint64_t depth) {
-  S::Reg sums[kRows][kVectors];
-  for (int r = 0; r < kRows; r++) {
-    for (int v = 0; v < kVectors; v++) sums[r][v] = kAdd ? S::load(c + r * c_stride + v * S::kWidth) : S::set(0);
-  }
-  for (uint64_t d = 0; d < depth; d++) {
-    S::Reg row[kVectors];
-    for (int v = 0; v < kVectors; v++) row[v] = S::load(b + d * b_stride + v * S::kWidth);
-    for (int r = 0; r < kRows; r++) {
-      const S::Reg factor = S::set(a[r * a_stride + d]);
-      for (int v = 0; v < kVectors; v++) sums[r][v] = S::fma(factor, row[v], sums[r][v]);
-    }
-  }
-  for (int r = 0; r < kRows; r++) {
-    for (int v = 0; v < kVectors; v++) S::store(c + r * c_stride + v * S::kWidth, sums[r][v]);
-  }
-}
-
-template <int kVectors, bool kAdd>
-void multiply_rows(int rows, float *c, uint64_t c_stride, const float *a, uint64_t a_stride, const float *b, uint64_t b_stride,
-                   uint64_t depth) {
-  switch (rows) {
-    case 1: return multiply_tile<1, kVectors, kAdd>(c, c_stride, a, a_stride, b, b_stride, depth);
-    case 2: return multiply_tile<2, kVectors, kAdd>(c, c_stride, a, a_stride, b, b_stride, depth);
-    case 3: return multiply_tile<3, kVectors, kAdd>(c, c_stride, a, a_stride, b, b_stride, depth);
-    case 4: return multiply_tile<4, kVectors, kAdd>(c, c_stride, a, a_stride, b, b_stride, depth);
-    case 5: return multiply_tile<5, kVectors, kAdd>(c, c_stride, a, a_stride, b, b_stride, depth);
-    default: return multiply_tile<S::kTileRows, kVectors, kAdd>(c, c_stride, a, a_stride, b, b_stride, depth);
-  }
-}
-
-// One band of rows, in tiles of kVectors as long as they fit, then narrower ones.
-template <int kVectors, bool kAdd>
-void multiply_band(int rows, uint64_t columns, float *c, uint64_t c_stride, const float *a, uint64_t a_stride, const float *b,
-                   uint64_t b_stride, uint64_t depth) {
-  constexpr uint64_t kColumns = kVectors * S::kWidth;
-  uint64_t j = 0;
-  for (; j + kColumns <= columns; j += kColumns) {
-    multiply_rows<kVectors, kAdd>(rows, c + j, c_stride, a, a_stride, b + j, b_stride, depth);
-  }
-  if constexpr (kVectors > 1) {
-    if (j < columns) multiply_band<kVectors - 1, kAdd>(rows, columns - j, c + j, c_stride, a, a_stride, b + j, b_stride, depth);
-  }
-}
-
-// columns: a multiple of the width.
-template <bool kAdd>
-void multiply(uint64_t rows, uint64_t columns, float *c, uint64_t c_stride, const float *a, uint64_t a_stride, const float *b,
-              uint64_t b_stride, uint64_t depth) {
-  for (uint64_t r = 0; r < rows; r += S::kTileRows) {
-    const int band = static_cast<int>(rows - r < S::kTileRows ? rows - r : S::kTileRows);
-    multiply_band<S::kTileVectors, kAdd>(band, columns, c + r * c_stride, c_stride, a + r * a_stride, a_stride, b, b_stride, depth);
-  }
-}
 
 inline float exponential_of(float x) {
   float lanes[S::kWidth];
   S::store(lanes, exponential(S::set(x)));
   return lanes[0];
 }
-
-constexpr uint64_t kLineBytes = 64;
-
-// A function that only prefetches is free of effects to GCC, which leaves out every call of it that is not inlined early.
-#define AIRK_ALWAYS_INLINE __attribute__((always_inline)) inline
-
-// A row of keys or values of each cache type. announce: has its `dim` elements brought in. load: elements d .. d + width - 1; d is a
-// multiple of the width. load_last: as many of them as there are in `dim`, zeros beyond.
-template <class Element>
-struct PlainRow {
-  const Element *elements;
-  static PlainRow of(const void *cache, const CacheShape &shape, uint64_t page, uint64_t head, uint64_t offset) {
-    return {static_cast<const Element *>(cache) + shape.element_of(page, head, offset)};
-  }
-  static PlainRow zero(const float *zeros) { return {reinterpret_cast<const Element *>(zeros)}; }
-  AIRK_ALWAYS_INLINE void announce(uint64_t dim) const {
-    for (uint64_t d = 0; d < dim; d += kLineBytes / sizeof(Element)) __builtin_prefetch(elements + d, 0, 2);
-  }
-  S::Reg load(uint64_t d) const { return S::load(elements + d); }
-  S::Reg load_last(uint64_t d, uint64_t dim) const { return S::load_part(elements + d, static_cast<int>(dim - d)); }
-};
-
-struct Q8Row {
-  const int8_t *code;
-  const uint16_t *scale;
-  static Q8Row of(const void *cache, const CacheShape &shape, uint64_t page, uint64_t head, uint64_t offset) {
-    const char *bytes = static_cast<const char *>(cache);
-    return {reinterpret_cast<const int8_t *>(bytes + shape.code_of(page, head, offset)),
-            reinterpret_cast<const uint16_t *>(bytes + shape.scale_of(page, head, offset))};
-  }
-  static Q8Row zero(const float *zeros) { return {reinterpret_cast<const int8_t *>(zeros), reinterpret_cast<const uint16_t *>(zeros)}; }
-  AIRK_ALWAYS_INLINE void announce(uint64_t dim) const {
-    for (uint64_t d = 0; d < dim; d += kLineBytes) __builtin_prefetch(code + d, 0, 2);
-  }
-  // A row is stored in whole blocks, and a vector lies within one.
-  S::Reg load(uint64_t d) const { return S::mul(S::load(code + d), S::set(S::to_float(scale[d / kQ8Block]))); }
-  S::Reg load_last(uint64_t d, uint64_t) const { return load(d); }
-};
 
 // The softmaxes of a block of rows: joining them and writing them out.
 class SoftmaxRows {
