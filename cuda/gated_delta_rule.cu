@@ -33,7 +33,6 @@ template <int kRows> __global__ void __launch_bounds__(kThreads) advance(const D
   const bool exists = col < call.value_dim;
   const uint64_t state_elements = static_cast<uint64_t>(call.key_dim) * call.value_dim;
   const float *before = call.state + (from * call.value_heads + head) * state_elements + col;
-  float *state = call.state + (to * call.value_heads + head) * state_elements + col;
 
   float rows[kRows];
 #pragma unroll
@@ -80,6 +79,7 @@ template <int kRows> __global__ void __launch_bounds__(kThreads) advance(const D
       call.y[gate * call.value_dim + col] = call.scale * sum;
     }
   }
+  float *state = call.state + (to * call.value_heads + head) * state_elements + col;
 #pragma unroll
   for (int i = 0; i < kRows; i++) {
     const int row = i * kWarps + warp;
