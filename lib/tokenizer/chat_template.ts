@@ -9,6 +9,7 @@ import { templateGlobals } from "./jinja/globals.ts";
 import { Interpreter } from "./jinja/interpreter.ts";
 import { strip } from "./jinja/methods.ts";
 import type { Statement } from "./jinja/syntax.ts";
+import { rewriteTokens } from "./jinja/token_rewriting.ts";
 import { fromJson, TemplateError, type Value } from "./jinja/values.ts";
 
 /** One part of a message's content. */
@@ -114,7 +115,9 @@ export class ChatTemplate {
     // Loaded here, not at the top: importing AirKern must stay cheap for those who need no template.
     const { parse, tokenize } = await import("@huggingface/jinja");
     try {
-      const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+      // Jinja ends lines with a line feed, whatever a template's file ends them with.
+      const tokens = tokenize(source.replace(/\r\n?/g, "\n"), { lstrip_blocks: true, trim_blocks: true });
+      const program = parse(rewriteTokens(tokens));
       return new ChatTemplate(source, program as unknown as Statement, specialTokens);
     } catch (error) {
       throw new FormatError(`Cannot read the chat template: ${(error as Error).message.split("\n")[0]}`);
@@ -145,9 +148,7 @@ export class ChatTemplate {
     const prepared = messages.map((message, i) => {
       // A role becomes part of special tokens, so it may not be just anything.
       if (typeof message.role === "string" && /^[A-Za-z][A-Za-z0-9_-]*$/.test(message.role)) {
-        {
-          return escapeStrings(prepare(message), (text) => escape(text, message.role));
-        }
+        return escapeStrings(prepare(message), (text) => escape(text, message.role));
       }
       throw new UsageError(
         `Cannot apply the chat template: role ${JSON.stringify(message.role)} of message ${i}, required is a plain word`,
