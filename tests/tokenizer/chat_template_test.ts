@@ -23,9 +23,14 @@ function readTemplate(name: string): string {
 }
 
 function optionsOf(options: Record<string, unknown>): ChatTemplateOptions {
-  const { add_generation_prompt: addGenerationPrompt, continue_final_message: continueFinalMessage, tools, ...variables } =
-    options;
-  return { addGenerationPrompt, continueFinalMessage, tools, variables, now } as ChatTemplateOptions;
+  const {
+    add_generation_prompt: addGenerationPrompt,
+    continue_final_message: continueFinalMessage,
+    tools,
+    documents,
+    ...variables
+  } = options;
+  return { addGenerationPrompt, continueFinalMessage, tools, documents, variables, now } as ChatTemplateOptions;
 }
 
 Deno.test("every template of the fixtures has renderings, and there are those of the families", () => {
@@ -52,6 +57,14 @@ Deno.test("every template of the fixtures has renderings, and there are those of
       "falcon",
       "stable",
       "kimi",
+      "tinyllama",
+      "mixtral",
+      "chatglm",
+      "exaone",
+      "minimax",
+      "ernie",
+      "lfm",
+      "seed-oss",
     ]
   ) {
     assert.ok(names.some((name) => name.startsWith(family)), family);
@@ -155,7 +168,12 @@ Deno.test("ChatTemplate refuses no messages, roles that are no words, and option
     () => template.render([{ role: "user", content: "x" }], { addGenerationPrompt: true, continueFinalMessage: true }),
     UsageError,
   );
-  assert.throws(() => template.render([{ role: "user" }], { continueFinalMessage: true }), /it has no text/);
+  const open = (message: ChatMessage, continueFinalMessage: boolean | string = true) => () =>
+    template.render([message], { continueFinalMessage });
+  assert.throws(open({ role: "user" }), /it has no "content"/);
+  assert.throws(open({ role: "user", content: [{ type: "image" }] }), /it has no text/);
+  assert.throws(open({ role: "user", content: "x", reasoning: "y" }, "reasoning"), /the chat template does not read "reasoning"/);
+  assert.throws(open({ role: "user", content: "x" }, "reasoning"), /it has no "reasoning"/);
   assert.throws(() => template.render([{ role: "user", content: "x", when: new Date() }]), /required is what JSON can hold/);
 });
 
