@@ -9,6 +9,7 @@ import { AWQ } from "./awq.ts";
 import { BITSANDBYTES_4BIT } from "./bitsandbytes_4bit.ts";
 import { COMPRESSED_TENSORS } from "./compressed_tensors.ts";
 import type { EncodedTensor, Encoding } from "./encoding.ts";
+import { FBGEMM_FP8 } from "./fbgemm_fp8.ts";
 import { FINEGRAINED_FP8 } from "./finegrained_fp8.ts";
 import { GGUF } from "./gguf.ts";
 import { GPTQ } from "./gptq.ts";
@@ -19,6 +20,7 @@ const ENCODINGS: readonly Encoding[] = [
   BITSANDBYTES_4BIT,
   LLM_INT8,
   FINEGRAINED_FP8,
+  FBGEMM_FP8,
   COMPRESSED_TENSORS,
   GPTQ,
   AWQ,

@@ -23,6 +23,7 @@ const CHECKPOINTS: Record<string, string[]> = {
   bnb_fp4_nested: ["bnb4-64x256-bf16"],
   llm_int8: ["int8-row-scb"],
   fp8_blocks: ["fp8-128x128"],
+  fbgemm_fp8: ["bf16", "fp8-1xrow"],
   ct_int4: ["int4-32-bf16"],
   ct_int4_zero: ["int4-32-f16-zero"],
   ct_int8_packed: ["int8-row-bf16-zero"],
