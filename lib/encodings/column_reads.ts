@@ -40,22 +40,16 @@ export async function readColumns(
   return into;
 }
 
-/**
- * Turns [rows, cols] elements of 1, 2 or 4 bytes into [cols, rows].
- * @param stride Elements from one row of the result to the next.
- */
+/** Turns [rows, cols] elements of 1, 2 or 4 bytes into [cols, rows]. */
 export function turn(
   from: Uint8Array<ArrayBuffer>,
   rows: number,
   cols: number,
   elementBytes: number,
   into: Uint8Array<ArrayBuffer>,
-  stride: number = rows,
 ): void {
   const Elements = elementBytes === 1 ? Uint8Array : elementBytes === 2 ? Uint16Array : Uint32Array;
   const source = new Elements(from.buffer, from.byteOffset, rows * cols),
-    target = new Elements(into.buffer, into.byteOffset, (cols - 1) * stride + rows);
-  for (let col = 0; col < cols; col++) {
-    for (let row = 0; row < rows; row++) target[col * stride + row] = source[row * cols + col];
-  }
+    target = new Elements(into.buffer, into.byteOffset, rows * cols);
+  for (let col = 0; col < cols; col++) for (let row = 0; row < rows; row++) target[col * rows + row] = source[row * cols + col];
 }

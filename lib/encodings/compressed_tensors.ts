@@ -9,7 +9,7 @@ import { isJsonObject } from "../checkpoint/json_file.ts";
 import { UnsupportedError } from "../errors.ts";
 import { compressedFp4, compressedMxfp4 } from "./compressed_fp4.ts";
 import { compressedInt8, packedIntegers } from "./compressed_integers.ts";
-import { Companions, type EncodedTensor, type Encoding } from "./encoding.ts";
+import { cacheScaleReason, Companions, type EncodedTensor, type Encoding } from "./encoding.ts";
 import { fp8Tensor, type ScaleBlock, scaleShape } from "./fp8_scales.ts";
 
 /** How weights of some layers are quantized: a scheme of `config_groups`. */
@@ -102,4 +102,5 @@ export const COMPRESSED_TENSORS: Encoding = {
     }
     return found;
   },
+  needlessTensorReason: cacheScaleReason,
 };

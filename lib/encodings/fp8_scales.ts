@@ -3,7 +3,7 @@
  * @module
  */
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
-import { readColumns, turn } from "./column_reads.ts";
+import { readByteRows, spreadRows } from "./byte_rows.ts";
 import { commonPower, type Companions, type EncodedTensor, floatsOf } from "./encoding.ts";
 import { readPaddedRows } from "./padded_rows.ts";
 
@@ -97,13 +97,7 @@ export function turnedFp8Tensor(
         const values = await scales, rowsTogether = matrices * rows / values.length;
         const into = new Float32Array(scaleSection.buffer, scaleSection.byteOffset, scaleSection.byteLength / 4);
         for (let row = 0; row < count; row++) into[atRow + row] = values[Math.floor((firstRow + row) / rowsTogether)];
-        for (let row = 0; row < count;) {
-          const index = Math.floor((firstRow + row) / rows), first = firstRow + row - index * rows;
-          const lines = Math.min(count - row, rows - first);
-          const strip = await readColumns(checkpoint, codes, 1, first, lines, index);
-          turn(strip, cols, lines, 1, codeSection.subarray((atRow + row) * rowBytes), rowBytes);
-          row += lines;
-        }
+        spreadRows(await readByteRows(checkpoint, codes, true, firstRow, count), cols, codeSection, rowBytes, atRow);
       },
     }),
   };

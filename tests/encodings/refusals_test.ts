@@ -59,6 +59,11 @@ const lose = (name: string) => ({ header }: Model) => {
   header["nothing"] = header[name];
   delete header[name];
 };
+/** Gives a tensor another name. */
+const rename = (name: string, other: string) => ({ header }: Model) => {
+  header[other] = header[name];
+  delete header[name];
+};
 const shape = (name: string, dimensions: number[]) => ({ header }: Model) => header[name].shape = dimensions;
 const dtype = (name: string, type: string) => ({ header }: Model) => header[name].dtype = type;
 const config = (changes: Record<string, unknown>) => ({ config }: Model) => Object.assign(config.quantization_config, changes);
@@ -80,7 +85,7 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
     "an unknown method",
     "bnb_nf4",
     config({ quant_method: "hqq" }),
-    /quant_method "hqq", supported: bitsandbytes, fp8, fbgemm_fp8, compressed-tensors, gptq, awq, mxfp4, gguf/,
+    /quant_method "hqq", supported: bitsandbytes, fp8, fbgemm_fp8, compressed-tensors, modelopt, modelopt_fp4, modelopt_mixed, gptq, awq, mxfp4, gguf/,
   ],
   ["no absmax", "bnb_nf4", lose(`${MODULE}.weight.absmax`), /down_proj\.weight" lacks its companion ".*\.absmax"/],
   ["no codes", "bnb_nf4", lose(`${MODULE}.weight`), /is missing, though it has a quant_state/],
@@ -148,6 +153,27 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
   ["sparse weights", "ct_int4", config({ sparsity_config: { format: "sparse-24-bitmask" } }), /sparsity_config/],
   ["a transform", "ct_int4", config({ transform_config: { config_groups: {} } }), /transform_config/],
   ["NVFP4 without its scheme", "ct_nvfp4", weights({ group_size: 32 }), /without a symmetric scheme of groups of 16/],
+  ["ModelOpt's AWQ", "modelopt_nvfp4", config({ quant_algo: "NVFP4_AWQ" }), /quant_algo "NVFP4_AWQ", supported: FP8, /],
+  [
+    "a layer of SVDQuant",
+    "modelopt_nvfp4",
+    config({ quant_algo: "MIXED_PRECISION", quantized_layers: { "model.layers.1": { quant_algo: "NVFP4_SVD" } } }),
+    /for model\.layers\.1 quant_algo "NVFP4_SVD"/,
+  ],
+  [
+    "scales of activations before a product",
+    "modelopt_nvfp4",
+    rename(`${MODULE}.input_scale`, `${MODULE}.pre_quant_scale`),
+    /down_proj\.weight" has a pre_quant_scale, by which activations/,
+  ],
+  ["scales of 32 columns", "modelopt_nvfp4", shape(`${MODULE}.weight_scale`, [32, 44]), /\[32, 44\], required .* \[64, 22\]/],
+  [
+    "scales of other blocks",
+    "modelopt_fp8_blocks",
+    shape(`${MODULE}.weight_scale`, [3, 1, 1, 1]),
+    /required .*\[1, 3\] or \[1, 1, 3, 1\]/,
+  ],
+  ["an element type without codes", "modelopt_fp8", dtype(`${MODULE}.weight`, "I8"), /of I8 with a weight_scale/],
   [
     "no exponents",
     "mxfp4_experts",

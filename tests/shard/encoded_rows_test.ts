@@ -43,6 +43,7 @@ for (
     "gptq_act_order",
     "awq",
     "ct_nvfp4",
+    "modelopt_nvfp4",
   ]
 ) {
   Deno.test(`EncodedRows of ${name} gives ranges and runs of rows the values that the whole has, from any row on`, async () => {
@@ -128,12 +129,20 @@ Deno.test("EncodedRows of gpt-oss' MXFP4 experts gives what transformers convert
   await checkTurnedStacks("mxfp4_experts", "mxfp4", "turned", specs);
 });
 
-Deno.test("EncodedRows of FBGEMM's FP8 experts, which lie turned, gives what torch multiplies by, by expert", async () => {
-  const [gateUp, down] = ["gate_up_proj", "down_proj"].map((name) => `model.layers.0.feed_forward.experts.${name}`);
-  const specs = [0, 1, 2].flatMap((index) => [
-    matrix(`${index}.gate`, 24, 32, { name: gateUp, index, transposed: true }),
-    matrix(`${index}.up`, 24, 32, { name: gateUp, index, firstRow: 24, transposed: true }),
-    matrix(`${index}.down`, 32, 24, { name: down, index, transposed: true }),
-  ]);
-  await checkTurnedStacks("fbgemm_fp8_experts", "fp8-1xrow", "rows", specs);
-});
+for (
+  const [name, format, downCols] of [
+    ["fbgemm_fp8_experts", "fp8-1xrow", 24],
+    ["modelopt_fp8_experts", "fp8-1xrow", 16],
+    ["modelopt_nvfp4_experts", "nvfp4-product", 16],
+  ] as const
+) {
+  Deno.test(`EncodedRows of ${name}, Llama 4's turned stacks, gives what the library dequantizes, by expert`, async () => {
+    const [gateUp, down] = ["gate_up_proj", "down_proj"].map((name) => `model.layers.0.feed_forward.experts.${name}`);
+    const specs = [0, 1, 2].flatMap((index) => [
+      matrix(`${index}.gate`, 24, 32, { name: gateUp, index, transposed: true }),
+      matrix(`${index}.up`, 24, 32, { name: gateUp, index, firstRow: 24, transposed: true }),
+      matrix(`${index}.down`, 32, downCols, { name: down, index, transposed: true }),
+    ]);
+    await checkTurnedStacks(name, format, "rows", specs);
+  });
+}
