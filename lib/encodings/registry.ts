@@ -5,6 +5,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { isJsonObject } from "../checkpoint/json_file.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
+import { AUTO_ROUND } from "./auto_round.ts";
 import { AWQ } from "./awq.ts";
 import { BITSANDBYTES_4BIT } from "./bitsandbytes_4bit.ts";
 import { COMPRESSED_TENSORS } from "./compressed_tensors.ts";
@@ -26,6 +27,7 @@ const ENCODINGS: readonly Encoding[] = [
   MODELOPT,
   GPTQ,
   AWQ,
+  AUTO_ROUND,
   MXFP4,
   GGUF,
 ];

@@ -51,6 +51,19 @@ const CHECKPOINTS: Record<string, string[]> = {
   awq_64: ["int4-row-f16-zero", "int4-64-f16-zero"],
   awq_128: ["int4-row-f16-zero", "int4-128-f16-zero"],
   awq_row: ["int4-row-f16-zero"],
+  gptq_int2: ["int4-32-f16-zero"],
+  gptq_int3: ["int4-32-f16-zero"],
+  gptq_int3_act_order: ["int4-64-f16-zero-order", "int4-row-f16-zero"],
+  gptq_int3_v2: ["int4-128-f16-zero", "int4-row-f16-zero"],
+  gptq_dynamic: ["f16", "int4-32-f16-zero", "int4-32-f16-zero-order", "int8-64-f16-zero"],
+  awq_gemv: ["int4-32-f16-zero"],
+  awq_gemv_64: ["int4-row-f16-zero", "int4-64-f16-zero"],
+  auto_round: ["int4-32-f16-zero"],
+  auto_round_zero: ["int4-32-f16-zero"],
+  auto_round_int2: ["int4-32-f16-zero"],
+  auto_round_int5: ["int8-32-f16-zero"],
+  auto_round_awq: ["int4-32-f16-zero"],
+  auto_round_mixed: ["f16", "int4-32-f16-zero", "int8-row-f16-zero"],
 };
 
 interface ExpectedTensor {

@@ -41,7 +41,11 @@ for (
     "ct_int4_zero",
     "ct_int8_packed",
     "gptq_act_order",
+    "gptq_int2",
+    "gptq_int3_v2",
+    "auto_round_int5",
     "awq",
+    "awq_gemv",
     "ct_nvfp4",
     "modelopt_nvfp4",
   ]
