@@ -75,6 +75,11 @@ export class Companions {
     this.#subject = subject;
   }
 
+  /** All of the checkpoint's tensors. */
+  get tensors(): ReadonlyMap<string, CheckpointTensor> {
+    return this.#checkpoint.tensors;
+  }
+
   /** Returns the error for a checkpoint that contradicts itself. */
   refuse(reason: string): FormatError {
     return new FormatError(`Cannot use model ${this.#checkpoint.path}: tensor ${JSON.stringify(this.#subject)} ${reason}`);

@@ -46,6 +46,8 @@ for (
     "auto_round_int5",
     "awq",
     "awq_gemv",
+    "ct_int2",
+    "ct_int6",
     "ct_nvfp4",
     "modelopt_nvfp4",
   ]
