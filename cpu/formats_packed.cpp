@@ -49,6 +49,7 @@ bool valid(const Packing &p) {
   if (g.group ? (row ? !g.may_be_row : p.group_shift < g.group_least || p.group_shift > g.group_most) : p.group_shift != 0) return false;
   const bool lacks = p.second_shift == not_nested;
   if (g.second ? (lacks ? !g.may_lack_second : p.second_shift < 0 || p.second_shift > g.second_most) : !lacks) return false;
+  if (p.product && p.family != Family::nvfp4) return false;
   return p.type >= 0 && p.type < (g.type ? g.types : 1) && (g.zero || !(p.zero || p.order)) && !(p.type == type_scb && (p.zero || p.order)) && !(row && p.order);
 }
 
@@ -60,8 +61,10 @@ bool parse_packing(const char *name, Packing *packing) {
   for (int family = 0; family < family_count; family++) {
     const char *at = name;
     const Grammar &g = grammars[family];
-    if (!read_word(&at, names[family]) || (g.group ? *at != '-' : *at != 0)) continue;
-    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false, false};
+    if (!read_word(&at, names[family])) continue;
+    const bool product = static_cast<Family>(family) == Family::nvfp4 && read_word(&at, "-product");
+    if (g.group ? *at != '-' : *at != 0) continue;
+    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false, false, product};
     if (g.group) {
       at++;
       if (g.second_first && !(read_power(&at, &p.second_shift) && read_word(&at, "x"))) return false;
@@ -89,12 +92,13 @@ bool parse_packing(const char *name, Packing *packing) {
 
 int32_t packing_bits(const Packing &p) {
   return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 4 | (p.second_shift + 1) << 9 | p.type << 14 | static_cast<int32_t>(p.zero) << 16 |
-         static_cast<int32_t>(p.order) << 17;
+         static_cast<int32_t>(p.order) << 17 | static_cast<int32_t>(p.product) << 18;
 }
 
 bool packing_of(int32_t bits, Packing *packing) {
-  if (bits < 0 || bits >= 1 << 18 || (bits & 15) >= family_count) return false;
-  *packing = {static_cast<Family>(bits & 15), (bits >> 4 & 31) - 1, (bits >> 9 & 31) - 1, bits >> 14 & 3, (bits >> 16 & 1) != 0, (bits >> 17 & 1) != 0};
+  if (bits < 0 || bits >= 1 << 19 || (bits & 15) >= family_count) return false;
+  const auto flag = [bits](int at) { return (bits >> at & 1) != 0; };
+  *packing = {static_cast<Family>(bits & 15), (bits >> 4 & 31) - 1, (bits >> 9 & 31) - 1, bits >> 14 & 3, flag(16), flag(17), flag(18)};
   return valid(*packing);
 }
 

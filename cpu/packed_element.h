@@ -89,6 +89,12 @@ AIRK_INLINE float bnb4_absmax(const PackedView &p, uint64_t block) {
   return plus(times(p.nested_map[p.scale[block]], p.nested[block >> p.packing.second_shift]), p.constant[0]);
 }
 
+// What codes of nvfp4 are multiplied by, of an e4m3 scale.
+AIRK_INLINE float nvfp4_scale(const PackedView &p, uint8_t scale) {
+  const float own = from_e4m3(scale);
+  return p.packing.product ? times(own, p.constant[0]) : divide(own, p.constant[0]);
+}
+
 // The scale and minimum, 6 bits each, of sub-block i of 8, of the 12 bytes that q4_k and q5_k keep them in (get_scale_min_k4 in ggml-quants.c).
 AIRK_INLINE void k_scale_min(const uint8_t *packed, int i, int *scale, int *minimum) {
   if (i < 4) {
@@ -139,7 +145,7 @@ template <Family F> AIRK_INLINE float packed_element(const PackedView &p, uint64
   } else if constexpr (F == Family::mxfp4) {
     return times(from_e2m1(nibble(p.code, blocks, row, col)), from_e8m0(p.scale[row * blocks + col / 32]));
   } else if constexpr (F == Family::nvfp4) {
-    const float scale = divide(from_e4m3(p.scale[row * blocks * 2 + col / nvfp4_group]), p.constant[0]);
+    const float scale = nvfp4_scale(p, p.scale[row * blocks * 2 + col / nvfp4_group]);
     return times(from_e2m1(nibble(p.code, blocks, row, col)), scale);
   } else if constexpr (F == Family::iq4_nl) {
     return times(from_iq4_nl(nibble(p.code, blocks, row, col)), from_f16(load_u16(p.scale + 2 * (row * blocks + col / 32))));

@@ -113,7 +113,10 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
  *
  *  mxfp4  w = 2 ^ (scale - 127) * code: scale u8 [rows][blocks]; code e2m1, u8 [rows][blocks * 16]
  *
- *  nvfp4  w = scale / global * code, a scale for 16 columns: global f32 [1]; scale e4m3 [rows][blocks * 2]; code e2m1, u8 [rows][blocks * 16]
+ *  nvfp4, nvfp4-product   w = scale / global * code, or scale * global * code, a scale for 16 columns
+ *         global        f32  [1]
+ *         scale         e4m3 [rows][blocks * 2]
+ *         code          e2m1, u8 [rows][blocks * 16]
  *
  *  q4_k, q5_k, q6_k   GGUF's blocks of 256 columns (ggml-common.h): [rows][cols / 256] of 144, 176, 210 bytes; cols is a multiple of 256
  *

@@ -5,7 +5,7 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { readJsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, SINGLE_FILE, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, QUANTIZATION_FILES, SINGLE_FILE, WEIGHT_FILES } from "../checkpoint/model_files.ts";
 import { isNamedTemplate, tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import { HubError } from "../errors.ts";
 import { ModelCache } from "./cache.ts";
@@ -83,7 +83,7 @@ async function compareCommits(
   const same = (name: string) => files?.get(name)?.hash.hex === downloads.findHash(name);
   const tokenizerFiles = [...tokenizerFileNames(downloads.directory), ...[...files?.keys() ?? []].filter(isNamedTemplate)];
   return {
-    sameWeights: files !== undefined && [CONFIG_FILE, ...weightNames].every(same),
+    sameWeights: files !== undefined && [CONFIG_FILE, ...Object.keys(QUANTIZATION_FILES), ...weightNames].every(same),
     sameTokenizer: files !== undefined && tokenizerFiles.every(same),
   };
 }

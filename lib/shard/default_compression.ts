@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { hasWeightFiles } from "../checkpoint/checkpoint.ts";
 import { readJsonObject } from "../checkpoint/json_file.ts";
+import { withQuantizationFile } from "../checkpoint/quantization_file.ts";
 import { quantizationConfig } from "../encodings/registry.ts";
 import type { Compression } from "./manifest.ts";
 
@@ -19,5 +20,6 @@ export function defaultCompression(directory: string): Compression {
   const config = readJsonObject(join(directory, "config.json"));
   // A GGUF file has its config within, and its weights packed.
   if (config === undefined && hasWeightFiles(directory)) return "none";
-  return config !== undefined && quantizationConfig(config) !== undefined ? "none" : DEFAULT_COMPRESSION;
+  if (config === undefined) return DEFAULT_COMPRESSION;
+  return quantizationConfig(withQuantizationFile(directory, config)) !== undefined ? "none" : DEFAULT_COMPRESSION;
 }
