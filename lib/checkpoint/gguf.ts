@@ -43,7 +43,8 @@ export interface GgufHeader {
   fileBytes: number;
 }
 
-const FIRST_READ_BYTES = 16 * 1024 * 1024;
+/** Bytes that are read first, which hold the header of a part, and by how much each read is longer than the one before. */
+const FIRST_READ_BYTES = 256 * 1024, GROWTH = 4;
 /** Longest header: vocabularies are some MiB. */
 const MAX_HEADER_BYTES = 512 * 1024 * 1024;
 
@@ -176,28 +177,50 @@ function parse(bytes: Uint8Array<ArrayBuffer>, fileBytes: number, where: string)
   return { metadata, tensors, headerBytes, fileBytes };
 }
 
+/** A GGUF file that may lie elsewhere: a file on disk, or one of the hub. */
+export interface GgufSource {
+  /** What it is called in messages. */
+  where: string;
+  fileBytes: number;
+  /** Fills `into` from a position that the file has. */
+  read(into: Uint8Array, position: number): Promise<void>;
+}
+
+/** Returns a file on disk as a source. @throws the system's error where it cannot be opened. */
+export function localGguf(path: string): GgufSource {
+  return {
+    where: path,
+    fileBytes: fs.statSync(path).size,
+    async read(into, position) {
+      const descriptor = fs.openSync(path, "r");
+      try {
+        if (await readAt(descriptor, into, position) !== into.length) throw new FormatError(`Cannot read ${path}: it ends early`);
+      } finally {
+        fs.closeSync(descriptor);
+      }
+    },
+  };
+}
+
 /**
- * Reads and checks the header of a GGUF file.
+ * Reads and checks the header of a GGUF file. How long it is nothing says: more and more of the file is read until it is all there.
  * @throws {FormatError} for a file that is missing, truncated, or not what the format allows.
  * @throws {UnsupportedError} for a version or a tensor type that is not read.
  */
-export async function readGgufHeader(path: string): Promise<GgufHeader> {
-  const descriptor = fs.openSync(path, "r");
-  try {
-    const { size } = fs.fstatSync(descriptor);
-    for (let length = FIRST_READ_BYTES;; length *= 4) {
-      const bytes = new Uint8Array(Math.min(length, size, MAX_HEADER_BYTES));
-      if (await readAt(descriptor, bytes, 0) !== bytes.length) throw new FormatError(`Cannot read ${path}: it ends early`);
-      try {
-        const header = parse(bytes, size, path);
-        const headerSha256 = createHash("sha256").update(bytes.subarray(0, header.headerBytes)).digest("hex");
-        return { ...header, headerSha256 };
-      } catch (error) {
-        if (!(error instanceof HeaderEnds)) throw error;
-        if (bytes.length < length) throw new FormatError(`Cannot read ${path}: its header ends early; truncated?`);
-      }
+export async function readGgufHeader({ where, fileBytes, read }: GgufSource): Promise<GgufHeader> {
+  let bytes = new Uint8Array(0);
+  for (let length = FIRST_READ_BYTES;; length *= GROWTH) {
+    const longer = new Uint8Array(Math.min(length, fileBytes, MAX_HEADER_BYTES)), known = bytes.length;
+    longer.set(bytes);
+    await read(longer.subarray(known), known);
+    bytes = longer;
+    try {
+      const header = parse(bytes, fileBytes, where);
+      const headerSha256 = createHash("sha256").update(bytes.subarray(0, header.headerBytes)).digest("hex");
+      return { ...header, headerSha256 };
+    } catch (error) {
+      if (!(error instanceof HeaderEnds)) throw error;
+      if (bytes.length < length) throw new FormatError(`Cannot read ${where}: its header ends early; truncated?`);
     }
-  } finally {
-    fs.closeSync(descriptor);
   }
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openModelShards } from "../../lib/auto_model.ts";
 import { openCheckpoint } from "../../lib/checkpoint/checkpoint.ts";
-import { readGgufHeader } from "../../lib/checkpoint/gguf.ts";
+import { localGguf, readGgufHeader } from "../../lib/checkpoint/gguf.ts";
 import { ggufConfig } from "../../lib/checkpoint/gguf_config.ts";
 import { ggufTokenizerFiles } from "../../lib/checkpoint/gguf_tokenizer.ts";
 import { FormatError, UnsupportedError } from "../../lib/errors.ts";
@@ -118,7 +118,7 @@ Deno.test("ggufTokenizerFiles() makes merges of SentencePiece's scores, better p
 });
 
 Deno.test("ggufConfig() refuses architectures and settings that it does not know, by name", async () => {
-  const header = await readGgufHeader(join(FIXTURES, "llama/model.gguf")), none = new Map<string, Float32Array>();
+  const header = await readGgufHeader(localGguf(join(FIXTURES, "llama/model.gguf"))), none = new Map<string, Float32Array>();
   const refuses = (key: string, value: string | number, pattern: RegExp) =>
     assert.throws(
       () => ggufConfig({ ...header, metadata: new Map(header.metadata).set(key, value) }, none, "x.gguf"),
@@ -146,11 +146,11 @@ Deno.test("ggufConfig() refuses architectures and settings that it does not know
 Deno.test("readGgufHeader() survives any cut and many flipped bytes: a header, a FormatError or an UnsupportedError", () =>
   withTemporaryDirectory(async (directory) => {
     const whole = fs.readFileSync(join(FIXTURES, "qwen3/model.gguf")), path = join(directory, "model.gguf");
-    const { headerBytes } = await readGgufHeader(join(FIXTURES, "qwen3/model.gguf"));
+    const { headerBytes } = await readGgufHeader(localGguf(join(FIXTURES, "qwen3/model.gguf")));
     const check = async (content: Uint8Array) => {
       fs.writeFileSync(path, content);
       try {
-        for (const { offset, bytes } of (await readGgufHeader(path)).tensors) {
+        for (const { offset, bytes } of (await readGgufHeader(localGguf(path))).tensors) {
           assert(offset >= 0 && offset + bytes <= content.length);
         }
       } catch (error) {
