@@ -25,6 +25,15 @@ const FORMATS: Record<string, string> = {
   Q4_K: "q4_k",
   Q5_K: "q5_k",
   Q6_K: "q6_k",
+  Q4_1: "q4_1",
+  Q5_0: "q5_0",
+  Q5_1: "q5_1",
+  Q2_K: "q2_k",
+  Q3_K: "q3_k",
+  IQ4_XS: "iq4_xs",
+  TQ1_0: "tq2_0",
+  TQ2_0: "tq2_0",
+  MXFP4: "mxfp4",
 };
 
 interface Expected {
@@ -39,7 +48,7 @@ function expectedFile(name: string): Expected {
 /** Fixtures, and the `model_type` of each. */
 const MODELS: Record<string, string> = {
   ...{ llama: "llama", mixtral: "mixtral", qwen2: "qwen2", qwen2moe: "qwen2_moe", qwen3: "qwen3", qwen3moe: "qwen3_moe" },
-  ...{ gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
+  ...{ types: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
 };
 
 Deno.test("every fixture of GGUF is tested", () => {

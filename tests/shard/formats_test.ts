@@ -27,6 +27,13 @@ const PACKED: WeightFormatName[] = [
   "q5_k",
   "q6_k",
   "iq4_nl",
+  "q4_1",
+  "q5_0",
+  "q5_1",
+  "q2_k",
+  "q3_k",
+  "iq4_xs",
+  "tq2_0",
 ];
 
 Deno.test("extentBytes() equals airk_extent_bytes for every format and shape", () => {
@@ -89,7 +96,8 @@ Deno.test("packed formats have one name each, which both libraries read alike", 
     "fp8-0x128",
     "mxfp4-32",
     "q4_k ",
-    "q3_k",
+    "q7_k",
+    "q5_2",
     "int4-+32-f16",
     "",
   );
