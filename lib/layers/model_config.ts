@@ -251,6 +251,8 @@ export interface ModelConfig {
   contextTokens: number;
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
+  /** Whether the head has a bias, `lm_head.bias`. */
+  headBias?: boolean;
   /** Whether the rows of the head are scaled to unit length, which is done when they are stored. */
   unitHeadRows?: boolean;
   /** The kinds of rotary embeddings that layers use. */

@@ -33,6 +33,7 @@ import { MIXTRAL } from "./mixtral.ts";
 import { OLMO2 } from "./olmo2.ts";
 import { OLMOE } from "./olmoe.ts";
 import { PHI3 } from "./phi3.ts";
+import { PHIMOE } from "./phimoe.ts";
 import { QWEN2 } from "./qwen2.ts";
 import { QWEN2_MOE } from "./qwen2_moe.ts";
 import { QWEN3 } from "./qwen3.ts";
@@ -50,7 +51,7 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[CHATGLM_1, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2, LLAMA4, LLAMA4_TEXT],
-  ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED],
+  ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED, PHIMOE],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
 ];
 

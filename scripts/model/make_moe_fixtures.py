@@ -88,6 +88,26 @@ def olmoe():
     return Fixture(config, v4(rope_theta=10000.0, rope_scaling=None, clip_qkv=None, attention_bias=False))
 
 
+# Phi 3.5 MoE; several experts nearly as good as the best.
+@fixture("phimoe/base")
+def phimoe():
+    scaling = {
+        "type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 1.7, 3.5, 6.0],
+        "short_mscale": 1.24, "long_mscale": 1.24, "original_max_position_embeddings": 64,
+    }
+    config = transformers.PhimoeConfig(
+        **MOE | dict(intermediate_size=16), num_local_experts=8, num_experts_per_tok=2, router_jitter_noise=0.2,
+        attention_bias=True, lm_head_bias=True, sliding_window=24,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0} | scaling,
+    )
+    return Fixture(
+        config,
+        v4(("head_dim",), rope_theta=10000.0, rope_scaling=scaling, original_max_position_embeddings=64, input_jitter_noise=0.01,
+           hidden_dropout=0.0, attention_dropout=0.0),
+        prompt_lengths=(5, 20),
+    )
+
+
 # Hunyuan A13B: norms behind the rotation, whose base is stretched, lists of a number a layer.
 @fixture("hunyuan_v1_moe/base")
 def hunyuan_v1_moe():
