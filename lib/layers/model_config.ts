@@ -102,6 +102,10 @@ export interface AttentionConfig {
   latent?: LatentConfig;
   /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
   deltaNet?: DeltaNetConfig;
+  /** Present where the layer is a state space, likewise. */
+  mamba?: MambaConfig;
+  /** Present where the layer is a gated short convolution, likewise. */
+  shortConvolution?: ShortConvolutionConfig;
   /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
   sinks?: boolean;
   /** Whether what a head attends to is multiplied by the sigmoid of a projection, `self_attn.gate_proj`, which has a bias where q_proj has one. */
@@ -154,6 +158,39 @@ export interface DeltaNetConfig {
   activation: Exclude<Activation, "swiglu_oai">;
   /** Of the norm of what heads answer. */
   eps: number;
+}
+
+/**
+ * A state space of Mamba 2, see `mamba.ts`. Tensors: `mamba.` and `in_proj_` with `x` (values), `b`, `c` (what they are written and read under), `z` (the
+ * gate of the output), `dt` (the step); `conv1d_x`, `conv1d_b`, `conv1d_c`, `A_log`, `D`, `dt_bias`, `norm`, `out_proj`.
+ */
+export interface MambaConfig {
+  /** Heads; a multiple of `groups`. */
+  heads: number;
+  /** Elements of a head's value. */
+  headDim: number;
+  /** Groups of heads that write and read under the same. */
+  groups: number;
+  /** Elements of that: rows of a head's state. */
+  stateDim: number;
+  /** Tokens that a convolution sees, the present one included. */
+  kernel: number;
+  /** Whether the convolutions have biases. */
+  convolutionBias: boolean;
+  /** Of the convolutions. */
+  activation: Exclude<Activation, "swiglu_oai">;
+  /** Groups of heads that are normalised together. */
+  normGroups: number;
+  /** Of that norm. */
+  eps: number;
+}
+
+/** A gated short convolution, see `short_convolution.ts`. Tensors: `conv.` and `in_proj_b`, `in_proj_c`, `in_proj_v`, `conv`, `out_proj`. */
+export interface ShortConvolutionConfig {
+  /** Channels: the width of the residual stream. */
+  width: number;
+  /** Tokens that the convolution sees, the present one included. */
+  kernel: number;
 }
 
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */

@@ -24,7 +24,9 @@ import { GRANITE } from "./granite.ts";
 import { GRANITEMOE, GRANITEMOESHARED } from "./granitemoe.ts";
 import { HUNYUAN_V1_MOE } from "./hunyuan_v1_moe.ts";
 import { HY_V3 } from "./hy_v3.ts";
+import { GRANITEMOEHYBRID } from "./granitemoehybrid.ts";
 import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
+import { LFM2, LFM2_MOE } from "./lfm2.ts";
 import { LLAMA } from "./llama.ts";
 import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
 import { MINIMAX_M2 } from "./minimax_m2.ts";
@@ -52,6 +54,7 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K2, LLAMA4, LLAMA4_TEXT],
   ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED, PHIMOE],
+  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
 ];
 
