@@ -5,11 +5,11 @@
  */
 import type { RopeConfig } from "../layers/model_config.ts";
 import type { ModelConfig } from "./architecture.ts";
-import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import type { ConfigReader } from "./config_reader.ts";
 import { decoderConfig, readShape, readSlidingLayers, readWindow, rmsNorm } from "./decoder_config.ts";
 import { readNormOffset } from "./gemma.ts";
 import { GEMMA_KEYS, gemmaLayer, readGemmaAttention, readSoftcap } from "./gemma2.ts";
+import { type LanguageFamily, languageModel, NESTED, wholeModel, WRAPPED } from "./language_model.ts";
 import { parseRope, type RopeDefaults, ropeOf } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
@@ -70,26 +70,17 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
   });
 }
 
+const TEXT: LanguageFamily = { parse: parseTextConfig };
+
 /** Gemma 3 without images. */
-export const GEMMA3_TEXT = decoderArchitecture({
-  modelTypes: ["gemma3_text"],
-  parseConfig: (values) => parseTextConfig(new ConfigReader(values, "config.json"), "gemma3_text"),
-});
+export const GEMMA3_TEXT = languageModel(["gemma3_text"], TEXT);
 
 /** Gemma 3 with images, of which the text model is used alone. */
-export const GEMMA3 = decoderArchitecture({
+export const GEMMA3 = wholeModel({
   modelTypes: ["gemma3"],
-  parseConfig(values) {
-    const config = new ConfigReader(values, "config.json"), text = config.object("text_config");
-    if (!text) throw config.refuse("text_config", "an object");
-    return parseTextConfig(text, "gemma3");
-  },
-  layerPrefix: (layer) => `language_model.model.layers.${layer}.`,
-  rootNames: {
-    "model.embed_tokens.weight": "language_model.model.embed_tokens.weight",
-    "model.norm.weight": "language_model.model.norm.weight",
-    "lm_head.weight": "language_model.lm_head.weight",
-  },
-  ignoredTensorReason: (name) =>
-    /^(vision_tower|multi_modal_projector)\./.test(name) ? "images are not read, the text model is used alone" : undefined,
+  languages: { gemma3_text: TEXT },
+  missing: "gemma3_text",
+  names: [WRAPPED, NESTED],
+  needless: /^(model\.)?(vision_tower|multi_modal_projector)\./,
+  tied: true,
 });

@@ -27,8 +27,8 @@ const SCALING_KEYS: Record<Exclude<RopeScaling["type"], "temperature">, readonly
   longrope: ["short_factor", "long_factor", "factor", "original_max_position_embeddings", "attention_factor"],
 };
 
-/** Former names of types. */
-const ALIASES: Readonly<Record<string, keyof typeof SCALING_KEYS>> = { su: "longrope" };
+/** Former names of types; `mrope` is that of positions within pictures, which those of text are not. */
+const ALIASES: Readonly<Record<string, keyof typeof SCALING_KEYS>> = { su: "longrope", mrope: "default" };
 
 /** Keys that say which elements turn by which of a picture's positions: those of text are all the same. */
 export const MROPE_KEYS: readonly string[] = ["mrope_section", "mrope_interleaved"];
@@ -47,12 +47,14 @@ export interface RopeDefaults {
 
 /** Reads the type, which v4 wrote as `type` and later as `rope_type`. */
 function ropeType(parameters: ConfigReader): keyof typeof SCALING_KEYS {
-  const current = parameters.raw("rope_type"), former = parameters.raw("type");
+  const [current, former] = ["rope_type", "type"].map((key) => {
+    const written = parameters.raw(key);
+    return typeof written === "string" && Object.hasOwn(ALIASES, written) ? ALIASES[written] : written;
+  });
   if (parameters.has("rope_type") && parameters.has("type") && current !== former) {
     throw parameters.refuse("type", `the same as rope_type (${JSON.stringify(current)})`);
   }
-  const written = current ?? former ?? "default";
-  const type = typeof written === "string" && Object.hasOwn(ALIASES, written) ? ALIASES[written] : written;
+  const type = current ?? former ?? "default";
   if (typeof type !== "string" || !Object.hasOwn(SCALING_KEYS, type)) {
     throw new UnsupportedError(
       `Cannot use rope type ${JSON.stringify(type)}: known types are ${Object.keys(SCALING_KEYS).join(", ")}`,
