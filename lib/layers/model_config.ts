@@ -70,7 +70,7 @@ export interface NormConfig {
   offset: number;
 }
 
-/** A normalisation of queries or keys before they are rotated. */
+/** A normalisation of queries or keys. */
 export interface HeadNormConfig extends NormConfig {
   /** What a norm spans: every head, with one weight for all (`head`) or a weight for each (`each`, of kind `layer`), or all heads together (`whole`). */
   scope: "head" | "each" | "whole";
@@ -86,6 +86,8 @@ export interface AttentionConfig {
   queryNorm?: HeadNormConfig;
   /** Normalisation of keys. */
   keyNorm?: HeadNormConfig;
+  /** Whether these come behind the rotation. */
+  normsRotated?: boolean;
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
   /** Rotation of further elements of a head, those from `first` on. */
@@ -251,6 +253,8 @@ export interface ModelConfig {
   contextTokens: number;
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
+  /** Whether the head has a bias, `lm_head.bias`. */
+  headBias?: boolean;
   /** Whether the rows of the head are scaled to unit length, which is done when they are stored. */
   unitHeadRows?: boolean;
   /** The kinds of rotary embeddings that layers use. */

@@ -75,6 +75,8 @@ export interface ModelTensors {
   embeddingName: string;
   /** Name of the tensor that gives logits; the embedding's where the two are tied. */
   headName: string;
+  /** Name of the vector that is added to them, of a model that has one. */
+  headBiasName: string;
   /** Prefix of layer i's tensor names, cut off in its shard file: `model.layers.3.`. */
   layerPrefix(layer: number): string;
 }

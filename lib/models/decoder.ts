@@ -10,6 +10,7 @@ import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec 
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
 const HEAD_NAME = "lm_head.weight";
+const HEAD_BIAS_NAME = "lm_head.bias";
 
 /** Under which names a checkpoint has a decoder's tensors. */
 export interface DecoderNames {
@@ -183,12 +184,14 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   };
   const head: TensorSpec[] = normTensors(config.finalNorm, cols);
   if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
+  if (config.headBias) head.push(vectorTensor(HEAD_BIAS_NAME, rows));
   return {
     embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
     layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),
     head: head.map(placeAtRoot),
     embeddingName: EMBEDDING_NAME,
     headName: config.tieWordEmbeddings ? EMBEDDING_NAME : HEAD_NAME,
+    headBiasName: HEAD_BIAS_NAME,
     layerPrefix,
   };
 }
