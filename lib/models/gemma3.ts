@@ -3,39 +3,14 @@
  * a window. Follows transformers' `modeling_gemma3.py`.
  * @module
  */
-import type { RopeConfig } from "../layers/model_config.ts";
 import type { ModelConfig } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { decoderConfig, readShape, readSlidingLayers, readWindow, rmsNorm } from "./decoder_config.ts";
 import { readNormOffset } from "./gemma.ts";
 import { GEMMA_KEYS, gemmaLayer, readGemmaAttention, readSoftcap } from "./gemma2.ts";
 import { type LanguageFamily, languageModel, NESTED, wholeModel, WRAPPED } from "./language_model.ts";
-import { parseRope, type RopeDefaults, ropeOf } from "./rope_config.ts";
+import { parseLayerRopes } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
-
-/** Returns the rotary embeddings of layers that see all and of those with a window, in the spellings of transformers v5 and v4. */
-function parseRopes(config: ConfigReader, defaults: Omit<RopeDefaults, "theta">): [global: RopeConfig, local: RopeConfig] {
-  const nested = config.object("rope_parameters");
-  if (nested?.has("full_attention") || nested?.has("sliding_attention")) {
-    for (const key of nested.keys()) {
-      if (key !== "full_attention" && key !== "sliding_attention") {
-        throw nested.refuse(key, "full_attention or sliding_attention");
-      }
-    }
-    const of = (key: string, theta: number): RopeConfig => {
-      const parameters = nested.object(key);
-      const readers = parameters ? [parameters] : [];
-      return ropeOf(readers, config, readers, { ...defaults, theta });
-    };
-    return [of("full_attention", 1_000_000), of("sliding_attention", 10_000)];
-  }
-  const local = {
-    dim: defaults.headDim,
-    theta: config.positive("rope_local_base_freq", 10_000),
-    scaling: { type: "default" } as const,
-  };
-  return [parseRope(config, { ...defaults, theta: 1_000_000 }), local];
-}
 
 /** Sizes of transformers' configuration class: releases leave out what equals them. */
 const MISSING = {
@@ -58,7 +33,7 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
   const pattern = config.integer("sliding_window_pattern", 6);
   const sliding = readSlidingLayers(config, shape.numLayers, (layer) => (layer + 1) % pattern !== 0);
   return decoderConfig(modelType, shape, {
-    ropes: parseRopes(config, shape),
+    ropes: parseLayerRopes(config, shape, { all: 1_000_000, windowed: 10_000 }, config.positive("rope_local_base_freq", 10_000)),
     layers: sliding.map((slides) => {
       const rope = { index: slides ? 1 : 0, interleaved: false };
       return gemmaLayer(config, shape, { ...attention, rope, windowTokens: slides ? windowTokens : undefined }, eps);

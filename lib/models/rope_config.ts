@@ -143,6 +143,36 @@ export function parseRope(config: ConfigReader, defaults: RopeDefaults): RopeCon
 }
 
 /**
+ * Returns the rotary embeddings of layers that see all and of those with a window, as transformers v5 writes them, or v4: its scaling is that of the first.
+ * @param thetas Bases where v5's spelling gives none; v4's of layers that see all.
+ * @param windowedTheta Base of layers with a window in v4's spelling.
+ * @throws {UnsupportedError} as {@linkcode parseRope}.
+ */
+export function parseLayerRopes(
+  config: ConfigReader,
+  defaults: Omit<RopeDefaults, "theta">,
+  thetas: { all: number; windowed: number },
+  windowedTheta: number,
+): [all: RopeConfig, windowed: RopeConfig] {
+  const nested = config.object("rope_parameters");
+  if (nested?.has("full_attention") || nested?.has("sliding_attention")) {
+    for (const key of nested.keys()) {
+      if (key !== "full_attention" && key !== "sliding_attention") {
+        throw nested.refuse(key, "full_attention or sliding_attention");
+      }
+    }
+    const of = (key: string, theta: number): RopeConfig => {
+      const parameters = nested.object(key);
+      const readers = parameters ? [parameters] : [];
+      return ropeOf(readers, config, readers, { ...defaults, theta });
+    };
+    return [of("full_attention", thetas.all), of("sliding_attention", thetas.windowed)];
+  }
+  const windowed: RopeConfig = { dim: defaults.headDim, theta: windowedTheta, scaling: { type: "default" } };
+  return [parseRope(config, { ...defaults, theta: thetas.all }), windowed];
+}
+
+/**
  * Returns how heads are rotated as some objects of a config say alike.
  * @param written The objects that give the scaling.
  * @param readers All objects that may give base and share.
