@@ -26,9 +26,10 @@ const ENCODINGS: readonly Encoding[] = [
   GGUF,
 ];
 
-/** Returns a config.json's `quantization_config`, or undefined where the checkpoint's values are plain. */
+/** Returns a config.json's `quantization_config`, which Kimi K2.5 has in the settings of its language model, or undefined where the checkpoint's values are plain. */
 export function quantizationConfig(config: Record<string, unknown>): Record<string, unknown> | undefined {
-  const found = config.quantization_config ?? config.compression_config;
+  const text = isJsonObject(config.text_config) ? config.text_config : {};
+  const found = config.quantization_config ?? config.compression_config ?? text.quantization_config;
   if (found === undefined || found === null) return undefined;
   if (!isJsonObject(found)) throw new FormatError("Cannot read config.json: quantization_config is no object");
   return found;

@@ -35,10 +35,10 @@ export type RopeScaling =
     attentionFactor: number;
   }
   /**
-   * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + 1) / floorTokens)), so that attention stays sharp over long
-   * contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
+   * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + firstPosition) / floorTokens)), so that attention stays
+   * sharp over long contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
    */
-  | { type: "temperature"; attentionScale: number; floorTokens: number };
+  | { type: "temperature"; attentionScale: number; floorTokens: number; firstPosition: 0 | 1 };
 
 /** One kind of rotary position embedding; layers name it by its index in {@linkcode ModelConfig.ropes}. */
 export interface RopeConfig {
@@ -268,6 +268,8 @@ export interface BlankFilling {
 export interface ModelConfig {
   /** `model_type` of the config.json. */
   modelType: string;
+  /** `model_type` of its language model, where that is a part of a whole model. */
+  languageModelType?: string;
   /** Width of the residual stream. */
   hiddenSize: number;
   /** Width inside the feed-forward layers, the widest. */

@@ -37,7 +37,7 @@ function withNumbers(values: Record<string, unknown>): Record<string, unknown> {
 }
 
 /** Reads the rotation, whose base is stretched once and for all where a dynamic scaling has `alpha`. */
-function readRope(config: ConfigReader, defaults: RopeDefaults): RopeConfig {
+export function readHunyuanRope(config: ConfigReader, defaults: RopeDefaults): RopeConfig {
   const [key, written] = ["rope_parameters", "rope_scaling"].map((key) => [key, config.object(key)] as const)
     .find(([, written]) => written?.has("alpha")) ?? [];
   if (!key || !written) return parseRope(config, defaults);
@@ -72,7 +72,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   const router = plainRouter(readExperts(config, "num_experts", { numExperts: 1, topK: 1 }, "moe_topk"), { normalize: true });
   const moe = plainMoe(router, activation, shape.intermediateSize, sharedExperts(shape.intermediateSize, 1, activation));
   return decoderConfig("hunyuan_v1_moe", shape, {
-    ropes: [readRope(config, { ...shape, theta: 10_000 })],
+    ropes: [readHunyuanRope(config, { ...shape, theta: 10_000 })],
     layers: Array(shape.numLayers).fill(preNormLayer(attention, moe, eps)),
     finalNorm: rmsNorm("model.norm", eps),
     tieWordEmbeddings: config.boolean("tie_word_embeddings", false),

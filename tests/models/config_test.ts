@@ -112,6 +112,24 @@ Deno.test("families refuse keys that would change what they compute, naming key,
       { tie_word_embeddings: false },
       /tie_word_embeddings is true, required the same as beside text_config \(false\)/,
     ],
+    ["mistral3/base", { text_config: null }, /text_config is null, required an object/],
+    ["mistral3/base", { text_config: { model_type: "gemma" } }, /model_type is "gemma", required "mistral" or "ministral3"/],
+    ["mistral3/base", { sliding_window: 8 }, /Cannot use config.json: sliding_window is 8/],
+    [
+      "llava/base",
+      { text_config: { model_type: "llama", attention_bias: "yes" } },
+      /text_config of config.json: attention_bias is "yes"/,
+    ],
+    ["ministral3/base", { rope_parameters: { rope_type: "yarn", factor: 4 } }, /llama_4_scaling_beta is missing/],
+    ["qwen2_vl/base", { use_sliding_window: "no" }, /use_sliding_window is "no"/],
+    ["qwen2/base", { rope_scaling: { type: "mrope", mrope_section: [2, 1, 1] } }, /mrope_section is \[2,1,1\], required only/],
+    ["qwen3_vl_moe/base", { text_config: { norm_topk_prob: false } }, /norm_topk_prob is false, required true/],
+    ["glm4v/base", { text_config: { attention_bias: false } }, /attention_bias is false, required true/],
+    [
+      "qwen3_vl/base",
+      { tie_word_embeddings: false },
+      /tie_word_embeddings is true, required the same as beside text_config \(false\)/,
+    ],
     ["minimax_m2/fp8", { attn_type_list: [1, 0, 1] }, /attn_type_list is \[1,0,1\], required a list of 1/],
     ["minimax_m2/fp8", { qk_norm_type: "per_head" }, /qk_norm_type is "per_head", required "per_layer"/],
     ["minimax_m2/fp8", { shared_intermediate_size: 64 }, /shared_intermediate_size is 64, required 0/],
@@ -218,4 +236,16 @@ Deno.test("keys that are missing stand for what transformers' configuration clas
   });
   assert.equal(parse("baichuan/rope").alibiSlopes, undefined);
   assert.equal(parse("baichuan/alibi").ropes.length, 0);
+});
+
+Deno.test("a text_config leaves out what transformers' configuration classes have, a type of its own too", () => {
+  // LLaVA 1.5 7B.
+  const written = { model_type: "llama", max_position_embeddings: 4096, rms_norm_eps: 1e-5, vocab_size: 32_064 };
+  const llava = parse("llava/base", { text_config: written });
+  const { modelType, languageModelType, hiddenSize, intermediateSize, numLayers, numHeads, vocabSize } = llava;
+  assert.deepEqual([modelType, languageModelType], ["llava", "llama"]);
+  assert.deepEqual([hiddenSize, intermediateSize, numLayers, numHeads, vocabSize], [4096, 11_008, 32, 32, 32_064]);
+  assert.deepEqual(windows(parse("mistral3/base", { text_config: { num_hidden_layers: 2, vocab_size: 96 } })), [4096, 4096]);
+  assert.equal(parse("mistral3/base").languageModelType, "mistral");
+  assert.ok(!parse("mistral3/base").tieWordEmbeddings);
 });
