@@ -286,7 +286,8 @@ export class ForwardPass implements Pass {
     const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
     norm(this, normed, normed, "", config.finalNorm, rows);
-    await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
+    const bias = config.headBias ? this.vector(tensors.headBiasName) : 0n;
+    await weights.linear(this.ops, logits, normed, rows, tensors.headName, bias, this.precision);
     const { logitsMultiplier, logitsSoftcap, vocabSize } = config;
     if (logitsMultiplier !== 1 || logitsSoftcap !== 0) {
       this.ops.scale(logits, logits, rows * vocabSize, logitsMultiplier, logitsSoftcap);
