@@ -153,7 +153,13 @@ Deno.test("a checkpoint that is quantized already is kept as it is where no form
     assert.equal(shards.tensor("model.layers.1.mlp.up_proj.weight").format, "bnb4-64x256-bf16");
   }));
 
-for (const [name, format] of Object.entries({ "gpt_oss/mxfp4": "mxfp4", "deepseek_v3/fp8": "fp8-128x128" })) {
+for (
+  const [name, format] of Object.entries({
+    "gpt_oss/mxfp4": "mxfp4",
+    "deepseek_v3/fp8": "fp8-128x128",
+    "kimi_k2/int4": "int4-32-bf16",
+  })
+) {
   Deno.test(`experts of ${name} are kept packed, as ${format}, and are a source of quantize`, () =>
     withTemporaryDirectory(async (directory) => {
       const source = fileURLToPath(new URL(`../fixtures/architectures/${name}`, import.meta.url));
