@@ -11,6 +11,9 @@ import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
 const HEAD_NAME = "lm_head.weight";
 
+/** Why nothing is exported of families that came with code of their own. */
+export const REMOTE_CODE = "transformers has this family only by code that comes with the checkpoint";
+
 /** What tells one decoder family from another beside its configuration. */
 export interface DecoderFamily {
   /** Values of `model_type` it serves. */
@@ -29,8 +32,10 @@ export interface DecoderFamily {
   otherLayerSource?(name: string, config: ModelConfig, layer: number): TensorSource | undefined;
   /** The checkpoint's names of tensors outside of layers, by the stored ones. */
   rootNames?: Readonly<Record<string, string>>;
-  /** As {@linkcode Architecture.refusesPartQuantized}. */
-  refusesPartQuantized?: string;
+  /** As {@linkcode Architecture.refusesExport}. */
+  refusesExport?: string;
+  /** As {@linkcode Architecture.linearExperts}. */
+  linearExperts?: boolean;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
   ignoredTensorReason?(name: string, config: ModelConfig): string | undefined;
 }
@@ -198,7 +203,8 @@ export function decoderArchitecture(family: DecoderFamily): Architecture {
     parseConfig: family.parseConfig,
     tensors: (config) => tensors(family, config),
     ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
-    refusesPartQuantized: family.refusesPartQuantized,
+    refusesExport: family.refusesExport,
+    linearExperts: family.linearExperts,
     block: decoderBlock,
   };
 }
