@@ -35,7 +35,8 @@ const ENCODINGS: readonly Encoding[] = [
 /** Returns a config.json's `quantization_config`, its own or its language model's, or undefined where the checkpoint's values are plain. */
 export function quantizationConfig(config: Record<string, unknown>): Record<string, unknown> | undefined {
   const text = isJsonObject(config.text_config) ? config.text_config : {};
-  const found = config.quantization_config ?? config.compression_config ?? text.quantization_config;
+  // MLX calls it otherwise, and wrote no other name for long.
+  const found = config.quantization_config ?? config.compression_config ?? text.quantization_config ?? config.quantization;
   if (found === undefined || found === null) return undefined;
   if (!isJsonObject(found)) throw new FormatError("Cannot read config.json: quantization_config is no object");
   return found;
@@ -62,6 +63,9 @@ export async function encodedTensors(checkpoint: Checkpoint): Promise<Map<string
   const tensors = new Map<string, EncodedTensor>();
   if (config === undefined) return tensors;
   const method = config.quant_method;
+  if (method === undefined && typeof config.bits === "number" && typeof config.group_size === "number") {
+    throw new UnsupportedError(`Cannot use model ${checkpoint.path}: it is quantized by MLX, which is not supported`);
+  }
   const fitting = encodingsOf(config);
   if (fitting.length === 0) {
     const known = new Set(ENCODINGS.flatMap(({ methods }) => methods));

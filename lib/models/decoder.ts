@@ -30,6 +30,9 @@ export interface DecoderNames {
   rootNames?: Readonly<Record<string, string>>;
 }
 
+/** Why nothing is exported of families that came with code of their own. */
+export const REMOTE_CODE = "transformers has this family only by code that comes with the checkpoint";
+
 /** What tells one decoder family from another beside its configuration. */
 export interface DecoderFamily extends DecoderNames {
   /** Values of `model_type` it serves. */
@@ -46,8 +49,10 @@ export interface DecoderFamily extends DecoderNames {
   layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | TensorSource[] | undefined;
   /** Returns where some of the family's checkpoints have a layer's tensor instead, or several such places, names relative to the layer. */
   otherLayerSource?(name: string, config: ModelConfig, layer: number): TensorSource | readonly TensorSource[] | undefined;
-  /** As {@linkcode Architecture.refusesPartQuantized}. */
-  refusesPartQuantized?: string;
+  /** As {@linkcode Architecture.refusesExport}. */
+  refusesExport?: string;
+  /** As {@linkcode Architecture.linearExperts}. */
+  linearExperts?: boolean;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
   ignoredTensorReason?(name: string, config: ModelConfig): string | undefined;
 }
@@ -252,7 +257,8 @@ export function decoderArchitecture(family: DecoderFamily): Architecture {
     parseConfig: family.parseConfig,
     tensors: (config) => tensors(family, config),
     ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
-    refusesPartQuantized: family.refusesPartQuantized,
+    refusesExport: family.refusesExport,
+    linearExperts: family.linearExperts,
     block: decoderBlock,
   };
 }

@@ -73,7 +73,49 @@ def make_fbgemm_experts():
         file.chmod(0o644)
 
 
-MAKERS = {"fbgemm": make_fbgemm, "fbgemm_experts": make_fbgemm_experts}
+def make_variants():
+    """Of transformers' `fp8`: a scale for all, with a static one of activations; powers of two for small blocks; MXFP8; and what AutoFP8 wrote."""
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+
+    def variant(block, store):
+        def encode_tensor(name, weight):
+            rows, cols = weight.shape
+            height, width = block or (rows, cols)
+            blocks = weight.float().reshape(rows // height, height, cols // width, width)
+            scale = store(blocks.abs().amax((1, 3)) / 448)
+            spread = exponents(scale)[:, None, :, None]
+            codes = (blocks / spread).clamp(-448, 448).to(FP8).reshape(rows, cols)
+            scale = scale.reshape([]) if block is None else scale
+            values = Fp8Dequantize.__new__(Fp8Dequantize)._dequantize_one(codes, scale, output_dtype=torch.float32)
+            tensors = {name: codes, f"{name}_scale_inv": scale}
+            if block is None:
+                tensors[name.replace(".weight", ".activation_scale")] = torch.tensor(0.5)
+            return tensors, values
+
+        return encode_tensor
+
+    def exponents(scale):
+        return scale.float() if scale.dtype != torch.uint8 else torch.exp2(scale.float() - 127)
+
+    plain = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    powers = lambda scale: 2.0 ** torch.ceil(torch.log2(scale))
+    encode("fp8_tensor", 90, {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}, variant(None, lambda scale: scale))
+    encode("fp8_powers", 91, plain | {"fmt": "e4m3", "scale_fmt": "ue8m0", "weight_block_size": [32, 32]},
+           variant((32, 32), lambda scale: powers(scale).to(torch.float8_e8m0fnu)))
+    encode("mxfp8", 92, plain | {"quant_method": "mxfp8", "weight_block_size": [1, 32]},
+           variant((1, 32), lambda scale: (torch.log2(powers(scale)) + 127).to(torch.uint8)))
+
+    def auto_fp8(name, weight):
+        scale = weight.float().abs().amax() / 448
+        codes = (weight.float() / scale).clamp(-448, 448).to(FP8)
+        module = name.removesuffix(".weight")
+        values = Fp8Dequantize.__new__(Fp8Dequantize)._dequantize_one(codes, scale.reshape([]), output_dtype=torch.float32)
+        return {name: codes, f"{module}.weight_scale": scale.reshape(1), f"{module}.input_scale": torch.tensor([0.5])}, values
+
+    encode("auto_fp8", 93, {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["lm_head"]}, auto_fp8)
+
+
+MAKERS = {"fbgemm": make_fbgemm, "fbgemm_experts": make_fbgemm_experts, "variants": make_variants}
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ const NAMES = [
   ...modelsIn("gguf"),
   "architectures/gpt_oss/mxfp4",
   "architectures/deepseek_v3/fp8",
+  "architectures/kimi_k2/int4",
 ];
 
 for (const name of NAMES) {

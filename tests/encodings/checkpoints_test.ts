@@ -23,6 +23,10 @@ const CHECKPOINTS: Record<string, string[]> = {
   bnb_fp4_nested: ["bnb4-64x256-bf16"],
   llm_int8: ["int8-row-scb"],
   fp8_blocks: ["fp8-128x128"],
+  fp8_tensor: ["fp8-1xrow"],
+  fp8_powers: ["fp8-32x32"],
+  mxfp8: ["fp8-1x32"],
+  auto_fp8: ["fp8-1xrow"],
   fbgemm_fp8: ["bf16", "fp8-1xrow"],
   ct_int4: ["int4-32-bf16"],
   ct_int4_zero: ["int4-32-f16-zero"],
@@ -153,7 +157,13 @@ Deno.test("a checkpoint that is quantized already is kept as it is where no form
     assert.equal(shards.tensor("model.layers.1.mlp.up_proj.weight").format, "bnb4-64x256-bf16");
   }));
 
-for (const [name, format] of Object.entries({ "gpt_oss/mxfp4": "mxfp4", "deepseek_v3/fp8": "fp8-128x128" })) {
+for (
+  const [name, format] of Object.entries({
+    "gpt_oss/mxfp4": "mxfp4",
+    "deepseek_v3/fp8": "fp8-128x128",
+    "kimi_k2/int4": "int4-32-bf16",
+  })
+) {
   Deno.test(`experts of ${name} are kept packed, as ${format}, and are a source of quantize`, () =>
     withTemporaryDirectory(async (directory) => {
       const source = fileURLToPath(new URL(`../fixtures/architectures/${name}`, import.meta.url));
