@@ -1,13 +1,13 @@
 /**
- * What the tensors of a GGUF file are in a Hugging Face checkpoint: their names, and experts' matrices, which lie in stacks there, one by one. Names:
- * gguf-py's constants.py and tensor_mapping.py.
+ * What the tensors of a GGUF file are in a checkpoint: their names, and matrices that lie in one there, one by one. Names: gguf-py's constants.py and
+ * tensor_mapping.py; what is merged: llama.cpp's `conversion/`.
  * @module
  */
 import { UnsupportedError } from "../errors.ts";
 import type { GgufTensor } from "./gguf.ts";
 import type { Dtype, SafetensorsTensor } from "./safetensors.ts";
 
-/** Names of tensors outside of layers, and of those within `blk.N.`, for most models. */
+/** Names of tensors outside of layers, and of those within `blk.N.`: those that stored tensors have, which every family's checkpoints may have. */
 const ROOT: Readonly<Record<string, string>> = {
   token_embd: "model.embed_tokens",
   output_norm: "model.norm",
@@ -21,7 +21,17 @@ const LAYER: Readonly<Record<string, string>> = {
   attn_output: "self_attn.o_proj",
   attn_q_norm: "self_attn.q_norm",
   attn_k_norm: "self_attn.k_norm",
+  attn_q_a: "self_attn.q_a_proj",
+  attn_q_a_norm: "self_attn.q_a_layernorm",
+  attn_q_b: "self_attn.q_b_proj",
+  attn_kv_a_mqa: "self_attn.kv_a_proj_with_mqa",
+  attn_kv_a_norm: "self_attn.kv_a_layernorm",
+  attn_kv_b: "self_attn.kv_b_proj",
+  attn_k_b: "self_attn.k_b_proj",
+  attn_v_b: "self_attn.v_b_proj",
   ffn_norm: "post_attention_layernorm",
+  post_attention_norm: "post_attention_layernorm",
+  post_ffw_norm: "post_feedforward_layernorm",
   ffn_gate: "mlp.gate_proj",
   ffn_up: "mlp.up_proj",
   ffn_down: "mlp.down_proj",
@@ -36,59 +46,143 @@ const LAYER: Readonly<Record<string, string>> = {
 };
 
 /** Names that some models have instead, by `model_type`. `#` stands for an expert's number. */
-const GEMMA_NORMS = {
-  post_attention_norm: "post_attention_layernorm",
-  ffn_norm: "pre_feedforward_layernorm",
-  post_ffw_norm: "post_feedforward_layernorm",
-};
+const GEMMA_NORMS = { ffn_norm: "pre_feedforward_layernorm" };
 const OTHERS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  mixtral: {
-    ffn_gate_inp: "block_sparse_moe.gate",
-    ffn_gate_exps: "block_sparse_moe.experts.#.w1",
-    ffn_up_exps: "block_sparse_moe.experts.#.w3",
-    ffn_down_exps: "block_sparse_moe.experts.#.w2",
-  },
   phi3: { attn_qkv: "self_attn.qkv_proj", ffn_up: "mlp.gate_up_proj" },
   gemma2: GEMMA_NORMS,
   gemma3_text: GEMMA_NORMS,
+  glm4: {
+    ffn_up: "mlp.gate_up_proj",
+    post_attention_norm: "post_self_attn_layernorm",
+    ffn_norm: "post_attention_layernorm",
+    post_ffw_norm: "post_mlp_layernorm",
+  },
+  stablelm: { attn_q_norm: "self_attn.q_layernorm", attn_k_norm: "self_attn.k_layernorm" },
 };
+
+/** Names with `.weight` or `.bias` that have none in a checkpoint, or another. */
+const WHOLE: Readonly<Record<string, string>> = {
+  "attn_sinks.weight": "self_attn.sinks",
+  "exp_probs_b.bias": "mlp.gate.e_score_correction_bias",
+  "exp_probs_b": "mlp.gate.e_score_correction_bias",
+};
+
+/** Stacks of matrices that are one matrix each, their rows below each other. */
+const FLAT = ["attn_k_b", "attn_v_b"];
+
+/** Matrices below each other in one, of so many rows each; the model's config says how many. */
+const MERGED: Readonly<Record<string, readonly { name: string; rows: (config: Sizes) => number }[]>> = {
+  attn_qkv: [
+    { name: "self_attn.q_proj", rows: ({ num_attention_heads, head_dim }) => num_attention_heads * head_dim },
+    { name: "self_attn.k_proj", rows: ({ num_key_value_heads, head_dim }) => num_key_value_heads * head_dim },
+    { name: "self_attn.v_proj", rows: ({ num_key_value_heads, head_dim }) => num_key_value_heads * head_dim },
+  ],
+};
+
+/** What of a config.json says how large merged matrices are. */
+interface Sizes {
+  num_attention_heads: number;
+  num_key_value_heads: number;
+  head_dim: number;
+}
 
 /** Tensors that are settings: factors of rotary frequencies. */
 export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
 
-/** Returns the checkpoint's name of a tensor, or undefined where there is none. */
-function checkpointName(name: string, modelType: string): string | undefined {
-  const [, layer, part, kind] = /^(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)$/.exec(name) ?? [];
+/** Where a tensor of a layer or of the root is: its layer's prefix, what it is called there, and `weight` or `bias`. */
+function partsOf(name: string): { prefix: string; part: string; kind: string } | undefined {
+  const [, layer, part, kind = ""] = /^(?:blk\.(\d+)\.)?([a-z0-9_]+|nextn\.[a-z0-9_]+)(?:\.(weight|bias))?$/.exec(name) ?? [];
+  return part === undefined ? undefined : { prefix: layer === undefined ? "" : `model.layers.${layer}.`, part, kind };
+}
+
+/** Returns the checkpoint's name of a tensor, or undefined where there is none. @param layerParts Which tensors layers have. */
+function checkpointName(name: string, modelType: string, layerParts: ReadonlySet<string>): string | undefined {
+  const { prefix, part, kind } = partsOf(name) ?? {};
   if (part === undefined) return undefined;
-  const tables = layer === undefined ? [ROOT] : [OTHERS[modelType] ?? {}, LAYER];
-  const found = tables.find((table) => Object.hasOwn(table, part))?.[part];
-  return found && `${layer === undefined ? "" : `model.layers.${layer}.`}${found}.${kind}`;
+  const ending = kind === "" ? "" : `.${kind}`;
+  if (prefix === "") return Object.hasOwn(ROOT, part) ? ROOT[part] + ending : undefined;
+  const whole = WHOLE[part + ending];
+  if (whole !== undefined) return prefix + whole;
+  // Of layers that predict further ahead, which whoever reads the model leaves out.
+  if (part.startsWith("nextn.")) return prefix + part + ending;
+  if (modelType === "falcon" && layerParts.has("attn_norm_2")) {
+    // Two norms of one input: the second is the attention's.
+    if (part === "attn_norm") return `${prefix}ln_mlp${ending}`;
+    if (part === "attn_norm_2") return `${prefix}ln_attn${ending}`;
+  }
+  const found = [OTHERS[modelType] ?? {}, LAYER].find((table) => Object.hasOwn(table, part))?.[part];
+  return found && prefix + found + ending;
 }
 
 /**
- * Returns the tensors that a GGUF file's are in a checkpoint of a `model_type`, in the order of the file.
+ * Returns the tensors that a GGUF file's are in a checkpoint of a config, in the order of the file.
  * @param where Path of the file, for messages.
  * @throws {UnsupportedError} for quantized values in a shape that is no matrix.
  */
-export function checkpointTensors(tensors: readonly GgufTensor[], modelType: string, where: string): SafetensorsTensor[] {
+export function checkpointTensors(
+  tensors: readonly GgufTensor[],
+  config: Readonly<Record<string, unknown>>,
+  where: string,
+): SafetensorsTensor[] {
+  const modelType = config.model_type as string;
+  const layerParts = new Set(tensors.map(({ name }) => partsOf(name)?.part).filter((part) => part !== undefined));
   const found = tensors.filter(({ name }) => !ROPE_TENSORS.includes(name)).flatMap((tensor): SafetensorsTensor[] => {
+    const { prefix = "", part = "", kind = "" } = partsOf(tensor.name) ?? {};
     // Unknown names stay, so that whoever reads the model refuses what it has no place for.
-    const known = checkpointName(tensor.name, modelType) ?? tensor.name;
-    if (known.includes("#") && tensor.shape.length === 3) return stacked(tensor, known, where);
-    // The gate of a shared expert, one row, is a vector there.
-    const shape = known.endsWith(".shared_expert_gate.weight") && tensor.shape.length === 1 ? [1, ...tensor.shape] : tensor.shape;
-    return [placed({ ...tensor, shape }, known, where)];
+    const known = checkpointName(tensor.name, modelType, layerParts) ?? tensor.name;
+    if (Object.hasOwn(MERGED, part) && !Object.hasOwn(OTHERS[modelType] ?? {}, part)) {
+      return merged(tensor, config as unknown as Sizes, `${prefix}#.${kind}`, MERGED[part], where);
+    }
+    if (known.includes("#") && tensor.shape.length === (kind === "bias" ? 2 : 3)) return stacked(tensor, known, where);
+    return [placed({ ...tensor, shape: shapeOf(tensor, part, known) }, known, where)];
   });
   return found.sort((a, b) => a.offset - b.offset);
 }
 
-/** Returns each matrix of a stack as a tensor of its own. */
+/** Returns the shape that a tensor has in a checkpoint. */
+function shapeOf({ shape }: GgufTensor, part: string, known: string): number[] {
+  if (FLAT.includes(part) && shape.length === 3) return [shape[0] * shape[1], shape[2]];
+  // The gate of a shared expert, one row, is a vector there.
+  if (known.endsWith(".shared_expert_gate.weight") && shape.length === 1) return [1, ...shape];
+  // Norms of heads are a matrix there.
+  if (/\.[qk]_layernorm\.weight$/.test(known) && shape.length === 2) return [shape[0] * shape[1]];
+  return shape;
+}
+
+/** Returns each matrix, or vector, of a stack as a tensor of its own. */
 function stacked(tensor: GgufTensor, known: string, where: string): SafetensorsTensor[] {
   const [count, ...shape] = tensor.shape, bytes = tensor.bytes / count;
   return Array.from(
     { length: count },
     (_, i) => placed({ ...tensor, shape, bytes, offset: tensor.offset + i * bytes }, known.replace("#", `${i}`), where),
   );
+}
+
+/** Returns each matrix, or vector, of those that lie below each other as a tensor of its own. */
+function merged(
+  tensor: GgufTensor,
+  sizes: Sizes,
+  pattern: string,
+  parts: (typeof MERGED)[string],
+  where: string,
+): SafetensorsTensor[] {
+  const [rows, ...rest] = tensor.shape, rowBytes = tensor.bytes / rows;
+  const counts = parts.map((part) => part.rows(sizes)), sum = counts.reduce((sum, count) => sum + count, 0);
+  if (sum !== rows) {
+    throw new UnsupportedError(
+      `Cannot use ${where}: tensor ${JSON.stringify(tensor.name)} has ${rows} rows, required ${sum} (${counts.join(" + ")})`,
+    );
+  }
+  return parts.map(({ name }, i) => {
+    const first = counts.slice(0, i).reduce((sum, count) => sum + count, 0);
+    const part = {
+      ...tensor,
+      shape: [counts[i], ...rest],
+      bytes: counts[i] * rowBytes,
+      offset: tensor.offset + first * rowBytes,
+    };
+    return placed(part, pattern.replace("#", name), where);
+  });
 }
 
 function placed({ name: stored, type, shape, offset, bytes }: GgufTensor, name: string, where: string): SafetensorsTensor {

@@ -12,6 +12,8 @@ import type { TensorSource, TensorSpec } from "../models/architecture.ts";
 export interface TensorPlace {
   source: CheckpointTensor | EncodedTensor;
   placement: RowPlacement;
+  /** As {@linkcode TensorSource.turnedBlockRows}. */
+  turnedBlockRows: number | undefined;
 }
 
 /** Returns whether a tensor's values are encoded. */
@@ -30,13 +32,18 @@ interface SpecRows {
   runRows: number;
   rowStep: number;
   transposed: boolean;
+  turnedBlockRows: number | undefined;
   /** Dimensions of the tensor after its first, of which a vector is the elements. */
   vectorDims: number[];
 }
 
-/** Returns where a tensor lies in a checkpoint that has the tensors for which `has` is true. */
+/**
+ * Returns where a tensor lies in a checkpoint that has the tensors for which `has` is true: where its family has it, or under the name that it is
+ * stored by, as tensors of GGUF files are called.
+ */
 function sourcesOf({ name, source, otherSource }: TensorSpec, has: (name: string) => boolean): readonly TensorSource[] {
   const sources: readonly TensorSource[] = Array.isArray(source) ? source : [source ?? { name }];
+  if (has(name) && !sources.some((source) => has(source.name)) && !(otherSource && has(otherSource.name))) return [{ name }];
   return otherSource && !sources.some(({ name }) => has(name)) && has(otherSource.name) ? [otherSource] : sources;
 }
 
@@ -52,7 +59,7 @@ function rowsOf(spec: TensorSpec, has: (name: string) => boolean): SpecRows[] {
       ? { count: share, cols }
       : { count: share / turnedBlockRows * cols, cols: turnedBlockRows };
     return {
-      ...{ spec, tensorName: name, ...size, index, firstRow, transposed, vectorDims },
+      ...{ spec, tensorName: name, ...size, index, firstRow, transposed, turnedBlockRows, vectorDims },
       ...(rowStep === undefined ? { runRows: size.count, rowStep: size.count } : { runRows, rowStep }),
     };
   });
@@ -122,11 +129,11 @@ export function placeTensors(
       if (row === undefined) continue;
       throw new FormatError(`${what} has no place in the model for row ${row} of ${rows}${stacked ? ` at index ${index}` : ""}`);
     }
-    for (const { spec, cols, index = 0, firstRow, runRows, rowStep, transposed } of together) {
+    for (const { spec, cols, index = 0, firstRow, runRows, rowStep, transposed, turnedBlockRows } of together) {
       const placement: RowPlacement = transposed && !inRows
         ? { firstRow, runRows, rowStep, transposed: { firstRow: index * cols, rowElements: rows } }
         : { firstRow: index * rows + firstRow, runRows, rowStep };
-      places.get(spec)!.push({ source, placement });
+      places.get(spec)!.push({ source, placement, turnedBlockRows });
     }
   }
   return places;
