@@ -96,6 +96,21 @@ function deepseek2(keys: ArchitectureKeys): Config {
   };
 }
 
+/** Settings of gated delta nets. */
+function deltaNet(keys: ArchitectureKeys, sizes: Sizes): Config {
+  const valueHeads = keys.number("ssm.time_step_rank");
+  return {
+    norm_weights_whole: true,
+    full_attention_interval: keys.number("full_attention_interval", 4),
+    linear_conv_kernel_dim: keys.number("ssm.conv_kernel"),
+    linear_key_head_dim: keys.number("ssm.state_size"),
+    linear_num_key_heads: keys.number("ssm.group_count"),
+    linear_num_value_heads: valueHeads,
+    linear_value_head_dim: keys.number("ssm.inner_size") / valueHeads,
+    ...partialRotary(keys, sizes),
+  };
+}
+
 /** By `general.architecture`; `model_type` too, where that is another name. */
 export const GGUF_ARCHITECTURES: Readonly<
   Record<string, (keys: ArchitectureKeys, sizes: Sizes, header: GgufHeader) => Config>
@@ -217,6 +232,14 @@ export const GGUF_ARCHITECTURES: Readonly<
     };
   },
   smollm3: () => ({ rope_interleaved: true }),
+  qwen3next: (keys, sizes) => ({
+    model_type: "qwen3_next",
+    ...deltaNet(keys, sizes),
+    ...experts(keys, "num_experts"),
+    moe_intermediate_size: keys.number("expert_feed_forward_length"),
+    shared_expert_intermediate_size: keys.number("expert_shared_feed_forward_length"),
+    norm_topk_prob: true,
+  }),
   llama4: (keys, { intermediateSize }) => {
     const routed = experts(keys, "num_local_experts");
     return {

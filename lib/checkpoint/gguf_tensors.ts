@@ -43,6 +43,14 @@ const LAYER: Readonly<Record<string, string>> = {
   ffn_gate_exps: "mlp.experts.#.gate_proj",
   ffn_up_exps: "mlp.experts.#.up_proj",
   ffn_down_exps: "mlp.experts.#.down_proj",
+  attn_gate: "linear_attn.in_proj_z",
+  ssm_in: "linear_attn.in_proj_qkvz",
+  ssm_ba: "linear_attn.in_proj_ba",
+  ssm_beta: "linear_attn.in_proj_b",
+  ssm_alpha: "linear_attn.in_proj_a",
+  ssm_conv1d: "linear_attn.conv1d",
+  ssm_norm: "linear_attn.norm",
+  ssm_out: "linear_attn.out_proj",
 };
 
 /** Names that some models have instead, by `model_type`. `#` stands for an expert's number. */
@@ -65,25 +73,31 @@ const WHOLE: Readonly<Record<string, string>> = {
   "attn_sinks.weight": "self_attn.sinks",
   "exp_probs_b.bias": "mlp.gate.e_score_correction_bias",
   "exp_probs_b": "mlp.gate.e_score_correction_bias",
+  "ssm_a": "linear_attn.A_log",
+  "ssm_dt.bias": "linear_attn.dt_bias",
 };
 
 /** Stacks of matrices that are one matrix each, their rows below each other. */
 const FLAT = ["attn_k_b", "attn_v_b"];
 
-/** Matrices below each other in one, of so many rows each; the model's config says how many. */
-const MERGED: Readonly<Record<string, readonly { name: string; rows: (config: Sizes) => number }[]>> = {
-  attn_qkv: [
-    { name: "self_attn.q_proj", rows: ({ num_attention_heads, head_dim }) => num_attention_heads * head_dim },
-    { name: "self_attn.k_proj", rows: ({ num_key_value_heads, head_dim }) => num_key_value_heads * head_dim },
-    { name: "self_attn.v_proj", rows: ({ num_key_value_heads, head_dim }) => num_key_value_heads * head_dim },
-  ],
-};
+/** A matrix of several that lie below each other in one, and how many rows it has of that. */
+type MergedPart = readonly [name: string, rows: number];
 
-/** What of a config.json says how large merged matrices are. */
-interface Sizes {
-  num_attention_heads: number;
-  num_key_value_heads: number;
-  head_dim: number;
+/** Returns what lies merged in the tensors of a name; undefined where that is one tensor in a checkpoint too. */
+function mergedParts(part: string, config: Readonly<Record<string, unknown>>): MergedPart[] | undefined {
+  const size = (name: string) => config[name] as number;
+  if (part === "ffn_gate_up_exps") {
+    const rows = size("moe_intermediate_size") ?? size("intermediate_size");
+    return [["mlp.experts.#.gate_proj", rows], ["mlp.experts.#.up_proj", rows]];
+  }
+  if (part !== "attn_qkv" || Object.hasOwn(OTHERS[size("model_type")] ?? {}, part)) return undefined;
+  if (config.linear_num_key_heads !== undefined) {
+    const keys = size("linear_num_key_heads") * size("linear_key_head_dim");
+    const values = size("linear_num_value_heads") * size("linear_value_head_dim");
+    return [["linear_attn.in_proj_q", keys], ["linear_attn.in_proj_k", keys], ["linear_attn.in_proj_v", values]];
+  }
+  const queries = size("num_attention_heads") * size("head_dim"), keys = size("num_key_value_heads") * size("head_dim");
+  return [["self_attn.q_proj", queries], ["self_attn.k_proj", keys], ["self_attn.v_proj", keys]];
 }
 
 /** Tensors that are settings: factors of rotary frequencies. */
@@ -130,9 +144,8 @@ export function checkpointTensors(
     const { prefix = "", part = "", kind = "" } = partsOf(tensor.name) ?? {};
     // Unknown names stay, so that whoever reads the model refuses what it has no place for.
     const known = checkpointName(tensor.name, modelType, layerParts) ?? tensor.name;
-    if (Object.hasOwn(MERGED, part) && !Object.hasOwn(OTHERS[modelType] ?? {}, part)) {
-      return merged(tensor, config as unknown as Sizes, `${prefix}#.${kind}`, MERGED[part], where);
-    }
+    const parts = mergedParts(part, config);
+    if (parts !== undefined) return merged(tensor, parts.map(([name, rows]) => [`${prefix}${name}.${kind}`, rows]), where);
     if (known.includes("#") && tensor.shape.length === (kind === "bias" ? 2 : 3)) return stacked(tensor, known, where);
     return [placed({ ...tensor, shape: shapeOf(tensor, part, known) }, known, where)];
   });
@@ -146,6 +159,7 @@ function shapeOf({ shape }: GgufTensor, part: string, known: string): number[] {
   if (known.endsWith(".shared_expert_gate.weight") && shape.length === 1) return [1, ...shape];
   // Norms of heads are a matrix there.
   if (/\.[qk]_layernorm\.weight$/.test(known) && shape.length === 2) return [shape[0] * shape[1]];
+  if (part === "ssm_conv1d" && shape.length === 2) return [shape[0], 1, shape[1]];
   return shape;
 }
 
@@ -158,35 +172,34 @@ function stacked(tensor: GgufTensor, known: string, where: string): SafetensorsT
   );
 }
 
-/** Returns each matrix, or vector, of those that lie below each other as a tensor of its own. */
-function merged(
-  tensor: GgufTensor,
-  sizes: Sizes,
-  pattern: string,
-  parts: (typeof MERGED)[string],
-  where: string,
-): SafetensorsTensor[] {
-  const [rows, ...rest] = tensor.shape, rowBytes = tensor.bytes / rows;
-  const counts = parts.map((part) => part.rows(sizes)), sum = counts.reduce((sum, count) => sum + count, 0);
+/** Returns each matrix, or vector, of those that lie below each other as a tensor of its own; of each of a stack where it is one of experts. */
+function merged(tensor: GgufTensor, parts: readonly MergedPart[], where: string): SafetensorsTensor[] {
+  const isStack = parts[0][0].includes("#");
+  const [stack, rows, ...rest] = isStack ? tensor.shape : [1, ...tensor.shape], rowBytes = tensor.bytes / (stack * rows);
+  const sum = parts.reduce((sum, [, count]) => sum + count, 0);
   if (sum !== rows) {
     throw new UnsupportedError(
-      `Cannot use ${where}: tensor ${JSON.stringify(tensor.name)} has ${rows} rows, required ${sum} (${counts.join(" + ")})`,
+      `Cannot use ${where}: tensor ${JSON.stringify(tensor.name)} has ${rows} rows, required ${
+        parts.map(([, count]) => count).join(" + ")
+      }`,
     );
   }
-  return parts.map(({ name }, i) => {
-    const first = counts.slice(0, i).reduce((sum, count) => sum + count, 0);
-    const part = {
-      ...tensor,
-      shape: [counts[i], ...rest],
-      bytes: counts[i] * rowBytes,
-      offset: tensor.offset + first * rowBytes,
-    };
-    return placed(part, pattern.replace("#", name), where);
-  });
+  return Array.from({ length: stack }, (_, index) => {
+    let offset = tensor.offset + index * rows * rowBytes;
+    return parts.map(([name, count]) => {
+      const part = { ...tensor, shape: [count, ...rest], bytes: count * rowBytes, offset };
+      offset += part.bytes;
+      return placed(part, name.replace("#", `${index}`), where);
+    });
+  }).flat();
 }
 
 function placed({ name: stored, type, shape, offset, bytes }: GgufTensor, name: string, where: string): SafetensorsTensor {
-  if (type === "F32" || type === "F16" || type === "BF16") return { name, dtype: type as Dtype, shape, offset, bytes };
+  if (type === "F32" || type === "F16" || type === "BF16") {
+    // How much decays is stored as it is used.
+    const logOfNegative = type === "F32" && name.endsWith(".A_log");
+    return { name, dtype: type as Dtype, shape, offset, bytes, ...(logOfNegative && { logOfNegative }) };
+  }
   if (shape.length !== 2) {
     throw new UnsupportedError(`Cannot use ${where}: tensor ${JSON.stringify(stored)} has ${type} in ${shape.length} dimensions`);
   }

@@ -123,6 +123,25 @@ def stacked_norms(tensors, config):
     return stacked
 
 
+def qwen3_next_tensors(name, values, config):
+    """Queries, keys and values of a delta net together, each of all heads; the checkpoint has them and the gate by key head."""
+    layer = name.split(".")[2] if ".layers." in name else None
+    if name.endswith(".A_log"):
+        return [(name, -np.exp(values))]
+    if name.endswith(".dt_bias"):
+        return [(name.replace("dt_bias", "dt_proj.bias"), values)]
+    if "conv1d" in name:
+        return [(name, values.squeeze(1))]
+    if "in_proj_qkvz" in name:
+        keys, heads = config.linear_key_head_dim, config.linear_num_key_heads
+        shared = config.linear_num_value_heads // heads * config.linear_value_head_dim
+        groups = values.reshape(heads, 2 * keys + 2 * shared, -1)
+        q, k, v, z = (part.reshape(-1, values.shape[1]) for part in np.split(groups, np.cumsum([keys, keys, shared]), axis=1))
+        return [(f"blk.{layer}.attn_qkv.weight", np.concatenate([q, k, v])), (f"blk.{layer}.attn_gate.weight", z)]
+    whole = name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight")
+    return [(name, values + 1 if whole else values)]
+
+
 # --- metadata -----------------------------------------------------------------------------------------------
 
 
@@ -271,6 +290,22 @@ def falcon(writer, config):
         writer.kv_data[0].pop(f"falcon.attention.{name}", None)
 
 
+def qwen3_next(writer, config):
+    rotary(writer, config)
+    writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+    delta_net(writer, config)
+
+
+def delta_net(writer, config):
+    writer.add_ssm_conv_kernel(config.linear_conv_kernel_dim)
+    writer.add_ssm_state_size(config.linear_key_head_dim)
+    writer.add_ssm_group_count(config.linear_num_key_heads)
+    writer.add_ssm_time_step_rank(config.linear_num_value_heads)
+    writer.add_ssm_inner_size(config.linear_value_head_dim * config.linear_num_value_heads)
+    writer.add_full_attention_interval(4)
+
+
 def llama_keys(writer, config):
     writer.add_vocab_size(config.vocab_size)
     rotary(writer, config)
@@ -312,7 +347,7 @@ def stack_experts(tensors):
 
 
 def stored_as(name, values, family):
-    if values.ndim < 2 or "ffn_gate_inp" in name or "norm" in name or name.endswith(".bias") or "ssm_conv1d" in name:
+    if values.ndim < 2 or "ffn_gate_inp." in name or "norm" in name or name.endswith(".bias") or "ssm_conv1d" in name:
         return np.ascontiguousarray(values, np.float32), TYPES.F32
     kind = TYPES.MXFP4 if family.architecture == "gpt-oss" and "_exps" in name else TYPES.BF16
     data = quantize(np.ascontiguousarray(values, np.float32), kind)
@@ -561,6 +596,13 @@ FAMILIES = {
             )
         ),
         turn_queries_and_keys, llama_keys, pre="smaug-bpe",
+    ),
+    "qwen3_next": lambda: Family(
+        "qwen3next",
+        Fixture(
+            transformers.Qwen3NextConfig(**HYBRID, **EXPERTS, rope_parameters=HYBRID_ROPE), adjust=remember, norm_mean=0.0, prompt_lengths=(5, 70)
+        ),
+        qwen3_next_tensors, qwen3_next, pre="qwen2",
     ),
     "qwen2_yarn": lambda: Family(
         "qwen2",

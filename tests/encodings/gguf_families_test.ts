@@ -30,7 +30,7 @@ const MODELS: Record<string, string> = {
   ...{ command_r: "cohere", cohere2: "cohere2", llama4_scout: "llama4_text", llama4_maverick: "llama4_text", olmo2: "olmo2" },
   ...{ stablelm: "stablelm", stablelm_parallel: "stablelm", starcoder2: "starcoder2" },
   ...{ falcon: "falcon", falcon_one_norm: "falcon", falcon_multi_query: "falcon" },
-  ...{ internlm2: "internlm2", baichuan: "baichuan", smollm3: "smollm3", qwen2_yarn: "qwen2" },
+  ...{ internlm2: "internlm2", baichuan: "baichuan", smollm3: "smollm3", qwen2_yarn: "qwen2", qwen3_next: "qwen3_next" },
 };
 
 Deno.test("every fixture of a family in GGUF is tested", () => {
