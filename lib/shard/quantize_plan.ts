@@ -147,11 +147,10 @@ function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor
 /** Returns what reads a tensor, and what it gives. */
 function readerOf(
   checkpoint: Checkpoint,
-  { rows, cols, kind, source: origin }: TensorSpec,
+  { rows, cols, kind }: TensorSpec,
   places: readonly TensorPlace[],
 ): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
-  const [{ source: first, placement }] = places;
-  const blockRows = origin && "turnedBlockRows" in origin ? origin.turnedBlockRows : undefined;
+  const [{ source: first, placement, turnedBlockRows: blockRows }] = places;
   // Only vectors are joined from several places, and those are never encoded.
   if (isEncoded(first)) {
     if (blockRows !== undefined) {
