@@ -5,6 +5,7 @@
  */
 import { isJsonObject, isPlainFileName, type JsonObject } from "../checkpoint/json_file.ts";
 import { CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILES, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import { isNamedTemplate } from "../checkpoint/tokenizer_files.ts";
 import { FormatError, HubError, UnsupportedError } from "../errors.ts";
 import type { RemoteFile, Repository } from "./repository.ts";
 
@@ -22,7 +23,8 @@ export function smallFiles({ id, files }: Repository): RemoteFile[] {
     throw new HubError(`Cannot use model ${id}: its repository has no ${CONFIG_FILE}, ${what}; ${required}`, "file");
   }
   const { index } = weightFiles((name) => files.has(name)) ?? WEIGHT_FILES[0];
-  return [CONFIG_FILE, GENERATION_CONFIG_FILE, index, ...TOKENIZER_FILES].flatMap((path) => files.get(path) ?? []);
+  const templates = [...files.keys()].filter(isNamedTemplate);
+  return [CONFIG_FILE, GENERATION_CONFIG_FILE, index, ...TOKENIZER_FILES, ...templates].flatMap((path) => files.get(path) ?? []);
 }
 
 /** Returns the kind of weight files that are there, safetensors before PyTorch's. */

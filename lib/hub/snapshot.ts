@@ -5,7 +5,8 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { readJsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, SINGLE_FILE, TOKENIZER_FILES, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, SINGLE_FILE, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import { isNamedTemplate, tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import { HubError } from "../errors.ts";
 import { ModelCache } from "./cache.ts";
 import { HubClient } from "./client.ts";
@@ -80,9 +81,10 @@ async function compareCommits(
 ): Promise<{ sameWeights: boolean; sameTokenizer: boolean }> {
   const files = await downloads.filesAt(earlier);
   const same = (name: string) => files?.get(name)?.hash.hex === downloads.findHash(name);
+  const tokenizerFiles = [...tokenizerFileNames(downloads.directory), ...[...files?.keys() ?? []].filter(isNamedTemplate)];
   return {
     sameWeights: files !== undefined && [CONFIG_FILE, ...weightNames].every(same),
-    sameTokenizer: files !== undefined && TOKENIZER_FILES.every(same),
+    sameTokenizer: files !== undefined && tokenizerFiles.every(same),
   };
 }
 
