@@ -43,6 +43,7 @@ export type {
   HeadNormConfig,
   LatentConfig,
   LayerConfig,
+  LearnedPositions,
   MlpConfig,
   ModelConfig,
   MoeConfig,
