@@ -12,7 +12,7 @@ import type { ExpertTable, KvDemand, Plan, PlanRequest, TapeExtent } from "../me
 import { planWithExperts } from "../memory/expert_planner.ts";
 import { kvCacheBytes, plan } from "../memory/planner.ts";
 import { limitResident } from "../memory/resident_limit.ts";
-import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
+import { type Architecture, isResidentMatrix, type ModelConfig, type ModelTensors } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
@@ -144,16 +144,18 @@ function checkTensors(shards: ShardDirectory, tensors: ModelTensors): void {
       throw new FormatError(`Cannot use vector ${spec.name}: it is stored as ${entry.format}, required f32`);
     }
     // Only of these is a matrix the same as its extents one after the other.
-    if (spec.kind === "router" && !["f32", "f16", "bf16"].includes(entry.format)) {
-      throw new FormatError(`Cannot use router ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
+    if (isResidentMatrix(spec) && !["f32", "f16", "bf16"].includes(entry.format)) {
+      throw new FormatError(`Cannot use ${spec.kind} ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
     }
   }
 }
 
-/** Returns what stays in memory whatever the budget, norms, biases and routers, with the 4-byte words that each takes. */
+/** Returns what stays in memory whatever the budget, norms, biases, routers and embeddings of positions, with the 4-byte words that each takes. */
 function residentWords(shards: ShardDirectory, tensors: ModelTensors): Map<string, number> {
+  const resident = [...tensors.embedding, ...tensors.layers.flat(), ...tensors.head]
+    .filter((spec) => spec.kind === "vector" || isResidentMatrix(spec));
   return new Map(
-    [...tensors.layers.flat(), ...tensors.head].filter(({ kind }) => kind === "vector" || kind === "router").map(({ name }) => {
+    resident.map(({ name }) => {
       const bytes = shards.tensor(name).extents.reduce((sum, extent) => sum + extent.bytes, 0);
       return [name, Math.ceil(bytes / 4)];
     }),

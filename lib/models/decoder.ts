@@ -21,6 +21,7 @@ import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec 
 import { ConfigReader } from "./config_reader.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
+const POSITIONS_NAME = "model.embed_positions.weight";
 const HEAD_NAME = "lm_head.weight";
 const HEAD_BIAS_NAME = "lm_head.bias";
 
@@ -233,11 +234,19 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   const head: TensorSpec[] = normTensors(config.finalNorm, cols);
   if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
   if (config.headBias) head.push(vectorTensor(HEAD_BIAS_NAME, rows));
+  const embedding: TensorSpec[] = [
+    { name: EMBEDDING_NAME, rows, cols, kind: "embedding" },
+    ...normTensors(config.embeddingNorm, cols),
+  ];
+  if (config.learnedPositions) {
+    embedding.push({ name: POSITIONS_NAME, rows: config.learnedPositions.rows, cols, kind: "positions" });
+  }
   return {
-    embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
+    embedding: embedding.map(placeAtRoot),
     layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),
     head: head.map(placeAtRoot),
     embeddingName: EMBEDDING_NAME,
+    positionsName: POSITIONS_NAME,
     headName: config.tieWordEmbeddings ? EMBEDDING_NAME : HEAD_NAME,
     headBiasName: HEAD_BIAS_NAME,
     layerPrefix,
