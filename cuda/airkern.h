@@ -113,11 +113,24 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
  *
  *  mxfp4  w = 2 ^ (scale - 127) * code: scale u8 [rows][blocks]; code e2m1, u8 [rows][blocks * 16]
  *
- *  nvfp4  w = scale / global * code, a scale for 16 columns: global f32 [1]; scale e4m3 [rows][blocks * 2]; code e2m1, u8 [rows][blocks * 16]
+ *  nvfp4, nvfp4-product   w = scale / global * code, or scale * global * code, a scale for 16 columns
+ *         global        f32  [1]
+ *         scale         e4m3 [rows][blocks * 2]
+ *         code          e2m1, u8 [rows][blocks * 16]
  *
  *  q4_k, q5_k, q6_k   GGUF's blocks of 256 columns (ggml-common.h): [rows][cols / 256] of 144, 176, 210 bytes; cols is a multiple of 256
  *
  *  iq4_nl   w = scale * value[code], ggml's 16 values: scale f16 [rows][blocks]; code u8 [rows][blocks * 16]
+ *
+ *  q4_1, q5_0, q5_1   GGUF's blocks of 32: w = scale * code + minimum, in q5_0 scale * (code - 16)
+ *         scale         f16  [rows][blocks], in q4_1 and q5_1 [rows][blocks][2], each with its minimum
+ *         high          u32  [rows][blocks], the fifth bits                 q5_0, q5_1
+ *         code          u8   [rows][blocks * 16]
+ *
+ *  q2_k, q3_k, iq4_xs, tq2_0   GGUF's blocks of 256, a block's scales apart from its codes; cols is a multiple of 256
+ *         scale         u8   [rows][cols / 256] of 20 (scales, d, dmin), 14 (scales, d), 8 (d, scales), 2 (d) bytes
+ *         high          u8   [rows][cols / 256 * 32], the third bits        q3_k
+ *         code          u8   [rows][cols / 256] of 64, 64, 128, 64 bytes
  */
 
 /* ---- library ---- */

@@ -32,7 +32,27 @@ export interface SynthesizeOptions {
 /** A file's worth of tensors, cut into extents. */
 interface Group {
   file: string;
-  tensors: { name: string; relativeName: string; rows: number; cols: number; format: WeightFormatName; extentRows: number[] }[];
+  tensors: {
+    name: string;
+    relativeName: string;
+    rows: number;
+    cols: number;
+    format: WeightFormatName;
+    extentRows: number[];
+    /** Standard deviation of its weights. */
+    sigma: number;
+  }[];
+}
+
+/**
+ * Returns the standard deviation of a matrix's weights. Products keep the scale of what they multiply, but for those that join the residual stream: these
+ * are smaller, as in the initialization of GPT-2 (Radford et al. 2019), and embeddings larger. So a token's hidden state stays that token's, and routers
+ * send tokens to experts of all numbers; otherwise all tokens would grow alike, and with them the experts that they use.
+ */
+function deviation({ name, cols, kind }: TensorSpec, numLayers: number): number {
+  if (kind === "embedding") return 1;
+  const joinsStream = /[.](o_proj|out_proj|down_proj)[.]weight$/.test(name);
+  return 1 / Math.sqrt(joinsStream ? cols * 2 * numLayers : cols);
 }
 
 function storedFormat(kind: TensorSpec["kind"], compression: WeightFormatName): WeightFormatName {
@@ -41,11 +61,12 @@ function storedFormat(kind: TensorSpec["kind"], compression: WeightFormatName): 
   return kind === "linear" || kind === "expert" ? compression : "q8";
 }
 
-function planGroup(file: string, specs: TensorSpec[], prefix: string, compression: WeightFormatName): Group {
+function planGroup(file: string, specs: TensorSpec[], prefix: string, compression: WeightFormatName, numLayers: number): Group {
   const ordered = [...specs.filter(({ kind }) => kind === "vector"), ...specs.filter(({ kind }) => kind !== "vector")];
   return {
     file,
-    tensors: ordered.map(({ name, rows, cols, kind }) => {
+    tensors: ordered.map((spec) => {
+      const { name, rows, cols, kind } = spec;
       const format = storedFormat(kind, compression);
       return {
         name,
@@ -53,6 +74,7 @@ function planGroup(file: string, specs: TensorSpec[], prefix: string, compressio
         rows,
         cols,
         format,
+        sigma: deviation(spec, numLayers),
         extentRows: cutIntoExtents(name, format, rows, cols, 2 * cols, syntheticExtentBytes),
       };
     }),
@@ -77,12 +99,12 @@ async function writeGroup(
   using writer = new ShardFileWriter(directory, group.file, cuts);
   const buffer = new Uint8Array(paddedBytes(Math.max(...cuts.map(({ maxBytes }) => maxBytes))));
   const extents: ExtentEntry[][] = [];
-  for (const { relativeName, format, cols, extentRows } of group.tensors) {
+  for (const { relativeName, format, cols, extentRows, sigma } of group.tensors) {
     const entries: ExtentEntry[] = [];
     for (const [index, rows] of extentRows.entries()) {
       const bytes = syntheticExtentBytes(format, rows, cols);
       const extent = buffer.subarray(0, paddedBytes(bytes)).fill(0);
-      fillExtent(extent, format, rows, cols, random);
+      fillExtent(extent, format, rows, cols, sigma, random);
       const written = await writer.append(`${relativeName}#${index}`, extent);
       entries.push({ ...written, bytes, rows, outliers: rows * outliersPerRow(format, cols) });
     }
@@ -102,14 +124,20 @@ export async function synthesizeModel(options: SynthesizeOptions): Promise<void>
     throw new UsageError(`Cannot write ${out}: it holds a model already; remove it or name another directory`);
   }
   const architecture = architectureFor(config);
-  const declared = architecture.tensors(architecture.parseConfig(config));
+  const declared = architecture.tensors(architecture.parseConfig(config)), numLayers = declared.layers.length;
   const layers = declared.layers.map((specs, layer) =>
-    planGroup(`layer-${String(layer).padStart(4, "0")}.safetensors`, specs, declared.layerPrefix(layer), compression)
+    planGroup(
+      `layer-${String(layer).padStart(4, "0")}.safetensors`,
+      specs,
+      declared.layerPrefix(layer),
+      compression,
+      numLayers,
+    )
   );
   const groups = [
-    planGroup("embedding.safetensors", declared.embedding, "", compression),
+    planGroup("embedding.safetensors", declared.embedding, "", compression, numLayers),
     ...layers,
-    planGroup("head.safetensors", declared.head, "", compression),
+    planGroup("head.safetensors", declared.head, "", compression, numLayers),
   ];
   fs.mkdirSync(out, { recursive: true });
   const needed = groups.reduce(

@@ -5,10 +5,11 @@
  * @module
  */
 import fs from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type Checkpoint, type CheckpointTensor, openCheckpoint } from "../checkpoint/checkpoint.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, TOKENIZER_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE } from "../checkpoint/model_files.ts";
 import { sync, writeAt } from "../checkpoint/positional_io.ts";
+import { tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import { type HeaderEntry, writeHeader } from "../checkpoint/safetensors.ts";
 import { quantizationConfig } from "../encodings/registry.ts";
 import { CancelledError, FormatError, NativeError, UnsupportedError, UsageError } from "../errors.ts";
@@ -256,9 +257,11 @@ export async function exportTransformersNf4(options: ExportOptions): Promise<Exp
   if (files.length > 1) {
     await writeWhole(join(out, INDEX_FILE), JSON.stringify({ metadata: { total_size: bytes }, weight_map: weightMap }, null, 2));
   }
-  for (const name of [GENERATION_CONFIG_FILE, ...TOKENIZER_FILES]) {
+  for (const name of [GENERATION_CONFIG_FILE, ...tokenizerFileNames(checkpoint.path)]) {
     const path = join(checkpoint.path, name);
-    if (fs.existsSync(path)) await writeWhole(join(out, name), fs.readFileSync(path));
+    if (!fs.existsSync(path)) continue;
+    fs.mkdirSync(dirname(join(out, name)), { recursive: true });
+    await writeWhole(join(out, name), fs.readFileSync(path));
   }
   const linear = items.find(({ quantized }) => quantized);
   const dtype = linear === undefined ? "float32" : TYPES[linear.tensor.dtype]!.name;

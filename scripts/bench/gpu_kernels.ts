@@ -169,7 +169,7 @@ export class GpuBench implements Disposable {
     const bytes = this.#extentBytes(format, rows, cols);
     const extent = new Uint8Array(bytes);
     if (format === "bf16") fillBf16(extent, this.#random);
-    else fillExtent(extent, format, rows, cols, this.#random);
+    else fillExtent(extent, format, rows, cols, 1 / Math.sqrt(cols), this.#random);
     const stride = Math.ceil(bytes / 4096) * 4096;
     const memory = this.context.deviceBuffer(stride * count);
     await this.#upload(extent, memory.address);

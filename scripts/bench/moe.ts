@@ -2,8 +2,8 @@
  * Measures how a model with routed experts decodes when few of them fit into memory: `deno run -A scripts/bench/moe.ts SHARD_DIRECTORY [--ram 4GiB]
  * [--tokens 24] [--rounds 3] [--precision fast]`. Prints one JSON object.
  *
- * Every step runs a random token, so that routing is as little skewed as the model's routers allow: real text hits more often. The disk is measured
- * before and after each round; the share is that of the median round.
+ * Every step runs a random token, so that routing is as little skewed as the model's routers allow: real text hits more often, a synthetic model's
+ * routers spread tokens evenly. The disk is measured before and after each round; the share is that of the median round.
  */
 import { parseArgs } from "node:util";
 import { Engine } from "../../lib/engine/engine.ts";

@@ -47,15 +47,21 @@ export function syntheticExtentBytes(format: WeightFormatName, rows: number, col
 }
 
 /**
- * Fills an extent with weights of standard deviation 1 / sqrt(cols), so that products keep the scale of what they multiply.
+ * Fills an extent with weights of standard deviation `sigma`; norms with ones.
  *
  * @param into Zero-filled, at least {@linkcode syntheticExtentBytes} long.
  */
-export function fillExtent(into: Uint8Array, format: WeightFormatName, rows: number, cols: number, random: RandomBytes): void {
+export function fillExtent(
+  into: Uint8Array,
+  format: WeightFormatName,
+  rows: number,
+  cols: number,
+  sigma: number,
+  random: RandomBytes,
+): void {
   const perRow = outliersPerRow(format, cols);
   const sections = extentSections(format, rows, cols, rows * perRow)
     .map(({ offset, bytes }) => into.subarray(offset, offset + bytes));
-  const sigma = 1 / Math.sqrt(cols);
   switch (format) {
     case "f32": {
       new Float32Array(into.buffer, into.byteOffset, rows * cols).fill(1); // norms
