@@ -100,7 +100,7 @@ export interface AttentionConfig {
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
-  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
+  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `queryScaling`, `scale` and `softcap` then count. */
   latent?: LatentConfig;
   /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
   deltaNet?: DeltaNetConfig;
@@ -298,6 +298,8 @@ export interface ModelConfig {
   vocabSize: number;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
+  /** Present where only shorter contexts are computed as the model was made; the reason is part of a sentence. */
+  contextLimit?: { tokens: number; reason: string };
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
   /** Whether the head has a bias, `lm_head.bias`. */
