@@ -4,6 +4,7 @@
 //   load, store, set1, fma(a, b, c)    fma may round twice where the machine has none
 //   load_f16, load_bf16, load_i8       width elements as float32; from_half: one float16
 //   sum                                of all elements
+//   spread_bits                        32 bits as bytes, 255 for 1
 //   Index, q4o_index, nf4_index        the 2 x 16 element indices in 16 bytes of code
 //   Table, table, lookup               16 float32 values and 16 of them by index
 // Everything is in an anonymous namespace: code for one instruction set must not be linked in place of another's.

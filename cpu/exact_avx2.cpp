@@ -1,6 +1,7 @@
 // The float32 inner loops on AVX2, FMA and F16C.
 #include <immintrin.h>
 
+#include <cstring>
 #include <new>
 
 #include "floats.h"
@@ -33,6 +34,14 @@ struct Simd {
   }
   AIRK_INLINE V load_i8(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p))));
+  }
+  AIRK_INLINE void spread_bits(const uint8_t *bits, uint8_t *bytes) {
+    int word;
+    std::memcpy(&word, bits, 4);
+    const __m256i byte = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
+    const __m256i own = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word), byte), bit);
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(bytes), _mm256_cmpeq_epi8(own, bit));
   }
   typedef __m128i Index;
   AIRK_INLINE void q4o_index(const uint8_t *code, Index (&index)[2]) {

@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 
+#include <cstring>
 #include <new>
 
 #include "floats.h"
@@ -34,6 +35,11 @@ struct Simd {
   }
   AIRK_INLINE V load_i8(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p))));
+  }
+  AIRK_INLINE void spread_bits(const uint8_t *bits, uint8_t *bytes) {
+    uint32_t mask;
+    std::memcpy(&mask, bits, 4);
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(bytes), _mm256_movm_epi8(mask));
   }
   // vpermps looks at the low four bits of an index alone, so indices keep whatever is above them.
   typedef __m512i Index;

@@ -37,6 +37,9 @@ struct Simd {
   AIRK_INLINE V load_i8(const int8_t *p) {
     return V{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])};
   }
+  AIRK_INLINE void spread_bits(const uint8_t *bits, uint8_t *bytes) {
+    for (int i = 0; i < 32; i++) bytes[i] = bits[i / 8] >> (i % 8) & 1 ? 0xff : 0;
+  }
   struct Index {
     uint8_t element[16];
   };

@@ -31,6 +31,14 @@ AIRK_INLINE void look_up_32_scaled(const uint8_t *code, const Simd::Table &table
   for (int i = 0; i < 32 / Simd::width; i++) Simd::store(out + i * Simd::width, v[i] * scale[i / (16 / Simd::width)]);
 }
 
+}  // namespace
+}  // namespace airk
+
+#include "gguf_decode.h"
+
+namespace airk {
+namespace {
+
 // Rounds 16 floats as to_bf16 does, without its branch.
 AIRK_INLINE void round_16_to_bf16(float *values) {
   typedef uint32_t Bits __attribute__((vector_size(64)));
@@ -57,17 +65,6 @@ AIRK_INLINE void round_16_to_f16(float *values) {
   const Bits small = reinterpret_cast<Bits>((reinterpret_cast<Floats>(magnitude) + 0.5f) - 0.5f);
   bits = sign | (is_small & small) | (~is_small & normal);
   std::memcpy(values, &bits, sizeof bits);
-}
-
-AIRK_INLINE float load_half(const uint8_t *at) { return Simd::from_half(load_u16(at)); }
-
-// code * scale - minimum for code = 0 .. 15; the product is exact in every format that has a minimum.
-AIRK_INLINE Simd::Table linear_table(float scale, float minimum) {
-  alignas(64) static const float codes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  alignas(64) float table[16];
-  const Simd::V s = Simd::set1(scale), m = Simd::set1(minimum);
-  for (int i = 0; i < 16; i += Simd::width) Simd::store(table + i, Simd::load(codes + i) * s - m);
-  return Simd::table(table);
 }
 
 // (code - zero) * scale for code = 0 .. 15.
@@ -111,74 +108,6 @@ void decode_bnb4(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t b
     Simd::lookup(table, index[1], v + 16 / Simd::width);
     for (int i = 0; i < 32 / Simd::width; i++) Simd::store(out + i * Simd::width, v[i]);
   }
-}
-
-// q4_k and q5_k: out [32] = the weights of sub-block `sub` of a block of 256.
-AIRK_INLINE void decode_k_sub_block(const uint8_t *block, int sub, bool fifth_bit, float *out) {
-  int scale, minimum;
-  k_scale_min(block + 4, sub, &scale, &minimum);
-  const float step = load_half(block) * static_cast<float>(scale), least = load_half(block + 2) * static_cast<float>(minimum);
-  const uint8_t *low = block + (fifth_bit ? 48 : 16) + sub / 2 * 32;
-  if (fifth_bit) {
-    int8_t code[32];
-    const int shift = 4 * (sub & 1);
-    for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>(((low[j] >> shift) & 15) | ((block[16 + j] >> sub) & 1) << 4);
-    const Simd::V s = Simd::set1(step), m = Simd::set1(least);
-    for (int j = 0; j < 32; j += Simd::width) Simd::store(out + j, Simd::load_i8(code + j) * s - m);
-    return;
-  }
-  const Simd::Table table = linear_table(step, least);
-  for (int half = 0; half < 2; half++) {
-    Simd::Index index[2];
-    Simd::V v[16 / Simd::width];
-    Simd::q4o_index(low + 16 * half, index);
-    Simd::lookup(table, index[sub & 1], v);
-    for (int i = 0; i < 16 / Simd::width; i++) Simd::store(out + 16 * half + i * Simd::width, v[i]);
-  }
-}
-
-// q6_k: out [32] = the weights of run `run` (0 .. 3) of a half (0, 1) of a block of 256.
-AIRK_INLINE void decode_q6_k_run(const uint8_t *block, int half, int run, float *out) {
-  const float d = load_half(block + 208);
-  const uint8_t *low = block + 64 * half + 32 * (run & 1), *high = block + 128 + 32 * half;
-  const int low_shift = run < 2 ? 0 : 4, high_shift = 2 * run;
-  int8_t code[32];
-  for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>((((low[j] >> low_shift) & 15) | ((high[j] >> high_shift) & 3) << 4) - 32);
-  for (int part = 0; part < 2; part++) {
-    const Simd::V scale = Simd::set1(d * static_cast<float>(static_cast<int8_t>(block[192 + 8 * half + 2 * run + part])));
-    for (int j = 16 * part; j < 16 * part + 16; j += Simd::width) Simd::store(out + j, Simd::load_i8(code + j) * scale);
-  }
-}
-
-// out [32] = codes, each half times its step, less its minimum.
-AIRK_INLINE void scale_codes_32(const int8_t *code, const float (&step)[2], const float (&minimum)[2], float *out) {
-  for (int half = 0; half < 2; half++) {
-    const Simd::V s = Simd::set1(step[half]), m = Simd::set1(minimum[half]);
-    for (int j = 16 * half; j < 16 * half + 16; j += Simd::width) Simd::store(out + j, Simd::load_i8(code + j) * s - m);
-  }
-}
-
-// The 32 weights of block `index`, or of its part `sub`, of one of the families of gguf_blocks.h.
-template <Family F> AIRK_INLINE void decode_gguf_32(const PackedView &p, uint64_t index, int sub, float *out) {
-  const float step[2] = {gguf_step<F>(p, index, sub, 0), gguf_step<F>(p, index, sub, 1)};
-  const float minimum[2] = {gguf_minimum<F>(p, index, sub, 0), gguf_minimum<F>(p, index, sub, 1)};
-  if constexpr (F == Family::iq4_xs) {
-    alignas(64) static const float values[16] = AIRK_IQ4_NL_VALUES;
-    return look_up_32_scaled(p.code + index * iq4_xs_codes + 16 * sub, Simd::table(values), step[0], step[1], out);
-  }
-  if constexpr (F == Family::q4_1) {
-    const Simd::Table table = linear_table(step[0], minimum[0]);
-    return look_up_32(p.code + index * 16, table, table, out);
-  }
-  int8_t code[32];
-  for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>(gguf_code<F>(p, index, sub, j));
-  scale_codes_32(code, step, minimum, out);
-}
-
-template <Family F> void decode_gguf(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
-  constexpr uint64_t subs = is_long_gguf<F> ? super_block / block_cols : 1;
-  for (uint64_t b = block_begin; b < block_end; b++, out += block_cols)
-    decode_gguf_32<F>(w.packed, row * (w.blocks / subs) + b / subs, static_cast<int>(b % subs), out);
 }
 
 // e4m3 by way of float16, whose exponent's bias is 8 more.
@@ -297,22 +226,14 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       break;
     }
     case Family::q4_k:
-    case Family::q5_k:
-    case Family::q6_k: {
-      constexpr uint64_t subs = super_block / block_cols;
-      const bool q6 = p.packing.family == Family::q6_k, q5 = p.packing.family == Family::q5_k;
-      const uint64_t block_bytes = q6 ? q6_k_bytes : q5 ? q5_k_bytes : q4_k_bytes;
-      for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
-        const uint8_t *block = p.code + (row * (w.blocks / subs) + b / subs) * block_bytes;
-        const int sub = static_cast<int>(b % subs);
-        if (q6) {
-          decode_q6_k_run(block, sub / 4, sub % 4, out);
-        } else {
-          decode_k_sub_block(block, sub, q5, out);
-        }
-      }
+      decode_gguf<Family::q4_k>(w, row, block_begin, block_end, out);
       break;
-    }
+    case Family::q5_k:
+      decode_gguf<Family::q5_k>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q6_k:
+      decode_gguf<Family::q6_k>(w, row, block_begin, block_end, out);
+      break;
     case Family::q4_1:
       decode_gguf<Family::q4_1>(w, row, block_begin, block_end, out);
       break;
