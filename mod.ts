@@ -44,12 +44,15 @@ export type {
   LatentConfig,
   LayerConfig,
   LearnedPositions,
+  MambaConfig,
+  MlpActivation,
   MlpConfig,
   ModelConfig,
   MoeConfig,
   NormConfig,
   RopeConfig,
   RopeScaling,
+  ShortConvolutionConfig,
 } from "./lib/layers/model_config.ts";
 export type { RouterConfig } from "./lib/layers/router.ts";
 export type { DevicePlan, ExpertPlan, Plan } from "./lib/memory/plan.ts";

@@ -24,6 +24,10 @@ struct RowKernels {
   void (*add)(float *y, const float *x, int64_t count, float factor);
   // y = factor * x, then softcap * tanh(y / softcap) unless softcap is 0. y may be x.
   void (*scale)(float *y, const float *x, int64_t count, float factor, float softcap);
+  // y = x, or the nearest of -limit and limit where it lies beyond. y may be x.
+  void (*clamp)(float *y, const float *x, int64_t count, float limit);
+  // y = positive x^2 + beta x where x > 0, else negative (exp(min(x, eps)) - 1 - x) + beta x. y may be x.
+  void (*xielu)(float *y, const float *x, int64_t count, float positive, float negative, float beta, float eps);
   // y = x as float16, to nearest even.
   void (*to_half)(uint16_t *y, const float *x, int64_t count);
   // y = x / sqrt(sum(x^2) + eps). y may be x.
@@ -32,7 +36,7 @@ struct RowKernels {
   void (*log_decay)(float *y, const float *x, const float *a_log, const float *bias, int64_t count);
   // One token of the gated delta rule for `columns` <= kDeltaColumns of a state [key_dim][state_stride]; v, y: [columns].
   void (*delta_step)(float *state, int64_t state_stride, const float *q, const float *k, const float *v, float *y, int64_t key_dim,
-                     int64_t columns, float decay, float beta, float scale);
+                     int64_t columns, float decay, float beta, float scale, const float *skip, bool corrects);
   // Codes [ceil(count / 32) * 32] and float16 scales [ceil(count / 32)] of a q8 cache row: airk_kv_append in cuda/airkern.h.
   void (*to_q8)(int8_t *codes, uint16_t *scales, const float *x, int64_t count);
 };

@@ -99,6 +99,7 @@ void gated_run(float *y, const float *gate, const float *up, int64_t count, Acti
 
 void gated(float *y, const float *gate, const float *up, int64_t count, int32_t activation) {
   switch (activation) {
+    case -1: return gated_run(y, gate, up, count, [](S::Reg x) { return x; });
     case AIRK_SILU: return gated_run(y, gate, up, count, [](S::Reg x) { return silu(x); });
     case AIRK_GELU: return gated_run(y, gate, up, count, [](S::Reg x) { return gelu(x); });
     case AIRK_GELU_TANH: return gated_run(y, gate, up, count, [](S::Reg x) { return gelu_tanh(x); });
@@ -124,6 +125,23 @@ void scale_run(float *y, const float *x, int64_t count, float factor, float soft
     const S::Reg most = S::set(softcap);
     each_vector(count, [=](int64_t i, auto n) { store(y + i, soft_capped(S::mul(by, load(x + i, n)), most), n); });
   }
+}
+
+// The limits first: where x is NaN, the second operand stays.
+void clamp_run(float *y, const float *x, int64_t count, float limit) {
+  const S::Reg most = S::set(limit), least = S::set(-limit);
+  each_vector(count, [=](int64_t i, auto n) { store(y + i, S::max(least, S::min(most, load(x + i, n))), n); });
+}
+
+void xielu_run(float *y, const float *x, int64_t count, float positive, float negative, float beta, float eps) {
+  const S::Reg above = S::set(positive), below = S::set(negative), by = S::set(beta), least = S::set(eps), zero = S::set(0.0f);
+  each_vector(count, [=](int64_t i, auto n) {
+    const S::Reg v = load(x + i, n);
+    const S::Reg gap = exponential_gap(S::min(least, v), v);
+    // NaN takes the second, which is NaN too.
+    const S::Reg bent = S::where_less(zero, v, S::mul(above, S::mul(v, v)), S::mul(below, gap));
+    store(y + i, S::fma(by, v, bent), n);
+  });
 }
 
 void half_run(uint16_t *y, const float *x, int64_t count) {
@@ -171,10 +189,10 @@ void log_decay_run(float *y, const float *x, const float *a_log, const float *bi
 }
 
 void delta_step(float *state, int64_t state_stride, const float *q, const float *k, const float *v, float *y, int64_t key_dim,
-                int64_t columns, float decay, float beta, float scale) {
+                int64_t columns, float decay, float beta, float scale, const float *skip, bool corrects) {
   float recalled[kDeltaColumns] = {}, read[kDeltaColumns] = {};
   const S::Reg by = S::set(decay);
-  for (int64_t i = 0; i < key_dim; i++) {
+  for (int64_t i = 0; corrects && i < key_dim; i++) {
     const float *row = state + i * state_stride;
     const S::Reg key = S::set(k[i]);
     each_vector(columns, [&](int64_t j, auto n) {
@@ -191,10 +209,10 @@ void delta_step(float *state, int64_t state_stride, const float *q, const float 
       store(read + j, S::fma(s, query, load(read + j, n)), n);
     });
   }
-  for (int64_t j = 0; j < columns; j++) y[j] = scale * read[j];
+  for (int64_t j = 0; j < columns; j++) y[j] = scale * read[j] + (skip ? *skip * v[j] : 0.0f);
 }
 
-constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, half_run, l2norm_row, log_decay_run, delta_step, q8_run};
+constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, clamp_run, xielu_run, half_run, l2norm_row, log_decay_run, delta_step, q8_run};
 
 }  // namespace
 }  // namespace airk

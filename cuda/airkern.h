@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 4
+#define AIRK_ABI_VERSION 5
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -299,12 +299,14 @@ AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_pt
 /*
  * The gated delta rule, token after token of each sequence (Yang et al. 2024, arXiv:2412.06464). With S the state of a value head, [key_dim,
  * value_dim], which reads key head h / (value_heads / key_heads):
- *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S.
+ *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S + skip[h] v.
+ * Where `corrects` is 0, S = S + k (x) (beta v): gated linear attention, and so the state space of Mamba 2 (Dao and Gu 2024, arXiv:2405.21060).
+ * skip: f32 [value_heads], or 0 for none.
  * q, k: head h of token t at q + t * q_stride + h * key_dim, and alike for k; v: [value_heads, value_dim] at v + t * v_stride.
  * y [tokens, value_heads, value_dim]; log_decay, beta: f32 [tokens, value_heads]. key_dim <= 256.
  * state: f32 [slots, value_heads, key_dim, value_dim].
  */
-AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale);
+AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects);
 
 /*
  * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):
@@ -323,7 +325,7 @@ enum {
   AIRK_SWIGLU_OAI = 7
 };
 
-/* y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0; count elements. y may be gate or up. */
+/* y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0; count elements. y may be gate or up. Activation -1, gate[i] * up[i], needs up. */
 AIRK_API airk_status airk_gated(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count, int32_t activation);
 
 /* y[i] += factor * x[i], count elements; exactly y + x where factor is 1. x may be y. */
@@ -331,6 +333,15 @@ AIRK_API airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint6
 
 /* y[i] = factor * x[i], then softcap * tanh(y[i] / softcap) unless softcap is 0; count elements. softcap >= 0. y may be x. */
 AIRK_API airk_status airk_scale(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float factor, float softcap);
+
+/* y[i] = x[i], or the nearest of -limit and limit where it lies beyond; count elements, limit > 0. y may be x. */
+AIRK_API airk_status airk_clamp(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float limit);
+
+/*
+ * xIELU (Huang and Schlag 2024, arXiv:2411.13010): y[i] = log(1 + exp(alpha_p)) x^2 + beta x where x = x[i] > 0, else
+ * (beta + log(1 + exp(alpha_n))) (exp(min(x, eps)) - 1 - x) + beta x. alpha_p, alpha_n, beta, eps: f32 [1], in device memory; count elements. y may be x.
+ */
+AIRK_API airk_status airk_xielu(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr alpha_p, airk_ptr alpha_n, airk_ptr beta, airk_ptr eps, uint64_t count);
 
 /* y[r * y_stride + c] = x[r * x_stride + c], r < rows, c < cols; strides are at least cols where rows > 1. y must not overlap x. */
 AIRK_API airk_status airk_copy_2d(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t rows, uint64_t cols);

@@ -127,4 +127,16 @@ export interface DeltaRuleInput {
   keyDim: number;
   valueDim: number;
   scale: number;
+  /** f32 [valueHeads], what values are added to the answers with; 0n for none. */
+  skip?: bigint;
+  /** Whether a token corrects what the state recalls for its key, or adds to it; true without it. */
+  corrects?: boolean;
+}
+
+/** Device addresses of the parameters of xIELU, as its tensors are named. */
+export interface XieluParameters {
+  alphaP: bigint;
+  alphaN: bigint;
+  beta: bigint;
+  eps: bigint;
 }

@@ -96,6 +96,8 @@ export interface AttentionConfig {
   secondRope?: { index: number; interleaved: boolean; first: number };
   /** Multiplication of queries alone, by a rope of type `temperature`. */
   queryScaling?: { index: number };
+  /** Largest size of an element of queries, keys and values before anything else is done with them; absent where there is none. */
+  clip?: number;
   /** Multiplies queries times keys. */
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
@@ -104,6 +106,10 @@ export interface AttentionConfig {
   latent?: LatentConfig;
   /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
   deltaNet?: DeltaNetConfig;
+  /** Present where the layer is a state space, likewise. */
+  mamba?: MambaConfig;
+  /** Present where the layer is a gated short convolution, likewise. */
+  shortConvolution?: ShortConvolutionConfig;
   /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
   sinks?: boolean;
   /** Whether what a head attends to is multiplied by the sigmoid of a projection, `self_attn.gate_proj`, which has a bias where q_proj has one. */
@@ -158,12 +164,51 @@ export interface DeltaNetConfig {
   eps: number;
 }
 
+/**
+ * A state space of Mamba 2, see `mamba.ts`. Tensors: `mamba.` and `in_proj_` with `x` (values), `b`, `c` (what they are written and read under), `z` (the
+ * gate of the output), `dt` (the step); `conv1d_x`, `conv1d_b`, `conv1d_c`, `A_log`, `D`, `dt_bias`, `norm`, `out_proj`.
+ */
+export interface MambaConfig {
+  /** Heads; a multiple of `groups`. */
+  heads: number;
+  /** Elements of a head's value. */
+  headDim: number;
+  /** Groups of heads that write and read under the same. */
+  groups: number;
+  /** Elements of that: rows of a head's state. */
+  stateDim: number;
+  /** Tokens that a convolution sees, the present one included. */
+  kernel: number;
+  /** Whether the convolutions have biases. */
+  convolutionBias: boolean;
+  /** Of the convolutions. */
+  activation: Exclude<Activation, "swiglu_oai">;
+  /** Groups of heads that are normalised together. */
+  normGroups: number;
+  /** Of that norm. */
+  eps: number;
+}
+
+/** A gated short convolution, see `short_convolution.ts`. Tensors: `conv.` and `in_proj_b`, `in_proj_c`, `in_proj_v`, `conv`, `out_proj`. */
+export interface ShortConvolutionConfig {
+  /** Channels: the width of the residual stream. */
+  width: number;
+  /** Tokens that the convolution sees, the present one included. */
+  kernel: number;
+}
+
+/**
+ * What stands between a feed-forward layer's products: xIELU has parameters of its own, `mlp.act_fn.` and `alpha_p`, `alpha_n`, `beta`, `eps`, and stands in
+ * plain layers alone.
+ */
+export type MlpActivation = Activation | "xielu";
+
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
 export interface MlpConfig {
   /** Whether a gate multiplies. */
   kind: "gated" | "plain";
   /** Its function. */
-  activation: Activation;
+  activation: MlpActivation;
   /** Width between its products. */
   intermediateSize: number;
   /** Whether its products have biases. */

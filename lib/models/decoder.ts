@@ -5,7 +5,17 @@
 import { decoderBlock } from "../layers/decoder_block.ts";
 import { layerPrefix } from "../layers/pass.ts";
 import { deltaNetWidths } from "../layers/delta_net.ts";
-import type { AttentionConfig, DeltaNetConfig, LatentConfig, MlpConfig, MoeConfig, NormConfig } from "../layers/model_config.ts";
+import { mambaWidths } from "../layers/mamba.ts";
+import type {
+  AttentionConfig,
+  DeltaNetConfig,
+  LatentConfig,
+  MambaConfig,
+  MlpConfig,
+  MoeConfig,
+  NormConfig,
+  ShortConvolutionConfig,
+} from "../layers/model_config.ts";
 import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
@@ -60,8 +70,10 @@ function linearTensors(name: string, rows: number, cols: number, bias: boolean):
 }
 
 /** Returns the tensors of a gated or plain layer; `prefix` precedes their names. */
-function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+function mlpTensors(prefix: string, { kind, activation, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+  const parameters = activation === "xielu" ? ["alpha_p", "alpha_n", "beta", "eps"] : [];
   return [
+    ...parameters.map((name) => vectorTensor(`${prefix}act_fn.${name}`, 1)),
     ...(kind === "gated" ? linearTensors(`${prefix}gate_proj`, intermediateSize, hiddenSize, bias) : []),
     ...linearTensors(`${prefix}up_proj`, intermediateSize, hiddenSize, bias),
     ...linearTensors(`${prefix}down_proj`, hiddenSize, intermediateSize, bias),
@@ -141,9 +153,40 @@ function deltaNetTensors({ hiddenSize }: ModelConfig, deltaNet: DeltaNetConfig):
   ];
 }
 
+/** Returns the tensors of a state space. */
+function mambaTensors({ hiddenSize }: ModelConfig, mamba: MambaConfig): TensorSpec[] {
+  const { heads, kernel, convolutionBias } = mamba, { keys, values } = mambaWidths(mamba);
+  const projection = (part: string, rows: number): TensorSpec[] =>
+    linearTensors(`mamba.in_proj_${part}`, rows, hiddenSize, false);
+  const convolved = [["x", values], ["b", keys], ["c", keys]] as const;
+  return [
+    ...convolved.flatMap(([part, rows]) => projection(part, rows)),
+    ...convolved.map(([part, cols]) => vectorTensor(`mamba.conv1d_${part}.weight`, kernel * cols)),
+    ...(convolutionBias ? convolved.map(([part, cols]) => vectorTensor(`mamba.conv1d_${part}.bias`, cols)) : []),
+    ...projection("z", values),
+    ...projection("dt", heads).map((spec) => ({ ...spec, delicate: true })),
+    vectorTensor("mamba.A_log", heads),
+    vectorTensor("mamba.D", heads),
+    vectorTensor("mamba.dt_bias", heads),
+    vectorTensor("mamba.norm.weight", values),
+    ...linearTensors("mamba.out_proj", hiddenSize, values, false),
+  ];
+}
+
+/** Returns the tensors of a gated short convolution. */
+function shortConvolutionTensors({ hiddenSize }: ModelConfig, { width, kernel }: ShortConvolutionConfig): TensorSpec[] {
+  return [
+    ...["b", "c", "v"].flatMap((part) => linearTensors(`conv.in_proj_${part}`, width, hiddenSize, false)),
+    vectorTensor("conv.conv.weight", kernel * width),
+    ...linearTensors("conv.out_proj", hiddenSize, width, false),
+  ];
+}
+
 function mixerTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
-  const { latent, deltaNet } = attention;
+  const { latent, deltaNet, mamba, shortConvolution } = attention;
   if (deltaNet) return deltaNetTensors(config, deltaNet);
+  if (mamba) return mambaTensors(config, mamba);
+  if (shortConvolution) return shortConvolutionTensors(config, shortConvolution);
   return latent ? latentTensors(config, latent) : attentionTensors(config, attention);
 }
 

@@ -36,15 +36,18 @@ function parseConfig(values: Record<string, unknown>, modelType: string): ModelC
   });
 }
 
-/** Returns where one of two matrices lies in the tensor that has both, and the third; undefined for others. */
+/** Returns where a projection of a gated layer lies: `gate_proj` and `up_proj` in one tensor, `down_proj` in another. */
 function fusedSource(projection: string, prefix: string, intermediateSize: number): TensorSource {
   if (projection === "down_proj") return { name: `${prefix}output_linear.weight` };
   // The gate's rows, then those of `up`.
   return { name: `${prefix}input_linear.weight`, firstRow: projection === "gate_proj" ? 0 : intermediateSize };
 }
 
-function layerSource(name: string, { layers }: ModelConfig, layer: number): TensorSource | undefined {
+/** Returns where Granite keeps a tensor of its feed-forward layers, which without experts are what a shared one is beside them. */
+export function graniteMlpSource(name: string, { layers }: ModelConfig, layer: number): TensorSource | undefined {
   const { feedForward } = layers[layer];
+  const dense = /^mlp\.(\w+)\.weight$/.exec(name);
+  if (dense && feedForward.kind !== "moe") return fusedSource(dense[1], "shared_mlp.", feedForward.intermediateSize);
   if (name === "mlp.gate.weight") return { name: "block_sparse_moe.router.layer.weight" };
   const shared = /^mlp\.shared_expert\.(\w+)\.weight$/.exec(name);
   if (shared && feedForward.kind === "moe") {
@@ -56,7 +59,11 @@ function layerSource(name: string, { layers }: ModelConfig, layer: number): Tens
 }
 
 function granitemoe(modelType: string) {
-  return decoderArchitecture({ modelTypes: [modelType], parseConfig: (values) => parseConfig(values, modelType), layerSource });
+  return decoderArchitecture({
+    modelTypes: [modelType],
+    parseConfig: (values) => parseConfig(values, modelType),
+    layerSource: graniteMlpSource,
+  });
 }
 
 /** Granite MoE. */

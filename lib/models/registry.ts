@@ -5,6 +5,7 @@
 import { UnsupportedError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { AFMOE } from "./afmoe.ts";
+import { APERTUS } from "./apertus.ts";
 import { BAICHUAN } from "./baichuan.ts";
 import { BLOOM } from "./bloom.ts";
 import { CHATGLM } from "./chatglm.ts";
@@ -30,7 +31,9 @@ import { GRANITEMOE, GRANITEMOESHARED } from "./granitemoe.ts";
 import { HUNYUAN_V1_DENSE } from "./hunyuan_v1_dense.ts";
 import { HUNYUAN_V1_MOE } from "./hunyuan_v1_moe.ts";
 import { HY_V3 } from "./hy_v3.ts";
+import { GRANITEMOEHYBRID } from "./granitemoehybrid.ts";
 import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
+import { LFM2, LFM2_MOE } from "./lfm2.ts";
 import { LLAMA } from "./llama.ts";
 import { ARCEE, ERNIE4_5, HELIUM, SEED_OSS } from "./llama_kin.ts";
 import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
@@ -38,8 +41,10 @@ import { INTERNVL, LLAVA, SMOLVLM } from "./llava.ts";
 import { MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
 import { MINIMAX_M2 } from "./minimax_m2.ts";
 import { MIXTRAL } from "./mixtral.ts";
+import { MPT } from "./mpt.ts";
 import { NANOCHAT } from "./nanochat.ts";
 import { NEMOTRON } from "./nemotron.ts";
+import { OLMO } from "./olmo.ts";
 import { OLMO2, OLMO3 } from "./olmo2.ts";
 import { OLMOE } from "./olmoe.ts";
 import { OPT } from "./opt.ts";
@@ -64,9 +69,10 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, LLAMA4, LLAMA4_TEXT],
   ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED, PHIMOE],
+  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
   ...[OLMO3, SEED_OSS, EXAONE4, ERNIE4_5, HUNYUAN_V1_DENSE, ARCEE, NEMOTRON, HELIUM, VAULTGEMMA],
-  ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT],
+  ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],
   // Language models of what also sees images.
   ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM],
 ];

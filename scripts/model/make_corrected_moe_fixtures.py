@@ -3,7 +3,7 @@
 
 They are made as those of make_architecture_fixtures.py are. DeepSeek's are in make_moe_fixtures.py.
 
-    make_corrected_moe_fixtures.py [NAME...]    NAME: family, or family/variant; all without one
+    make_corrected_moe_fixtures.py [NAME...]    NAME: family, or family/variant; all without one, those of make_architecture_fixtures.py too
 """
 
 import torch

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import type { Engine, Sequence } from "../../lib/engine/engine.ts";
+import { recurrentStates } from "../../lib/layers/recurrent.ts";
 import { architectures } from "../../lib/models/registry.ts";
 import {
   architectureNames,
@@ -48,7 +49,7 @@ async function checkAlone(engine: Engine, { promptIds, promptLogits, greedyIds, 
   assert.equal(greedyIds.length, GREEDY_TOKENS);
   // States go back by one pass alone, windows as far as they are kept.
   const forgets = engine.config.layers.some(({ attention }) =>
-    attention.deltaNet || attention.windowTokens || attention.chunkTokens
+    recurrentStates(attention) || attention.windowTokens || attention.chunkTokens
   );
   sequence.truncate(forgets ? 0 : promptIds.length);
   if (forgets) await prefill(engine, sequence, promptIds, engine.plan.passTokens);
