@@ -304,6 +304,8 @@ export interface ModelConfig {
   sharedValueDim?: number;
   /** Token ids, from 0. */
   vocabSize: number;
+  /** Rows of the embedding, where it has more than there are logits. */
+  embeddingRows?: number;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
   /** Whether the embedding gives the logits too. */
@@ -320,6 +322,8 @@ export interface ModelConfig {
   alibiSlopes?: number[];
   /** The decoder blocks in their order. */
   layers: LayerConfig[];
+  /** The numbers that a checkpoint gives them, where it has others between them that are not used. */
+  layerNumbers?: number[];
   /** The normalisation before the head. */
   finalNorm: NormConfig;
   /** Multiplies the token embeddings. */

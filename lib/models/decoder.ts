@@ -217,7 +217,8 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
     const source = family.layerSource?.(spec.name, config, layer) ?? { name: spec.name };
     const others = [family.otherLayerSource?.(spec.name, config, layer) ?? []].flat();
     const places = names.flatMap(({ layerPrefix: prefixOf = layerPrefix }) => {
-      const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
+      const number = config.layerNumbers?.[layer] ?? layer;
+      const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(number) + source.name });
       return [Array.isArray(source) ? source.map(place) : place(source), ...others.map(place)];
     });
     return placed(spec, layerPrefix(layer) + spec.name, places);
@@ -230,7 +231,7 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
   if (config.headBias) head.push(vectorTensor(HEAD_BIAS_NAME, rows));
   const embedding: TensorSpec[] = [
-    { name: EMBEDDING_NAME, rows, cols, kind: "embedding" },
+    { name: EMBEDDING_NAME, rows: config.embeddingRows ?? rows, cols, kind: "embedding" },
     ...normTensors(config.embeddingNorm, cols),
   ];
   if (config.learnedPositions) {

@@ -11,6 +11,7 @@ import { BLOOM } from "./bloom.ts";
 import { CHATGLM } from "./chatglm.ts";
 import { CHATGLM_1 } from "./chatglm_1.ts";
 import { COHERE, COHERE2 } from "./cohere.ts";
+import { EXAONE } from "./exaone.ts";
 import { EXAONE4 } from "./exaone4.ts";
 import { DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K25 } from "./deepseek.ts";
 import { DOTS1 } from "./dots1.ts";
@@ -32,13 +33,13 @@ import { HUNYUAN_V1_DENSE } from "./hunyuan_v1_dense.ts";
 import { HUNYUAN_V1_MOE } from "./hunyuan_v1_moe.ts";
 import { HY_V3 } from "./hy_v3.ts";
 import { GRANITEMOEHYBRID } from "./granitemoehybrid.ts";
-import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
+import { INTERNLM, INTERNLM2, INTERNLM3 } from "./internlm.ts";
 import { LFM2, LFM2_MOE } from "./lfm2.ts";
-import { LLAMA } from "./llama.ts";
+import { LLAMA, MLLAMA } from "./llama.ts";
 import { ARCEE, ERNIE4_5, HELIUM, SEED_OSS } from "./llama_kin.ts";
 import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
 import { INTERNVL, LLAVA, SMOLVLM } from "./llava.ts";
-import { MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
+import { MINISTRAL, MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
 import { MINIMAX_M2 } from "./minimax_m2.ts";
 import { MIXTRAL } from "./mixtral.ts";
 import { MPT } from "./mpt.ts";
@@ -50,6 +51,7 @@ import { OLMOE } from "./olmoe.ts";
 import { OPT } from "./opt.ts";
 import { PHI } from "./phi.ts";
 import { PHI3 } from "./phi3.ts";
+import { QWEN } from "./qwen.ts";
 import { QWEN2, QWEN2_VL } from "./qwen2.ts";
 import { PHIMOE } from "./phimoe.ts";
 import { QWEN2_MOE } from "./qwen2_moe.ts";
@@ -73,8 +75,9 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
   ...[OLMO3, SEED_OSS, EXAONE4, ERNIE4_5, HUNYUAN_V1_DENSE, ARCEE, NEMOTRON, HELIUM, VAULTGEMMA],
   ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],
+  ...[QWEN, INTERNLM, EXAONE, MINISTRAL],
   // Language models of what also sees images.
-  ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM],
+  ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM, MLLAMA],
 ];
 
 /** All architectures. */
