@@ -7,6 +7,7 @@ import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
+import { needlessTensorReason } from "../encodings/registry.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import type { Architecture, TensorSpec } from "../models/architecture.ts";
@@ -254,7 +255,7 @@ export function planQuantization(
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;
-    const reason = architecture.ignoredTensorReason(name, config);
+    const reason = architecture.ignoredTensorReason(name, config) ?? needlessTensorReason(checkpoint.config, name);
     if (reason === undefined) {
       throw new FormatError(
         `Cannot use model ${checkpoint.path}: tensor ${
