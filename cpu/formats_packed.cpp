@@ -3,12 +3,14 @@
 #include <cstring>
 
 #include "formats.h"
+#include "gguf_blocks.h"
 #include "sections.h"
 
 namespace airk {
 namespace {
 
-const char *const names[family_count] = {"bnb4", "int4", "int8", "fp8", "mxfp4", "nvfp4", "q4_k", "q5_k", "q6_k", "iq4_nl"};
+const char *const names[family_count] = {"bnb4", "int4", "int8", "fp8", "mxfp4", "nvfp4", "q4_k", "q5_k", "q6_k", "iq4_nl",
+                                         "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "iq4_xs", "tq2_0"};
 
 // Which parameters a family has, and their least and largest exponents.
 struct Grammar {
@@ -23,7 +25,7 @@ constexpr Grammar grammars[family_count] = {
     {true, false, false, true, true, 5, 16, 0, 3, true, true},
     {true, false, false, true, true, 5, 16, 0, 4, true, true},
     {true, true, true, false, false, 5, 16, 7, 0, true, false},
-    none, none, none, none, none, none};
+    none, none, none, none, none, none, none, none, none, none, none, none, none};
 
 // Consumes a decimal power of two.
 bool read_power(const char **text, int32_t *shift) {
@@ -91,14 +93,14 @@ bool parse_packing(const char *name, Packing *packing) {
 }
 
 int32_t packing_bits(const Packing &p) {
-  return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 4 | (p.second_shift + 1) << 9 | p.type << 14 | static_cast<int32_t>(p.zero) << 16 |
-         static_cast<int32_t>(p.order) << 17 | static_cast<int32_t>(p.product) << 18;
+  return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 6 | (p.second_shift + 1) << 11 | p.type << 16 | static_cast<int32_t>(p.zero) << 18 |
+         static_cast<int32_t>(p.order) << 19 | static_cast<int32_t>(p.product) << 20;
 }
 
 bool packing_of(int32_t bits, Packing *packing) {
-  if (bits < 0 || bits >= 1 << 19 || (bits & 15) >= family_count) return false;
+  if (bits < 0 || bits >= 1 << 21 || (bits & 63) >= family_count) return false;
   const auto flag = [bits](int at) { return (bits >> at & 1) != 0; };
-  *packing = {static_cast<Family>(bits & 15), (bits >> 4 & 31) - 1, (bits >> 9 & 31) - 1, bits >> 14 & 3, flag(16), flag(17), flag(18)};
+  *packing = {static_cast<Family>(bits & 63), (bits >> 6 & 31) - 1, (bits >> 11 & 31) - 1, bits >> 16 & 3, flag(18), flag(19), flag(20)};
   return valid(*packing);
 }
 
@@ -111,6 +113,13 @@ bool packed_layout_of(const Packing &p, uint64_t rows, uint64_t cols, PackedLayo
   const uint64_t row_groups = sections.product(rows, groups), scale_bytes = p.type == AIRK_F16 || p.type == AIRK_BF16 ? 2 : 4;
   const auto whole_blocks = [&](uint64_t block_bytes) {
     layout->code = sections.add(sections.product(rows, cols / super_block), block_bytes);
+    return cols % super_block == 0;
+  };
+  const auto long_blocks = [&](uint64_t head_bytes, uint64_t high_bytes, uint64_t code_bytes) {
+    const uint64_t long_count = sections.product(rows, cols / super_block);
+    layout->scale = sections.add(long_count, head_bytes);
+    if (high_bytes > 0) layout->high = sections.add(long_count, high_bytes);
+    layout->code = sections.add(long_count, code_bytes);
     return cols % super_block == 0;
   };
   bool fits = true;
@@ -151,6 +160,25 @@ bool packed_layout_of(const Packing &p, uint64_t rows, uint64_t cols, PackedLayo
       layout->scale = sections.add(row_blocks, 2);
       layout->code = sections.add(row_blocks, 16);
       break;
+    case Family::q4_1:
+    case Family::q5_0:
+    case Family::q5_1:
+      layout->scale = sections.add(row_blocks, p.family == Family::q5_0 ? 2 : 4);
+      if (p.family != Family::q4_1) layout->high = sections.add(row_blocks, 4);
+      layout->code = sections.add(row_blocks, 16);
+      break;
+    case Family::q2_k:
+      fits = long_blocks(q2_k_head, 0, two_bit_codes);
+      break;
+    case Family::q3_k:
+      fits = long_blocks(q3_k_head, q3_k_high, two_bit_codes);
+      break;
+    case Family::iq4_xs:
+      fits = long_blocks(iq4_xs_head, 0, iq4_xs_codes);
+      break;
+    case Family::tq2_0:
+      fits = long_blocks(2, 0, two_bit_codes);
+      break;
     case Family::q4_k:
       fits = whole_blocks(q4_k_bytes);
       break;
@@ -173,6 +201,7 @@ PackedView packed_view_of(const Packing &p, const PackedLayout &layout, uint64_t
           base + layout.code,
           base + layout.scale,
           base + layout.zero,
+          base + layout.high,
           base + layout.order,
           floats(layout.map),
           floats(layout.nested_map),

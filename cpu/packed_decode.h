@@ -150,6 +150,37 @@ AIRK_INLINE void decode_q6_k_run(const uint8_t *block, int half, int run, float 
   }
 }
 
+// out [32] = codes, each half times its step, less its minimum.
+AIRK_INLINE void scale_codes_32(const int8_t *code, const float (&step)[2], const float (&minimum)[2], float *out) {
+  for (int half = 0; half < 2; half++) {
+    const Simd::V s = Simd::set1(step[half]), m = Simd::set1(minimum[half]);
+    for (int j = 16 * half; j < 16 * half + 16; j += Simd::width) Simd::store(out + j, Simd::load_i8(code + j) * s - m);
+  }
+}
+
+// The 32 weights of block `index`, or of its part `sub`, of one of the families of gguf_blocks.h.
+template <Family F> AIRK_INLINE void decode_gguf_32(const PackedView &p, uint64_t index, int sub, float *out) {
+  const float step[2] = {gguf_step<F>(p, index, sub, 0), gguf_step<F>(p, index, sub, 1)};
+  const float minimum[2] = {gguf_minimum<F>(p, index, sub, 0), gguf_minimum<F>(p, index, sub, 1)};
+  if constexpr (F == Family::iq4_xs) {
+    alignas(64) static const float values[16] = AIRK_IQ4_NL_VALUES;
+    return look_up_32_scaled(p.code + index * iq4_xs_codes + 16 * sub, Simd::table(values), step[0], step[1], out);
+  }
+  if constexpr (F == Family::q4_1) {
+    const Simd::Table table = linear_table(step[0], minimum[0]);
+    return look_up_32(p.code + index * 16, table, table, out);
+  }
+  int8_t code[32];
+  for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>(gguf_code<F>(p, index, sub, j));
+  scale_codes_32(code, step, minimum, out);
+}
+
+template <Family F> void decode_gguf(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
+  constexpr uint64_t subs = is_long_gguf<F> ? super_block / block_cols : 1;
+  for (uint64_t b = block_begin; b < block_end; b++, out += block_cols)
+    decode_gguf_32<F>(w.packed, row * (w.blocks / subs) + b / subs, static_cast<int>(b % subs), out);
+}
+
 // e4m3 by way of float16, whose exponent's bias is 8 more.
 AIRK_INLINE void decode_e4m3_32(const uint8_t *code, float scale, float *out) {
   uint16_t half[32];
@@ -282,6 +313,27 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       }
       break;
     }
+    case Family::q4_1:
+      decode_gguf<Family::q4_1>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q5_0:
+      decode_gguf<Family::q5_0>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q5_1:
+      decode_gguf<Family::q5_1>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q2_k:
+      decode_gguf<Family::q2_k>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q3_k:
+      decode_gguf<Family::q3_k>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq4_xs:
+      decode_gguf<Family::iq4_xs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::tq2_0:
+      decode_gguf<Family::tq2_0>(w, row, block_begin, block_end, out);
+      break;
   }
   // The last block's missing columns hold codes that need not mean zero.
   if (block_end == w.blocks && w.cols % block_cols != 0)

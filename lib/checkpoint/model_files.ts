@@ -30,6 +30,9 @@ export const WEIGHT_FILES: readonly { single: string; index: string }[] = [
   { single: PYTORCH_FILE, index: PYTORCH_INDEX_FILE },
 ];
 
+/** Folder of chat templates that have a name, such as `tool_use.jinja`. */
+export const CHAT_TEMPLATE_FOLDER = "additional_chat_templates";
+
 /** Files that tokenizers and chat templates are made from; a checkpoint has some of them. */
 export const TOKENIZER_FILES: readonly string[] = [
   "tokenizer.json",

@@ -2,7 +2,7 @@
  * Runs a model one pass at a time: sequences bring tokens, and get logits where they ask.
  * @module
  */
-import { kvBytesPerToken, KvCache, PAGE_TOKENS } from "../cache/kv_cache.ts";
+import { KvCache } from "../cache/kv_cache.ts";
 import { RecurrentStates } from "../cache/recurrent_states.ts";
 import { BudgetError, CancelledError, NativeError, UsageError } from "../errors.ts";
 import type { Context, DeviceAllocator, DeviceDescription, Stream } from "../ffi/context.ts";
@@ -85,7 +85,7 @@ async function reserveKvCache(
   const shape = kvCacheShape(config, model.kvCacheType);
   const isInHostMemory = plan.device !== undefined && model.kvCacheLocation === "ram";
   if (!isInHostMemory) return { cache: resources.use(new KvCache(memory, shape, kvCachePages)), kvWindow: undefined };
-  const pool = await context.hostBuffer(kvCachePages * PAGE_TOKENS * kvBytesPerToken(shape));
+  const pool = await context.hostBuffer(KvCache.bytes(shape, kvCachePages));
   const cache = resources.use(new KvCache({ deviceBuffer: () => pool }, shape, kvCachePages));
   const transfer = resources.use(new Transfer(context, ops.stream, memory));
   return { cache, kvWindow: resources.use(new KvWindow(cache, transfer, ops)) };

@@ -127,7 +127,7 @@ export class RotaryTable {
     const { scaling } = this.#config;
     if (scaling.type === "temperature") {
       // Rounded as transformers does it.
-      const logarithm = f32(Math.log1p(Math.floor(f32((position + 1) / scaling.floorTokens))));
+      const logarithm = f32(Math.log1p(Math.floor(f32((position + scaling.firstPosition) / scaling.floorTokens))));
       const pairs = this.#frequencies.length;
       cos.fill(f32(f32(logarithm * scaling.attentionScale) + 1), row * pairs, (row + 1) * pairs);
       sin.fill(0, row * pairs, (row + 1) * pairs);

@@ -20,6 +20,8 @@ export type TensorKind = "embedding" | "linear" | "expert" | "router" | "head" |
  */
 export interface TensorSource {
   name: string;
+  /** Shape that the tensor has to have to count as this place, where another place has its name too. */
+  shape?: readonly number[];
   /** Index into the first dimension of a tensor [n, rows, cols]. */
   index?: number;
   /** 0 without it. */
@@ -53,8 +55,8 @@ export interface TensorSpec {
   expert?: number;
   /** Where the checkpoint has it, a vector in several places one after the other with equal shares; without it, under `name`, whole. */
   source?: TensorSource | readonly TensorSource[];
-  /** Where it is in checkpoints that have no tensor of the name that `source` says. */
-  otherSource?: TensorSource;
+  /** Where it is in checkpoints that have no tensor of the name that `source` says: in the first of these places that they have. */
+  otherSources?: readonly (TensorSource | readonly TensorSource[])[];
   /** Added to each element of a vector. */
   offset?: number;
   /** Whether each row is scaled to unit length. */
@@ -73,6 +75,8 @@ export interface ModelTensors {
   embeddingName: string;
   /** Name of the tensor that gives logits; the embedding's where the two are tied. */
   headName: string;
+  /** Name of the vector that is added to them, of a model that has one. */
+  headBiasName: string;
   /** Prefix of layer i's tensor names, cut off in its shard file: `model.layers.3.`. */
   layerPrefix(layer: number): string;
 }

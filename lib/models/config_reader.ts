@@ -30,6 +30,16 @@ export class ConfigReader {
     return this.#values[key];
   }
 
+  /** Returns a reader of the same object with some values changed. */
+  with(values: Record<string, unknown>): ConfigReader {
+    return new ConfigReader({ ...this.#values, ...values }, this.#subject);
+  }
+
+  /** Returns a reader of the same object with values for keys that are not there. */
+  withMissing(values: Record<string, unknown>): ConfigReader {
+    return new ConfigReader({ ...values, ...this.#values }, this.#subject);
+  }
+
   /** Makes the error for a value that cannot be used. */
   refuse(key: string, required: string): UnsupportedError {
     const value = this.#values[key];

@@ -1,13 +1,12 @@
 /**
- * DeepSeek-V2 and V2-Lite, V3, R1, and Kimi K2: attention to latents, shared experts, routing limited to groups. Follows transformers'
+ * DeepSeek-V2 and V2-Lite, V3, R1, Kimi K2 and the language model of Kimi K2.5: attention to latents, shared experts, routing limited to groups. Follows transformers'
  * `modeling_deepseek_v2.py` and `modeling_deepseek_v3.py`.
  * @module
  */
 import type { AttentionConfig, LatentConfig, RopeConfig } from "../layers/model_config.ts";
 import type { RouterConfig } from "../layers/router.ts";
 import type { ModelConfig, TensorSource } from "./architecture.ts";
-import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import type { ConfigReader } from "./config_reader.ts";
 import {
   decoderConfig,
   type DecoderShape,
@@ -18,6 +17,7 @@ import {
   readShape,
   rmsNorm,
 } from "./decoder_config.ts";
+import { type LanguageFamily, languageModel, NESTED, wholeModel, WRAPPED } from "./language_model.ts";
 import {
   correctedRouter,
   extraLayerReason,
@@ -36,7 +36,6 @@ const LATENT_NORM_EPS = 1e-6;
 
 /** What differs between the versions. */
 interface Version {
-  modelType: string;
   missing: {
     contextTokens: number;
     numExperts: number;
@@ -81,8 +80,7 @@ function readAttention(
   return { ...plainAttention(plainDim + rotaryDim, { scale: scoreScale(config, plainDim + rotaryDim, rope) }), latent };
 }
 
-function parseConfig(values: Record<string, unknown>, version: Version): ModelConfig {
-  const config = new ConfigReader(values, "config.json");
+function parseDeepseek(config: ConfigReader, modelType: string, version: Version): ModelConfig {
   refuseUnimplemented(config, ["n_routed_experts", "attention_bias", "mlp_bias"]);
   const { missing } = version;
   if (config.has("moe_layer_freq") && config.raw("moe_layer_freq") !== 1) throw config.refuse("moe_layer_freq", "1");
@@ -114,7 +112,7 @@ function parseConfig(values: Record<string, unknown>, version: Version): ModelCo
     numKvHeads: 1,
     intermediateSize: widestIntermediate(feedForwards),
   };
-  return decoderConfig(version.modelType, latentShape, {
+  return decoderConfig(modelType, latentShape, {
     ropes: [rope],
     sharedValueDim: rank,
     layers: feedForwards.map((feedForward) => preNormLayer(attention, feedForward, eps)),
@@ -148,32 +146,38 @@ function layerSource(name: string, config: ModelConfig, layer: number): TensorSo
   return sharedExpertsSource(name);
 }
 
-function deepseek(version: Version) {
-  return decoderArchitecture({
-    modelTypes: [version.modelType],
-    parseConfig: (values) => parseConfig(values, version),
+function deepseek(version: Version): LanguageFamily {
+  return {
+    parse: (config, modelType) => parseDeepseek(config, modelType, version),
     layerSource,
     ignoredTensorReason: extraLayerReason,
-  });
+  };
 }
 
 /** DeepSeek-V2. */
-export const DEEPSEEK_V2 = deepseek({
-  modelType: "deepseek_v2",
-  missing: { contextTokens: 2048, numExperts: 64, topK: 6, sharedExperts: 2, denseLayers: 0, expertSize: 1407 },
-  router: softmaxRouter,
-  choosesPairs: false,
-});
+export const DEEPSEEK_V2 = languageModel(
+  ["deepseek_v2"],
+  deepseek({
+    missing: { contextTokens: 2048, numExperts: 64, topK: 6, sharedExperts: 2, denseLayers: 0, expertSize: 1407 },
+    router: softmaxRouter,
+    choosesPairs: false,
+  }),
+);
 
-const V3: Version = {
-  modelType: "deepseek_v3",
+const V3 = deepseek({
   missing: { contextTokens: 4096, numExperts: 256, topK: 8, sharedExperts: 1, denseLayers: 3, expertSize: 2048 },
   router: (config, experts) => correctedRouter(config, experts, { groups: { count: 8, kept: 4 }, scale: 2.5 }),
   choosesPairs: true,
-};
+});
 
-/** DeepSeek-V3 and R1. */
-export const DEEPSEEK_V3 = deepseek(V3);
+/** DeepSeek-V3 and R1, and Kimi K2: the same in other sizes. */
+export const DEEPSEEK_V3 = languageModel(["deepseek_v3", "kimi_k2"], V3);
 
-/** Kimi K2: DeepSeek-V3's architecture in other sizes. */
-export const KIMI_K2 = deepseek({ ...V3, modelType: "kimi_k2" });
+/** Kimi K2.5 and 2.6, Kimi K2 that also sees images. */
+export const KIMI_K25 = wholeModel({
+  modelTypes: ["kimi_k25"],
+  languages: { deepseek_v3: V3, kimi_k2: V3 },
+  missing: "deepseek_v3",
+  names: [WRAPPED, NESTED],
+  needless: /^(model\.)?(vision_tower|mm_projector)\./,
+});

@@ -106,6 +106,7 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
       type: "temperature" as const,
       attentionScale: config.positive("attn_scale", 0.1),
       floorTokens: config.positive("floor_scale", 8192),
+      firstPosition: 1 as const,
     };
     ropes.push({ dim: shape.headDim, theta: 1, scaling });
   }

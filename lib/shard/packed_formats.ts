@@ -15,11 +15,18 @@ export type PackedFormatName =
   | "q4_k"
   | "q5_k"
   | "q6_k"
-  | "iq4_nl";
+  | "iq4_nl"
+  | "q4_1"
+  | "q5_0"
+  | "q5_1"
+  | "q2_k"
+  | "q3_k"
+  | "iq4_xs"
+  | "tq2_0";
 
 /** What a packed format's name says. */
 export interface Packing {
-  family: "bnb4" | "int4" | "int8" | "fp8" | "mxfp4" | "nvfp4" | "q4_k" | "q5_k" | "q6_k" | "iq4_nl";
+  family: "bnb4" | "int4" | "int8" | "fp8" | Exclude<PackedFormatName, `${string}-${string}`>;
   /** bnb4: elements of the flat tensor that share an absmax. int4, int8, fp8: columns that share a scale, 0 for the whole row. */
   group: number;
   /** bnb4: absmax that share a nested absmax, 0 where they are float32. fp8: rows that share a scale. */
@@ -35,7 +42,7 @@ export interface Packing {
 }
 
 const NAME =
-  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(nvfp4)(-product)?|(mxfp4|q4_k|q5_k|q6_k|iq4_nl))$/;
+  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(nvfp4)(-product)?|(mxfp4|q[2-6]_k|iq4_nl|iq4_xs|q4_1|q5_0|q5_1|tq2_0))$/;
 
 /** Parses a decimal power of two in a range, as the native library does; NaN for anything else. */
 function power(text: string, least: number, most: number): number {
@@ -115,6 +122,20 @@ export function packedSections(packing: Packing, rows: number, cols: number): nu
       return [4, rows * blocks * 2, rows * blocks * 16];
     case "iq4_nl":
       return [rows * blocks * 2, rows * blocks * 16];
+    case "q4_1":
+      return [rows * blocks * 4, rows * blocks * 16];
+    case "q5_0":
+      return [rows * blocks * 2, rows * blocks * 4, rows * blocks * 16];
+    case "q5_1":
+      return [rows * blocks * 4, rows * blocks * 4, rows * blocks * 16];
+    case "q2_k":
+      return [rows * cols / 256 * 20, rows * cols / 256 * 64];
+    case "q3_k":
+      return [rows * cols / 256 * 14, rows * cols / 256 * 32, rows * cols / 256 * 64];
+    case "iq4_xs":
+      return [rows * cols / 256 * 8, rows * cols / 256 * 128];
+    case "tq2_0":
+      return [rows * cols / 256 * 2, rows * cols / 256 * 64];
     case "q4_k":
       return [rows * cols / 256 * 144];
     case "q5_k":
@@ -126,7 +147,7 @@ export function packedSections(packing: Packing, rows: number, cols: number): nu
 
 /** Returns what the columns of a matrix must be a multiple of. */
 export function packedColumnUnit({ family }: Packing): number {
-  return family === "q4_k" || family === "q5_k" || family === "q6_k" ? 256 : 1;
+  return /^(q\d_k|iq4_xs|tq2_0)$/.test(family) ? 256 : 1;
 }
 
 /** Returns the least number of elements (bnb4) or rows (fp8) that every extent but the last holds a multiple of. */

@@ -5,10 +5,11 @@
  * @module
  */
 import fs from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type Checkpoint, type CheckpointTensor, openCheckpoint } from "../checkpoint/checkpoint.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, TOKENIZER_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE } from "../checkpoint/model_files.ts";
 import { sync, writeAt } from "../checkpoint/positional_io.ts";
+import { tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import { type HeaderEntry, writeHeader } from "../checkpoint/safetensors.ts";
 import { type RowPlacement, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import { quantizationConfig } from "../encodings/registry.ts";
@@ -16,6 +17,7 @@ import { CancelledError, FormatError, NativeError, UnsupportedError, UsageError 
 import { AIRK_BF16, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import { Context } from "../ffi/context.ts";
 import { quantizeRows } from "../ffi/quantize.ts";
+import type { TensorSpec } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { extentSections, rowsOfWhole } from "./formats.ts";
 import { isEncoded, placeTensors } from "./tensor_places.ts";
@@ -106,6 +108,13 @@ function skippedModule(name: string): string {
   return /^.+\.experts(?=\.)/.exec(name)?.[0] ?? name.replace(/\.(weight|bias)$/, "");
 }
 
+/** Returns the name that an expert's matrix of a stack has by itself, which is one of its other places. */
+function matrixName({ expert, otherSources = [] }: TensorSpec, stack: string): string | undefined {
+  const prefix = /^.*\.experts\./.exec(stack)?.[0];
+  if (expert === undefined || prefix === undefined) return undefined;
+  return otherSources.flat().find(({ name, index }) => index === undefined && name.startsWith(`${prefix}${expert}.`))?.name;
+}
+
 /** Returns the reader of rows that lie somewhere in a tensor. */
 function readerOf(checkpoint: Checkpoint, tensor: CheckpointTensor, cols: number, placement: RowPlacement): RowReader {
   return new TensorRows(checkpoint, tensor, { cols, rowsTogether: 1, elementBytes: TYPES[tensor.dtype]!.bytes }, placement);
@@ -124,14 +133,14 @@ function planItems(checkpoint: Checkpoint): { items: Item[]; skipped: string[] }
     for (const { source, placement } of places) {
       if (isEncoded(source)) throw refuse("it is quantized already");
       const [rows, cols] = source.shape, { name } = source;
-      const isApart = architecture.linearExperts === true && spec.expert !== undefined && spec.otherSource !== undefined;
+      const apart = architecture.linearExperts === true ? matrixName(spec, name) : undefined, isApart = apart !== undefined;
       const isLinear = isApart ||
         spec.kind === "linear" && source.shape.length === 2 && name.endsWith(".weight") && placement.transposed === undefined;
       if (isLinear && TYPES[source.dtype] === undefined) {
         throw refuse(`tensor ${JSON.stringify(name)} has dtype ${source.dtype}`);
       }
       if (isApart) {
-        const linear = { name: spec.otherSource!.name, rows: spec.rows, cols: spec.cols };
+        const linear = { name: apart, rows: spec.rows, cols: spec.cols };
         const item = quantized(source, { ...linear, reader: readerOf(checkpoint, source, spec.cols, placement) });
         items.set(source, [...items.get(source) ?? [], item]);
       } else if (isLinear) {
@@ -292,9 +301,11 @@ export async function exportTransformersNf4(options: ExportOptions): Promise<Exp
   if (files.length > 1) {
     await writeWhole(join(out, INDEX_FILE), JSON.stringify({ metadata: { total_size: bytes }, weight_map: weightMap }, null, 2));
   }
-  for (const name of [GENERATION_CONFIG_FILE, ...TOKENIZER_FILES]) {
+  for (const name of [GENERATION_CONFIG_FILE, ...tokenizerFileNames(checkpoint.path)]) {
     const path = join(checkpoint.path, name);
-    if (fs.existsSync(path)) await writeWhole(join(out, name), fs.readFileSync(path));
+    if (!fs.existsSync(path)) continue;
+    fs.mkdirSync(dirname(join(out, name)), { recursive: true });
+    await writeWhole(join(out, name), fs.readFileSync(path));
   }
   const linear = items.find(({ linear }) => linear);
   const dtype = linear === undefined ? "float32" : TYPES[linear.tensor.dtype]!.name;

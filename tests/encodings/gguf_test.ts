@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openModelShards } from "../../lib/auto_model.ts";
 import { openCheckpoint } from "../../lib/checkpoint/checkpoint.ts";
-import { readGgufHeader } from "../../lib/checkpoint/gguf.ts";
+import { localGguf, readGgufHeader } from "../../lib/checkpoint/gguf.ts";
 import { ggufConfig } from "../../lib/checkpoint/gguf_config.ts";
 import { ggufTokenizerFiles } from "../../lib/checkpoint/gguf_tokenizer.ts";
 import { FormatError, UnsupportedError } from "../../lib/errors.ts";
@@ -25,6 +25,15 @@ const FORMATS: Record<string, string> = {
   Q4_K: "q4_k",
   Q5_K: "q5_k",
   Q6_K: "q6_k",
+  Q4_1: "q4_1",
+  Q5_0: "q5_0",
+  Q5_1: "q5_1",
+  Q2_K: "q2_k",
+  Q3_K: "q3_k",
+  IQ4_XS: "iq4_xs",
+  TQ1_0: "tq2_0",
+  TQ2_0: "tq2_0",
+  MXFP4: "mxfp4",
 };
 
 interface Expected {
@@ -39,7 +48,7 @@ function expectedFile(name: string): Expected {
 /** Fixtures, and the `model_type` of each. */
 const MODELS: Record<string, string> = {
   ...{ llama: "llama", mixtral: "mixtral", qwen2: "qwen2", qwen2moe: "qwen2_moe", qwen3: "qwen3", qwen3moe: "qwen3_moe" },
-  ...{ gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
+  ...{ types: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
 };
 
 Deno.test("every fixture of GGUF is tested", () => {
@@ -118,7 +127,7 @@ Deno.test("ggufTokenizerFiles() makes merges of SentencePiece's scores, better p
 });
 
 Deno.test("ggufConfig() refuses architectures and settings that it does not know, by name", async () => {
-  const header = await readGgufHeader(join(FIXTURES, "llama/model.gguf")), none = new Map<string, Float32Array>();
+  const header = await readGgufHeader(localGguf(join(FIXTURES, "llama/model.gguf"))), none = new Map<string, Float32Array>();
   const refuses = (key: string, value: string | number, pattern: RegExp) =>
     assert.throws(
       () => ggufConfig({ ...header, metadata: new Map(header.metadata).set(key, value) }, none, "x.gguf"),
@@ -146,11 +155,11 @@ Deno.test("ggufConfig() refuses architectures and settings that it does not know
 Deno.test("readGgufHeader() survives any cut and many flipped bytes: a header, a FormatError or an UnsupportedError", () =>
   withTemporaryDirectory(async (directory) => {
     const whole = fs.readFileSync(join(FIXTURES, "qwen3/model.gguf")), path = join(directory, "model.gguf");
-    const { headerBytes } = await readGgufHeader(join(FIXTURES, "qwen3/model.gguf"));
+    const { headerBytes } = await readGgufHeader(localGguf(join(FIXTURES, "qwen3/model.gguf")));
     const check = async (content: Uint8Array) => {
       fs.writeFileSync(path, content);
       try {
-        for (const { offset, bytes } of (await readGgufHeader(path)).tensors) {
+        for (const { offset, bytes } of (await readGgufHeader(localGguf(path))).tensors) {
           assert(offset >= 0 && offset + bytes <= content.length);
         }
       } catch (error) {

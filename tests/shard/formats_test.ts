@@ -28,6 +28,13 @@ const PACKED: WeightFormatName[] = [
   "q5_k",
   "q6_k",
   "iq4_nl",
+  "q4_1",
+  "q5_0",
+  "q5_1",
+  "q2_k",
+  "q3_k",
+  "iq4_xs",
+  "tq2_0",
 ];
 
 Deno.test("extentBytes() equals airk_extent_bytes for every format and shape", () => {
@@ -92,7 +99,8 @@ Deno.test("packed formats have one name each, which both libraries read alike", 
     "mxfp4-product",
     "nvfp4-",
     "q4_k ",
-    "q3_k",
+    "q7_k",
+    "q5_2",
     "int4-+32-f16",
     "",
   );
