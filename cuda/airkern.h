@@ -124,10 +124,12 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
  *         high          u32  [rows][blocks], the fifth bits                 q5_0, q5_1
  *         code          u8   [rows][blocks * 16]
  *
- *  q2_k, q3_k, iq4_xs, tq2_0   GGUF's blocks of 256, a block's scales apart from its codes; cols is a multiple of 256
- *         scale         u8   [rows][cols / 256] of 20 (scales, d, dmin), 14 (scales, d), 8 (d, scales), 2 (d) bytes
- *         high          u8   [rows][cols / 256 * 32], the third bits        q3_k
- *         code          u8   [rows][cols / 256] of 64, 64, 128, 64 bytes
+ *  q2_k, q3_k, iq4_xs, tq2_0, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s, iq1_s, iq1_m   GGUF's blocks of 256, a block's scales apart from its
+ *         codes; cols is a multiple of 256. In the order of the names:
+ *         scale         u8   [rows][cols / 256] of 20 (scales, d, dmin), 14 (scales, d), 8, 2, 2, 10, 10, 2, 6, 2 (d first), 8 bytes
+ *         high          u8   [rows][cols / 256] of 32 (third bits) in q3_k, 8 (qh) in iq2_s, 32 (signs and scales) in iq3_xxs, 40 (qh, signs) in
+ *                            iq3_s, 16 (qh) in iq1_s and iq1_m; none in the others
+ *         code          u8   [rows][cols / 256] of 64, 64, 128, 64, 64, 64, 64 (with signs), 64, 64, 32, 32 bytes
  */
 
 /* ---- library ---- */
