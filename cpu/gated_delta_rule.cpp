@@ -15,6 +15,7 @@ struct DeltaCall {
   float *state;
   uint64_t q_stride, k_stride, v_stride, key_heads, value_heads, key_dim, value_dim;
   float scale;
+  bool key_heads_take_turns;
 };
 
 // Columns [begin, end) of one head's state, over all tokens of one sequence.
@@ -28,7 +29,7 @@ void advance(const DeltaCall &call, const airk::RecurrentSequence &each, uint64_
     if (each.sequence.cached == 0) std::fill(row, row + (end - begin), 0.0f);
     else if (before != state) std::copy(before + i * call.value_dim, before + i * call.value_dim + (end - begin), row);
   }
-  const uint64_t key_head = head / (call.value_heads / call.key_heads);
+  const uint64_t key_head = call.key_heads_take_turns ? head % call.key_heads : head / (call.value_heads / call.key_heads);
   for (uint64_t t = each.sequence.first_token; t < each.sequence.first_token + each.sequence.tokens; t++) {
     const uint64_t gate = t * call.value_heads + head;
     kernels.delta_step(state, static_cast<int64_t>(call.value_dim), call.q + t * call.q_stride + key_head * call.key_dim,
@@ -44,7 +45,7 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
                                              airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
                                              airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
                                              uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim,
-                                             uint64_t value_dim, float scale) {
+                                             uint64_t value_dim, float scale, int32_t key_heads_take_turns) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   const airk_status invalid =
@@ -68,6 +69,7 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
   call.key_dim = key_dim;
   call.value_dim = value_dim;
   call.scale = scale;
+  call.key_heads_take_turns = key_heads_take_turns != 0;
   return airk::enqueue(stream, [=]() -> airk_status {
     std::vector<airk::RecurrentSequence> read;
     const airk_status status = airk::read_recurrent_sequences(context, airk::SequenceUser::gated_delta_rule, at<const int32_t>(sequences),

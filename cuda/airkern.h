@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 4
+#define AIRK_ABI_VERSION 5
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -310,13 +310,13 @@ AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_pt
 
 /*
  * The gated delta rule, token after token of each sequence (Yang et al. 2024, arXiv:2412.06464). With S the state of a value head, [key_dim,
- * value_dim], which reads key head h / (value_heads / key_heads):
+ * value_dim], which reads key head h / (value_heads / key_heads), or h % key_heads where key heads take turns:
  *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S.
  * q, k: head h of token t at q + t * q_stride + h * key_dim, and alike for k; v: [value_heads, value_dim] at v + t * v_stride.
  * y [tokens, value_heads, value_dim]; log_decay, beta: f32 [tokens, value_heads]. key_dim <= 256.
  * state: f32 [slots, value_heads, key_dim, value_dim].
  */
-AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale);
+AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale, int32_t key_heads_take_turns);
 
 /*
  * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):

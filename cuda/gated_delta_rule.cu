@@ -17,6 +17,7 @@ struct DeltaCall {
   uint64_t q_stride, k_stride, v_stride, key_heads, value_heads, value_dim;
   int key_dim;
   float scale;
+  bool key_heads_take_turns;
 };
 
 // kRows: of the state that a thread holds; key_dim <= kRows * kWarps.
@@ -28,7 +29,7 @@ template <int kRows> __global__ void __launch_bounds__(kThreads) advance(const D
   if (!call.sequences.read(blockIdx.z, &sequence, &from, &to)) return;
   if (sequence.tokens == 0) return;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kColumns, warp = thread / kColumns;
-  const uint64_t head = blockIdx.y, key_head = head / (call.value_heads / call.key_heads);
+  const uint64_t head = blockIdx.y, key_head = call.key_heads_take_turns ? head % call.key_heads : head / (call.value_heads / call.key_heads);
   const uint64_t col = static_cast<uint64_t>(blockIdx.x) * kColumns + lane;
   const bool exists = col < call.value_dim;
   const uint64_t state_elements = static_cast<uint64_t>(call.key_dim) * call.value_dim;
@@ -96,7 +97,7 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
                                              airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
                                              airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
                                              uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim,
-                                             uint64_t value_dim, float scale) {
+                                             uint64_t value_dim, float scale, int32_t key_heads_take_turns) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   const airk_status invalid =
@@ -127,6 +128,7 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
   call.value_dim = value_dim;
   call.key_dim = static_cast<int>(key_dim);
   call.scale = scale;
+  call.key_heads_take_turns = key_heads_take_turns != 0;
   const dim3 grid(static_cast<unsigned>((value_dim + kColumns - 1) / kColumns), static_cast<unsigned>(value_heads),
                   static_cast<unsigned>(sequence_count));
   return enqueue_on(stream, "gated_delta_rule", [=](cudaStream_t handle) {

@@ -356,6 +356,7 @@ export class Ops {
         BigInt(delta.keyDim),
         BigInt(delta.valueDim),
         delta.scale,
+        delta.keyHeadsTakeTurns ? 1 : 0,
       ),
       "gated_delta_rule",
     );
