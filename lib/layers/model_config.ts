@@ -150,6 +150,8 @@ export interface DeltaNetConfig {
   keyHeads: number;
   /** Heads of values. */
   valueHeads: number;
+  /** Whether value head h reads key head h modulo those there are, else neighbouring value heads share one. */
+  keyHeadsTakeTurns?: boolean;
   /** Elements of a query or key. */
   keyDim: number;
   /** Elements of a value. */

@@ -257,6 +257,7 @@ function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelC
   if (name.endsWith(".rotary_emb.inv_freq")) return "rotary frequencies are recomputed from the config";
   const heads = [family, ...family.otherNames ?? []].map(({ rootNames }) => rootNames?.[HEAD_NAME] ?? HEAD_NAME);
   if (config.tieWordEmbeddings && heads.includes(name)) return "tied to the embedding (tie_word_embeddings)";
+  if (name.startsWith("mtp.")) return "predicts tokens further ahead, which is not used";
   return family.ignoredTensorReason?.(name, config);
 }
 
@@ -280,12 +281,13 @@ function wholeNorms({ norms, attention, ...layer }: LayerConfig): LayerConfig {
 }
 
 /**
- * Parses a config.json with two keys that every family may have, of weights as GGUF files store them: `rope_interleaved`, where those of queries and
- * keys are turned so that rotary embeddings pair neighbours, and `norm_weights_whole`, where norms have what is added to them.
+ * Parses a config.json with keys that every family may have, of weights as GGUF files store them: `rope_interleaved`, where those of queries and keys are
+ * turned so that rotary embeddings pair neighbours; `norm_weights_whole`, where norms have what is added to them; and `key_heads_take_turns`, where the
+ * value heads of delta nets that share a key head do not lie beside each other.
  * @throws {UnsupportedError}
  */
 function parseStored(family: DecoderFamily, values: Record<string, unknown>): ModelConfig {
-  const { rope_interleaved: _interleaved, norm_weights_whole: _whole, ...others } = values;
+  const { rope_interleaved: _interleaved, norm_weights_whole: _whole, key_heads_take_turns: _turns, ...others } = values;
   const reader = new ConfigReader(values, "config.json"), config = family.parseConfig(others);
   let { layers, finalNorm } = config;
   // One layer's settings are often many's, and stay that.
@@ -303,6 +305,12 @@ function parseStored(family: DecoderFamily, values: Record<string, unknown>): Mo
   if (reader.boolean("norm_weights_whole", false)) {
     change(wholeNorms);
     finalNorm = wholeNorm(finalNorm);
+  }
+  if (reader.boolean("key_heads_take_turns", false)) {
+    change(({ attention, ...layer }) => {
+      const { deltaNet } = attention;
+      return { ...layer, attention: { ...attention, ...(deltaNet && { deltaNet: { ...deltaNet, keyHeadsTakeTurns: true } }) } };
+    });
   }
   return { ...config, layers, finalNorm };
 }

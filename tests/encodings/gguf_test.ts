@@ -34,6 +34,13 @@ const FORMATS: Record<string, string> = {
   TQ1_0: "tq2_0",
   TQ2_0: "tq2_0",
   MXFP4: "mxfp4",
+  IQ2_XXS: "iq2_xxs",
+  IQ2_XS: "iq2_xs",
+  IQ2_S: "iq2_s",
+  IQ3_XXS: "iq3_xxs",
+  IQ3_S: "iq3_s",
+  IQ1_S: "iq1_s",
+  IQ1_M: "iq1_m",
 };
 
 interface Expected {
@@ -48,7 +55,7 @@ function expectedFile(name: string): Expected {
 /** Fixtures, and the `model_type` of each. */
 const MODELS: Record<string, string> = {
   ...{ llama: "llama", mixtral: "mixtral", qwen2: "qwen2", qwen2moe: "qwen2_moe", qwen3: "qwen3", qwen3moe: "qwen3_moe" },
-  ...{ types: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
+  ...{ types: "llama", points: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
 };
 
 Deno.test("every fixture of GGUF is tested", () => {

@@ -35,6 +35,13 @@ const PACKED: WeightFormatName[] = [
   "q3_k",
   "iq4_xs",
   "tq2_0",
+  "iq2_xxs",
+  "iq2_xs",
+  "iq2_s",
+  "iq3_xxs",
+  "iq3_s",
+  "iq1_s",
+  "iq1_m",
 ];
 
 Deno.test("extentBytes() equals airk_extent_bytes for every format and shape", () => {
