@@ -43,6 +43,7 @@ export type {
   HeadNormConfig,
   LatentConfig,
   LayerConfig,
+  LearnedPositions,
   MambaConfig,
   MlpConfig,
   ModelConfig,

@@ -14,17 +14,15 @@ import { fp8Tensor, type ScaleBlock, scaleShape, turnedFp8Tensor } from "./fp8_s
 
 /** What `quant_algo` may be; those that are missing change activations beforehand (AWQ, SmoothQuant, SVDQuant). */
 const ALGORITHMS = [
-  ...[
-    "FP8",
-    "FP8_PER_CHANNEL_PER_TOKEN",
-    "FP8_PB_WO",
-    "NVFP4",
-    "W4A16_NVFP4",
-    "W4A8_NVFP4_FP8",
-    "MXFP4",
-    "W4A8_MXFP4_FP8",
-    "MXFP8",
-  ],
+  "FP8",
+  "FP8_PER_CHANNEL_PER_TOKEN",
+  "FP8_PB_WO",
+  "NVFP4",
+  "W4A16_NVFP4",
+  "W4A8_NVFP4_FP8",
+  "MXFP4",
+  "W4A8_MXFP4_FP8",
+  "MXFP8",
 ];
 
 /** Families whose stacks of experts lie turned. */

@@ -50,6 +50,8 @@ export interface RopeConfig {
   scaling: RopeScaling;
   /** Whether frequencies are rounded to float16, in which a model keeps them. */
   halfFrequencies?: boolean;
+  /** Whether it turns the other way round. */
+  reversed?: boolean;
   /** Which of a token's two positions turns it, where {@linkcode ModelConfig.blankFilling} gives it two; its place in the sequence without it. */
   positions?: "text" | "span";
 }
@@ -98,7 +100,7 @@ export interface AttentionConfig {
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
-  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
+  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `queryScaling`, `scale` and `softcap` then count. */
   latent?: LatentConfig;
   /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
   deltaNet?: DeltaNetConfig;
@@ -264,6 +266,14 @@ export interface BlankFilling {
   blankTokenIds: number[];
 }
 
+/** A table of embeddings of positions, `model.embed_positions`, which stays in memory. */
+export interface LearnedPositions {
+  /** Rows of the table. */
+  rows: number;
+  /** Row of a sequence's first token. */
+  firstRow: number;
+}
+
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
 export interface ModelConfig {
   /** `model_type` of the config.json. */
@@ -288,6 +298,8 @@ export interface ModelConfig {
   vocabSize: number;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
+  /** Present where only shorter contexts are computed as the model was made; the reason is part of a sentence. */
+  contextLimit?: { tokens: number; reason: string };
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
   /** Whether the head has a bias, `lm_head.bias`. */
@@ -306,6 +318,10 @@ export interface ModelConfig {
   finalNorm: NormConfig;
   /** Multiplies the token embeddings. */
   embeddingMultiplier: number;
+  /** Present where each position has an embedding too, which is added to the token's: Vaswani et al. 2017. */
+  learnedPositions?: LearnedPositions;
+  /** Normalises what comes into the first layer. */
+  embeddingNorm?: NormConfig;
   /** Multiplies the logits. */
   logitsMultiplier: number;
   /** 0, or c: a logit becomes c * tanh(logit / c), after the multiplier. */

@@ -134,10 +134,11 @@ export class RotaryTable {
       return;
     }
     const frequencies = this.#frequencies, pairs = frequencies.length, factor = this.#factor;
+    const sineFactor = this.#config.reversed ? -factor : factor;
     for (let i = 0, at = row * pairs; i < pairs; i++, at++) {
       const angle = f32(position * frequencies[i]);
       cos[at] = f32(Math.cos(angle)) * factor;
-      sin[at] = f32(Math.sin(angle)) * factor;
+      sin[at] = f32(Math.sin(angle)) * sineFactor;
     }
   }
 }

@@ -10,6 +10,7 @@ import type {
   AttentionConfig,
   DeltaNetConfig,
   LatentConfig,
+  LayerConfig,
   MambaConfig,
   MlpConfig,
   MoeConfig,
@@ -17,8 +18,10 @@ import type {
   ShortConvolutionConfig,
 } from "../layers/model_config.ts";
 import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
+import { ConfigReader } from "./config_reader.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
+const POSITIONS_NAME = "model.embed_positions.weight";
 const HEAD_NAME = "lm_head.weight";
 const HEAD_BIAS_NAME = "lm_head.bias";
 
@@ -231,11 +234,19 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   const head: TensorSpec[] = normTensors(config.finalNorm, cols);
   if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
   if (config.headBias) head.push(vectorTensor(HEAD_BIAS_NAME, rows));
+  const embedding: TensorSpec[] = [
+    { name: EMBEDDING_NAME, rows, cols, kind: "embedding" },
+    ...normTensors(config.embeddingNorm, cols),
+  ];
+  if (config.learnedPositions) {
+    embedding.push({ name: POSITIONS_NAME, rows: config.learnedPositions.rows, cols, kind: "positions" });
+  }
   return {
-    embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
+    embedding: embedding.map(placeAtRoot),
     layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),
     head: head.map(placeAtRoot),
     embeddingName: EMBEDDING_NAME,
+    positionsName: POSITIONS_NAME,
     headName: config.tieWordEmbeddings ? EMBEDDING_NAME : HEAD_NAME,
     headBiasName: HEAD_BIAS_NAME,
     layerPrefix,
@@ -249,12 +260,59 @@ function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelC
   return family.ignoredTensorReason?.(name, config);
 }
 
+/** Returns a norm of weights that have what is added to them already. */
+function wholeNorm<T extends NormConfig | undefined>(norm: T): T {
+  return norm && { ...norm, offset: 0 };
+}
+
+function wholeNorms({ norms, attention, ...layer }: LayerConfig): LayerConfig {
+  const { attentionInput, attentionOutput, feedForwardInput, feedForwardOutput } = norms;
+  return {
+    ...layer,
+    attention: { ...attention, queryNorm: wholeNorm(attention.queryNorm), keyNorm: wholeNorm(attention.keyNorm) },
+    norms: {
+      attentionInput: wholeNorm(attentionInput),
+      attentionOutput: wholeNorm(attentionOutput),
+      feedForwardInput: wholeNorm(feedForwardInput),
+      feedForwardOutput: wholeNorm(feedForwardOutput),
+    },
+  };
+}
+
+/**
+ * Parses a config.json with two keys that every family may have, of weights as GGUF files store them: `rope_interleaved`, where those of queries and
+ * keys are turned so that rotary embeddings pair neighbours, and `norm_weights_whole`, where norms have what is added to them.
+ * @throws {UnsupportedError}
+ */
+function parseStored(family: DecoderFamily, values: Record<string, unknown>): ModelConfig {
+  const { rope_interleaved: _interleaved, norm_weights_whole: _whole, ...others } = values;
+  const reader = new ConfigReader(values, "config.json"), config = family.parseConfig(others);
+  let { layers, finalNorm } = config;
+  // One layer's settings are often many's, and stay that.
+  const known = new Map<LayerConfig, LayerConfig>();
+  const change = (of: (layer: LayerConfig) => LayerConfig) => {
+    known.clear();
+    layers = layers.map((layer) => known.get(layer) ?? (known.set(layer, of(layer)), known.get(layer)!));
+  };
+  if (reader.boolean("rope_interleaved", false)) {
+    change((layer) => {
+      const { rope } = layer.attention;
+      return rope ? { ...layer, attention: { ...layer.attention, rope: { ...rope, interleaved: true } } } : layer;
+    });
+  }
+  if (reader.boolean("norm_weights_whole", false)) {
+    change(wholeNorms);
+    finalNorm = wholeNorm(finalNorm);
+  }
+  return { ...config, layers, finalNorm };
+}
+
 /** Returns the architecture of a family whose blocks are described by its configuration. */
 export function decoderArchitecture(family: DecoderFamily): Architecture {
   return {
     modelTypes: family.modelTypes,
     serves: family.serves,
-    parseConfig: family.parseConfig,
+    parseConfig: (values) => parseStored(family, values),
     tensors: (config) => tensors(family, config),
     ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
     refusesExport: family.refusesExport,

@@ -149,6 +149,18 @@ export function sharedExpertsSource(name: string): TensorSource | undefined {
   return name.startsWith("mlp.shared_expert.") ? { name: name.replace("shared_expert.", "shared_experts.") } : undefined;
 }
 
+const EXPERT_NAME = /^mlp\.experts\.(\d+)\.(gate|up|down)_proj\.weight$/;
+
+/** Returns where an expert's matrix lies in the tensors that stack those of all; undefined for other tensors. */
+export function stackedExpertSource(name: string, config: ModelConfig, layer: number): TensorSource | undefined {
+  const expert = EXPERT_NAME.exec(name);
+  if (!expert) return undefined;
+  const index = Number(expert[1]);
+  if (expert[2] === "down") return { name: "mlp.experts.down_proj", index };
+  const firstRow = expert[2] === "gate" ? 0 : config.layers[layer].feedForward.intermediateSize;
+  return { name: "mlp.experts.gate_up_proj", index, firstRow };
+}
+
 /** Returns why tensors of layers after the last are not needed. */
 export function extraLayerReason(name: string, { numLayers }: ModelConfig): string | undefined {
   const layer = /^model\.layers\.(\d+)\./.exec(name);

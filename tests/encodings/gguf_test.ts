@@ -133,19 +133,24 @@ Deno.test("ggufConfig() refuses architectures and settings that it does not know
       () => ggufConfig({ ...header, metadata: new Map(header.metadata).set(key, value) }, none, "x.gguf"),
       pattern,
     );
-  refuses("general.architecture", "mamba", /architecture is "mamba", supported: llama, qwen2, qwen2moe, qwen3, .*, phi3/);
+  refuses(
+    "general.architecture",
+    "mamba",
+    /architecture is "mamba", supported: llama, qwen2, qwen2moe, qwen3, .*, deepseek2, gpt-oss, .*, llama4/,
+  );
   refuses("general.architecture", "constructor", /architecture is "constructor", supported/);
   refuses("llama.expert_count", 8, /llama\.expert_used_count is undefined/);
   refuses("llama.expert_weights_scale", 2, /llama\.expert_weights_scale is 2, which is not supported/);
-  refuses("llama.rope.scaling.type", "yarn", /rope\.scaling\.type is "yarn"/);
+  refuses("llama.rope.scaling.type", "yarn", /rope\.scaling\.type is "yarn" with factor undefined/);
+  refuses("llama.rope.scaling.type", "spiral", /rope\.scaling\.type is "spiral"/);
   refuses("llama.block_count", "many", /block_count is "many", required a positive number/);
   const config = ggufConfig(header, none, "x.gguf");
   assert.deepEqual([config.model_type, config.rope_interleaved, config.tie_word_embeddings], ["llama", true, false]);
   const factors = new Float32Array(32).fill(3);
-  assert.throws(
-    () => ggufConfig(header, new Map([["rope_freqs.weight", factors]]), "x.gguf"),
-    /rope_freqs\.weight holds factors/,
-  );
+  const { rope_scaling: scaling } = ggufConfig(header, new Map([["rope_freqs.weight", factors]]), "x.gguf") as {
+    rope_scaling: Record<string, unknown>;
+  };
+  assert.deepEqual([scaling.rope_type, scaling.attention_factor, scaling.long_factor], ["longrope", 1, [...factors]]);
   assert.throws(
     () => ggufConfig(header, new Map([["rope_factors_long.weight", factors]]), "x.gguf"),
     /without rope_factors_short/,
