@@ -45,6 +45,7 @@ export type {
   LayerConfig,
   LearnedPositions,
   MambaConfig,
+  MlpActivation,
   MlpConfig,
   ModelConfig,
   MoeConfig,

@@ -349,6 +349,15 @@ AIRK_API airk_status airk_add(airk_stream *stream, airk_ptr y, airk_ptr x, uint6
 /* y[i] = factor * x[i], then softcap * tanh(y[i] / softcap) unless softcap is 0; count elements. softcap >= 0. y may be x. */
 AIRK_API airk_status airk_scale(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float factor, float softcap);
 
+/* y[i] = x[i], or the nearest of -limit and limit where it lies beyond; count elements, limit > 0. y may be x. */
+AIRK_API airk_status airk_clamp(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float limit);
+
+/*
+ * xIELU (Huang and Schlag 2024, arXiv:2411.13010): y[i] = log(1 + exp(alpha_p)) x^2 + beta x where x = x[i] > 0, else
+ * (beta + log(1 + exp(alpha_n))) (exp(min(x, eps)) - 1 - x) + beta x. alpha_p, alpha_n, beta, eps: f32 [1], in device memory; count elements. y may be x.
+ */
+AIRK_API airk_status airk_xielu(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr alpha_p, airk_ptr alpha_n, airk_ptr beta, airk_ptr eps, uint64_t count);
+
 /* y[r * y_stride + c] = x[r * x_stride + c], r < rows, c < cols; strides are at least cols where rows > 1. y must not overlap x. */
 AIRK_API airk_status airk_copy_2d(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t rows, uint64_t cols);
 

@@ -70,6 +70,8 @@ export const SYMBOLS = {
   airk_gated: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_add: { parameters: ["pointer", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_scale: { parameters: ["pointer", "u64", "u64", "u64", "f32", "f32"], result: "i32" },
+  airk_clamp: { parameters: ["pointer", "u64", "u64", "u64", "f32"], result: "i32" },
+  airk_xielu: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_copy_2d: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_gather_rows: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_scatter_add: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },

@@ -134,3 +134,11 @@ export interface DeltaRuleInput {
   /** Whether a token corrects what the state recalls for its key, or adds to it; true without it. */
   corrects?: boolean;
 }
+
+/** Device addresses of the parameters of xIELU, as its tensors are named. */
+export interface XieluParameters {
+  alphaP: bigint;
+  alphaN: bigint;
+  beta: bigint;
+  eps: bigint;
+}

@@ -15,6 +15,7 @@ import {
   type RopeLayout,
   type RowGroups,
   type WeightExtent,
+  type XieluParameters,
 } from "./op_types.ts";
 
 export type {
@@ -27,6 +28,7 @@ export type {
   RopeLayout,
   RowGroups,
   WeightExtent,
+  XieluParameters,
 };
 
 /** Enqueues operations on a stream. None of them waits. */
@@ -272,6 +274,16 @@ export class Ops {
   /** y[i] = factor * x[i], then softcap * tanh(y[i] / softcap) unless softcap is 0. */
   scale(y: bigint, x: bigint, count: number, factor: number, softcap = 0): void {
     this.#check(this.#symbols.airk_scale(this.#stream.handle, y, x, BigInt(count), factor, softcap), "scale");
+  }
+
+  /** y[i] = x[i], or the nearest of -limit and limit where it lies beyond. */
+  clamp(y: bigint, x: bigint, count: number, limit: number): void {
+    this.#check(this.#symbols.airk_clamp(this.#stream.handle, y, x, BigInt(count), limit), "clamp");
+  }
+
+  /** y[i] = xIELU of x[i], with the addresses of its parameters, f32 [1] each. */
+  xielu(y: bigint, x: bigint, { alphaP, alphaN, beta, eps }: XieluParameters, count: number): void {
+    this.#check(this.#symbols.airk_xielu(this.#stream.handle, y, x, alphaP, alphaN, beta, eps, BigInt(count)), "xielu");
   }
 
   /** y: [rows, cols] (row stride yStride) = x: [rows, cols] (row stride xStride). */

@@ -25,8 +25,8 @@ function rotate(
  */
 export async function attention(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
   const { ops } = pass;
-  const { numHeads, numKvHeads } = pass.config;
-  const { qkvBias, outputBias, queryNorm, keyNorm, normsRotated, rope, secondRope, queryScaling, sinks, gated } =
+  const { numHeads, numKvHeads, headDim } = pass.config;
+  const { qkvBias, outputBias, queryNorm, keyNorm, normsRotated, rope, secondRope, queryScaling, sinks, gated, clip } =
     pass.config.layers[layer].attention;
   const { query, key, value, attended, outputGate, projected } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string, bias: boolean): Promise<void> =>
@@ -36,6 +36,10 @@ export async function attention(pass: Pass, layer: number, prefix: string, x: bi
   await linear(key, x, "k_proj", qkvBias);
   await linear(value, x, "v_proj", qkvBias);
   if (gated) await linear(outputGate, x, "gate_proj", qkvBias);
+  if (clip !== undefined) {
+    ops.clamp(query, query, pass.tokens * numHeads * headDim, clip);
+    for (const x of [key, value]) ops.clamp(x, x, pass.tokens * numKvHeads * headDim, clip);
+  }
   const normHeads = (): void => {
     if (queryNorm) headNorm(pass, query, numHeads, prefix, queryNorm);
     if (keyNorm) headNorm(pass, key, numKvHeads, prefix, keyNorm);

@@ -96,6 +96,8 @@ export interface AttentionConfig {
   secondRope?: { index: number; interleaved: boolean; first: number };
   /** Multiplication of queries alone, by a rope of type `temperature`. */
   queryScaling?: { index: number };
+  /** Largest size of an element of queries, keys and values before anything else is done with them; absent where there is none. */
+  clip?: number;
   /** Multiplies queries times keys. */
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
@@ -197,12 +199,18 @@ export interface ShortConvolutionConfig {
   kernel: number;
 }
 
+/**
+ * What stands between a feed-forward layer's products: xIELU has parameters of its own, `mlp.act_fn.` and `alpha_p`, `alpha_n`, `beta`, `eps`, and stands in
+ * plain layers alone.
+ */
+export type MlpActivation = Activation | "xielu";
+
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
 export interface MlpConfig {
   /** Whether a gate multiplies. */
   kind: "gated" | "plain";
   /** Its function. */
-  activation: Activation;
+  activation: MlpActivation;
   /** Width between its products. */
   intermediateSize: number;
   /** Whether its products have biases. */

@@ -77,8 +77,10 @@ function linearTensors(name: string, rows: number, cols: number, bias: boolean):
 }
 
 /** Returns the tensors of a gated or plain layer; `prefix` precedes their names. */
-function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+function mlpTensors(prefix: string, { kind, activation, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+  const parameters = activation === "xielu" ? ["alpha_p", "alpha_n", "beta", "eps"] : [];
   return [
+    ...parameters.map((name) => vectorTensor(`${prefix}act_fn.${name}`, 1)),
     ...(kind === "gated" ? linearTensors(`${prefix}gate_proj`, intermediateSize, hiddenSize, bias) : []),
     ...linearTensors(`${prefix}up_proj`, intermediateSize, hiddenSize, bias),
     ...linearTensors(`${prefix}down_proj`, hiddenSize, intermediateSize, bias),

@@ -5,6 +5,7 @@
 import { UnsupportedError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { AFMOE } from "./afmoe.ts";
+import { APERTUS } from "./apertus.ts";
 import { BAICHUAN } from "./baichuan.ts";
 import { BLOOM } from "./bloom.ts";
 import { CHATGLM } from "./chatglm.ts";
@@ -41,8 +42,10 @@ import { INTERNVL, LLAVA, SMOLVLM } from "./llava.ts";
 import { MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
 import { MINIMAX_M2 } from "./minimax_m2.ts";
 import { MIXTRAL } from "./mixtral.ts";
+import { MPT } from "./mpt.ts";
 import { NANOCHAT } from "./nanochat.ts";
 import { NEMOTRON } from "./nemotron.ts";
+import { OLMO } from "./olmo.ts";
 import { OLMO2, OLMO3 } from "./olmo2.ts";
 import { OLMOE } from "./olmoe.ts";
 import { OPT } from "./opt.ts";
@@ -71,7 +74,7 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
   ...[OLMO3, SEED_OSS, EXAONE4, ERNIE4_5, HUNYUAN_V1_DENSE, ARCEE, NEMOTRON, HELIUM, VAULTGEMMA],
-  ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT],
+  ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],
   // Language models of what also sees images.
   ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM],
 ];

@@ -271,5 +271,32 @@ def nanochat():
     return Fixture(config)
 
 
+# OLMo 7B 0424: queries, keys and values clipped.
+@fixture("olmo/base")
+def olmo():
+    config = transformers.OlmoConfig(**SIZES, clip_qkv=1.0)
+    return Fixture(config, v4(rope_theta=10000.0, rope_scaling=None))
+
+
+# 7B-StoryWriter clips, 30B has a number of heads that is no power of two.
+@fixture("mpt/base")
+def mpt():
+    config = transformers.MptConfig(
+        vocab_size=96, d_model=36, n_heads=6, n_layers=2, max_seq_len=128, attn_config={"clip_qkv": 1.0, "alibi": True},
+    )
+    return Fixture(config, v4(verbose=0, learned_pos_emb=True), embedding_std=0.1)
+
+
+@fixture("apertus/base")
+def apertus():
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 32, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    }
+    config = transformers.ApertusConfig(**TINY, rope_parameters=scaling | {"rope_theta": 12000000.0})
+    return Fixture(
+        config, v4(rope_theta=12000000.0, rope_scaling=scaling, qk_norm=True, post_norm=False, mlp_bias=False),
+    )
+
+
 if __name__ == "__main__":
     main()
