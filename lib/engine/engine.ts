@@ -22,6 +22,7 @@ import { KvWindow } from "./kv_window.ts";
 import { keepsStates, kvCacheShape, kvLayers, stateShapes } from "./layer_caches.ts";
 import { layOutPass, MOST_TOP_K, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { Sequence } from "./sequence.ts";
+import { loadHostVectors } from "./host_vectors.ts";
 import { RoutedExperts } from "./routed_experts.ts";
 import { addExperts, type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
 import { loadVectors } from "./vectors.ts";
@@ -158,6 +159,7 @@ export class Engine implements AsyncDisposable {
       cache,
       kvWindow,
       kvLayers: kvLayers(config),
+      hostVectors: await loadHostVectors(directory, config),
       states,
       weights: new WeightTape(transfer, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),

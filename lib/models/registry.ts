@@ -18,6 +18,7 @@ import { FALCON } from "./falcon.ts";
 import { GEMMA } from "./gemma.ts";
 import { GEMMA2, VAULTGEMMA } from "./gemma2.ts";
 import { GEMMA3, GEMMA3_TEXT } from "./gemma3.ts";
+import { GEMMA4, GEMMA4_TEXT } from "./gemma4.ts";
 import { GLM, GLM4, GLM4V } from "./glm4.ts";
 import { GLM4_MOE, GLM4V_MOE } from "./glm4_moe.ts";
 import { GLM4_MOE_LITE, GLM_MOE_DSA } from "./glm4_moe_lite.ts";
@@ -61,7 +62,7 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, DEEPSEEK_V32, LLAMA4, LLAMA4_TEXT],
   ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED, PHIMOE],
   ...[GLM4_MOE_LITE, GLM_MOE_DSA],
-  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID],
+  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID, GEMMA4_TEXT, GEMMA4],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
   ...[OLMO3, SEED_OSS, EXAONE4, ERNIE4_5, HUNYUAN_V1_DENSE, ARCEE, NEMOTRON, HELIUM, VAULTGEMMA],
   // Language models of what also sees images.
