@@ -5,6 +5,7 @@
 import { decoderBlock } from "../layers/decoder_block.ts";
 import { layerPrefix } from "../layers/pass.ts";
 import { deltaNetWidths } from "../layers/delta_net.ts";
+import { headShape } from "../layers/head_shape.ts";
 import { mambaWidths } from "../layers/mamba.ts";
 import type {
   AttentionConfig,
@@ -89,12 +90,16 @@ function mlpTensors(prefix: string, { kind, activation, intermediateSize, bias }
 
 /** Returns the tensors of a layer with experts; the experts' matrices come last, those of each together. */
 function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
-  const { shared, router: { numExperts } } = config;
+  const { shared, beside, router: { numExperts } } = config;
+  const besideNorms = beside ? [beside.outputNorm, beside.routerNorm, beside.expertInputNorm, beside.expertOutputNorm] : [];
   const expertMlp: MlpConfig = { ...config, kind: "gated" };
   return [
     { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
     ...(config.routerBias ? [vectorTensor("mlp.gate.bias", numExperts)] : []),
     ...(config.correctionBias ? [vectorTensor("mlp.gate.e_score_correction_bias", numExperts)] : []),
+    ...(config.expertScales ? [vectorTensor("mlp.gate.per_expert_scale", numExperts)] : []),
+    ...besideNorms.flatMap((norm) => normTensors(norm, hiddenSize)),
+    ...(beside ? mlpTensors("mlp.", beside.mlp, hiddenSize) : []),
     ...(shared ? mlpTensors("mlp.shared_expert.", shared.mlp, hiddenSize) : []),
     ...(shared?.gated ? linearTensors("mlp.shared_expert_gate", 1, hiddenSize, false) : []),
     ...Array.from({ length: numExperts }, (_, expert) =>
@@ -105,18 +110,19 @@ function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
 
 /** Returns the tensors of grouped-query attention. */
 function attentionTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
-  const { hiddenSize, numHeads, numKvHeads, headDim } = config;
-  const queryRows = numHeads * headDim, kvRows = numKvHeads * headDim;
-  const { queryNorm, keyNorm, qkvBias, outputBias, sinks, gated } = attention;
+  const { hiddenSize, numHeads } = config, { numKvHeads, headDim, valueDim } = headShape(config, attention);
+  const queryRows = numHeads * headDim, keyRows = numKvHeads * headDim, attendedCols = numHeads * valueDim;
+  const { queryNorm, keyNorm, valueNorm, qkvBias, outputBias, sinks, gated, valuesAreKeys } = attention;
   return [
     ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
-    ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
-    ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
-    ...(gated ? linearTensors("self_attn.gate_proj", queryRows, hiddenSize, qkvBias) : []),
+    ...linearTensors("self_attn.k_proj", keyRows, hiddenSize, qkvBias),
+    ...(valuesAreKeys ? [] : linearTensors("self_attn.v_proj", numKvHeads * valueDim, hiddenSize, qkvBias)),
+    ...(gated ? linearTensors("self_attn.gate_proj", attendedCols, hiddenSize, qkvBias) : []),
     ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
-    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
+    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : keyRows),
+    ...normTensors(valueNorm, valueDim),
     ...(sinks ? [vectorTensor("self_attn.sinks", numHeads)] : []),
-    ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
+    ...linearTensors("self_attn.o_proj", hiddenSize, attendedCols, outputBias),
   ];
 }
 
@@ -200,13 +206,14 @@ function mixerTensors(config: ModelConfig, attention: AttentionConfig): TensorSp
 /** Returns a layer's tensors, named relative to it, matrices in their order of use. */
 function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
   const { hiddenSize } = config;
-  const { attention, feedForward, norms } = config.layers[layer];
+  const { attention, feedForward, norms, outputScaled } = config.layers[layer];
   return [
     ...normTensors(norms.attentionInput, hiddenSize),
     ...mixerTensors(config, attention),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),
     ...normTensors(norms.feedForwardOutput, hiddenSize),
+    ...(outputScaled ? [vectorTensor("layer_scalar", 1)] : []),
     ...(feedForward.kind === "moe" ? moeTensors(feedForward, hiddenSize) : mlpTensors("mlp.", feedForward, hiddenSize)),
   ];
 }
