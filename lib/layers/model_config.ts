@@ -259,10 +259,15 @@ export interface MoeConfig {
  * give is normalised and added. Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`, and those of the norms.
  */
 export interface DenseBesideExperts {
+  /** The dense layer. */
   mlp: MlpConfig;
+  /** Of what the dense layer gives. */
   outputNorm: NormConfig;
+  /** Of what the router reads. */
   routerNorm: NormConfig;
+  /** Of what experts read. */
   expertInputNorm: NormConfig;
+  /** Of what they give together. */
   expertOutputNorm: NormConfig;
 }
 
