@@ -40,6 +40,7 @@ export type {
   AttentionConfig,
   BlankFilling,
   DeltaNetConfig,
+  DenseBesideExperts,
   HeadNormConfig,
   LatentConfig,
   LayerConfig,

@@ -3,12 +3,15 @@
 #include <cstring>
 
 #include "formats.h"
+#include "gguf_blocks.h"
 #include "sections.h"
 
 namespace airk {
 namespace {
 
-const char *const names[family_count] = {"bnb4", "int4", "int8", "fp8", "mxfp4", "nvfp4", "q4_k", "q5_k", "q6_k", "iq4_nl"};
+const char *const names[family_count] = {"bnb4", "int4", "int8", "fp8", "mxfp4", "nvfp4", "q4_k", "q5_k", "q6_k", "iq4_nl",
+                                         "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "iq4_xs", "tq2_0",
+                                         "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m"};
 
 // Which parameters a family has, and their least and largest exponents.
 struct Grammar {
@@ -23,7 +26,8 @@ constexpr Grammar grammars[family_count] = {
     {true, false, false, true, true, 5, 16, 0, 3, true, true},
     {true, false, false, true, true, 5, 16, 0, 4, true, true},
     {true, true, true, false, false, 5, 16, 7, 0, true, false},
-    none, none, none, none, none, none};
+    none, none, none, none, none, none, none, none, none, none,
+    none, none, none, none, none, none, none, none, none, none};
 
 // Consumes a decimal power of two.
 bool read_power(const char **text, int32_t *shift) {
@@ -49,6 +53,7 @@ bool valid(const Packing &p) {
   if (g.group ? (row ? !g.may_be_row : p.group_shift < g.group_least || p.group_shift > g.group_most) : p.group_shift != 0) return false;
   const bool lacks = p.second_shift == not_nested;
   if (g.second ? (lacks ? !g.may_lack_second : p.second_shift < 0 || p.second_shift > g.second_most) : !lacks) return false;
+  if (p.product && p.family != Family::nvfp4) return false;
   return p.type >= 0 && p.type < (g.type ? g.types : 1) && (g.zero || !(p.zero || p.order)) && !(p.type == type_scb && (p.zero || p.order)) && !(row && p.order);
 }
 
@@ -60,8 +65,10 @@ bool parse_packing(const char *name, Packing *packing) {
   for (int family = 0; family < family_count; family++) {
     const char *at = name;
     const Grammar &g = grammars[family];
-    if (!read_word(&at, names[family]) || (g.group ? *at != '-' : *at != 0)) continue;
-    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false, false};
+    if (!read_word(&at, names[family])) continue;
+    const bool product = static_cast<Family>(family) == Family::nvfp4 && read_word(&at, "-product");
+    if (g.group ? *at != '-' : *at != 0) continue;
+    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false, false, product};
     if (g.group) {
       at++;
       if (g.second_first && !(read_power(&at, &p.second_shift) && read_word(&at, "x"))) return false;
@@ -88,13 +95,14 @@ bool parse_packing(const char *name, Packing *packing) {
 }
 
 int32_t packing_bits(const Packing &p) {
-  return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 4 | (p.second_shift + 1) << 9 | p.type << 14 | static_cast<int32_t>(p.zero) << 16 |
-         static_cast<int32_t>(p.order) << 17;
+  return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 6 | (p.second_shift + 1) << 11 | p.type << 16 | static_cast<int32_t>(p.zero) << 18 |
+         static_cast<int32_t>(p.order) << 19 | static_cast<int32_t>(p.product) << 20;
 }
 
 bool packing_of(int32_t bits, Packing *packing) {
-  if (bits < 0 || bits >= 1 << 18 || (bits & 15) >= family_count) return false;
-  *packing = {static_cast<Family>(bits & 15), (bits >> 4 & 31) - 1, (bits >> 9 & 31) - 1, bits >> 14 & 3, (bits >> 16 & 1) != 0, (bits >> 17 & 1) != 0};
+  if (bits < 0 || bits >= 1 << 21 || (bits & 63) >= family_count) return false;
+  const auto flag = [bits](int at) { return (bits >> at & 1) != 0; };
+  *packing = {static_cast<Family>(bits & 63), (bits >> 6 & 31) - 1, (bits >> 11 & 31) - 1, bits >> 16 & 3, flag(18), flag(19), flag(20)};
   return valid(*packing);
 }
 
@@ -107,6 +115,13 @@ bool packed_layout_of(const Packing &p, uint64_t rows, uint64_t cols, PackedLayo
   const uint64_t row_groups = sections.product(rows, groups), scale_bytes = p.type == AIRK_F16 || p.type == AIRK_BF16 ? 2 : 4;
   const auto whole_blocks = [&](uint64_t block_bytes) {
     layout->code = sections.add(sections.product(rows, cols / super_block), block_bytes);
+    return cols % super_block == 0;
+  };
+  const auto long_blocks = [&](const LongGgufBytes &bytes) {
+    const uint64_t long_count = sections.product(rows, cols / super_block);
+    layout->scale = sections.add(long_count, bytes.head);
+    if (bytes.high > 0) layout->high = sections.add(long_count, bytes.high);
+    layout->code = sections.add(long_count, bytes.code);
     return cols % super_block == 0;
   };
   bool fits = true;
@@ -147,6 +162,26 @@ bool packed_layout_of(const Packing &p, uint64_t rows, uint64_t cols, PackedLayo
       layout->scale = sections.add(row_blocks, 2);
       layout->code = sections.add(row_blocks, 16);
       break;
+    case Family::q4_1:
+    case Family::q5_0:
+    case Family::q5_1:
+      layout->scale = sections.add(row_blocks, p.family == Family::q5_0 ? 2 : 4);
+      if (p.family != Family::q4_1) layout->high = sections.add(row_blocks, 4);
+      layout->code = sections.add(row_blocks, 16);
+      break;
+    case Family::q2_k:
+    case Family::q3_k:
+    case Family::iq4_xs:
+    case Family::tq2_0:
+    case Family::iq2_xxs:
+    case Family::iq2_xs:
+    case Family::iq2_s:
+    case Family::iq3_xxs:
+    case Family::iq3_s:
+    case Family::iq1_s:
+    case Family::iq1_m:
+      fits = long_blocks(long_gguf_bytes(p.family));
+      break;
     case Family::q4_k:
       fits = whole_blocks(q4_k_bytes);
       break;
@@ -169,6 +204,7 @@ PackedView packed_view_of(const Packing &p, const PackedLayout &layout, uint64_t
           base + layout.code,
           base + layout.scale,
           base + layout.zero,
+          base + layout.high,
           base + layout.order,
           floats(layout.map),
           floats(layout.nested_map),

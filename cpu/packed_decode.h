@@ -150,6 +150,44 @@ AIRK_INLINE void decode_q6_k_run(const uint8_t *block, int half, int run, float 
   }
 }
 
+// out [32] = codes, each half times its step, less its minimum.
+AIRK_INLINE void scale_codes_32(const int8_t *code, const float (&step)[2], const float (&minimum)[2], float *out) {
+  for (int half = 0; half < 2; half++) {
+    const Simd::V s = Simd::set1(step[half]), m = Simd::set1(minimum[half]);
+    for (int j = 16 * half; j < 16 * half + 16; j += Simd::width) Simd::store(out + j, Simd::load_i8(code + j) * s - m);
+  }
+}
+
+// The 32 weights of block `index`, or of its part `sub`, of one of the families of gguf_blocks.h.
+template <Family F> AIRK_INLINE void decode_gguf_32(const PackedView &p, uint64_t index, int sub, float *out) {
+  const float step[2] = {gguf_step<F>(p, index, sub, 0), gguf_step<F>(p, index, sub, 1)};
+  const float minimum[2] = {gguf_minimum<F>(p, index, sub, 0), gguf_minimum<F>(p, index, sub, 1)};
+  if constexpr (F == Family::iq4_xs) {
+    alignas(64) static const float values[16] = AIRK_IQ4_NL_VALUES;
+    return look_up_32_scaled(gguf_codes<F>(p, index) + 16 * sub, Simd::table(values), step[0], step[1], out);
+  }
+  if constexpr (F == Family::q4_1) {
+    const Simd::Table table = linear_table(step[0], minimum[0]);
+    return look_up_32(p.code + index * 16, table, table, out);
+  }
+  int8_t code[32];
+  if constexpr (is_grid_gguf<F>) {
+    for (int group = 0; group < 4; group++) {
+      const GridGroup point = gguf_grid<F>(p, index, sub, group);
+      for (int j = 0; j < 8; j++) code[8 * group + j] = static_cast<int8_t>(grid_code<F>(point, j));
+    }
+  } else {
+    for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>(gguf_code<F>(p, index, sub, j));
+  }
+  scale_codes_32(code, step, minimum, out);
+}
+
+template <Family F> void decode_gguf(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
+  constexpr uint64_t subs = is_long_gguf<F> ? super_block / block_cols : 1;
+  for (uint64_t b = block_begin; b < block_end; b++, out += block_cols)
+    decode_gguf_32<F>(w.packed, row * (w.blocks / subs) + b / subs, static_cast<int>(b % subs), out);
+}
+
 // e4m3 by way of float16, whose exponent's bias is 8 more.
 AIRK_INLINE void decode_e4m3_32(const uint8_t *code, float scale, float *out) {
   uint16_t half[32];
@@ -260,7 +298,7 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       const Simd::Table table = Simd::table(e2m1);
       for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
         const uint64_t block = row * w.blocks + b;
-        const float first = from_e4m3(p.scale[2 * block]) / p.constant[0], last = from_e4m3(p.scale[2 * block + 1]) / p.constant[0];
+        const float first = nvfp4_scale(p, p.scale[2 * block]), last = nvfp4_scale(p, p.scale[2 * block + 1]);
         look_up_32_scaled(p.code + block * 16, table, first, last, out);
       }
       break;
@@ -282,6 +320,48 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       }
       break;
     }
+    case Family::q4_1:
+      decode_gguf<Family::q4_1>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q5_0:
+      decode_gguf<Family::q5_0>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q5_1:
+      decode_gguf<Family::q5_1>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q2_k:
+      decode_gguf<Family::q2_k>(w, row, block_begin, block_end, out);
+      break;
+    case Family::q3_k:
+      decode_gguf<Family::q3_k>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq4_xs:
+      decode_gguf<Family::iq4_xs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::tq2_0:
+      decode_gguf<Family::tq2_0>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_xxs:
+      decode_gguf<Family::iq2_xxs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_xs:
+      decode_gguf<Family::iq2_xs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_s:
+      decode_gguf<Family::iq2_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq3_xxs:
+      decode_gguf<Family::iq3_xxs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq3_s:
+      decode_gguf<Family::iq3_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq1_s:
+      decode_gguf<Family::iq1_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq1_m:
+      decode_gguf<Family::iq1_m>(w, row, block_begin, block_end, out);
+      break;
   }
   // The last block's missing columns hold codes that need not mean zero.
   if (block_end == w.blocks && w.cols % block_cols != 0)

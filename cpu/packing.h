@@ -8,8 +8,9 @@
 
 namespace airk {
 
-enum class Family : int32_t { bnb4, int4, int8, fp8, mxfp4, nvfp4, q4_k, q5_k, q6_k, iq4_nl };
-constexpr int32_t family_count = 10;
+enum class Family : int32_t { bnb4, int4, int8, fp8, mxfp4, nvfp4, q4_k, q5_k, q6_k, iq4_nl, q4_1, q5_0, q5_1, q2_k, q3_k, iq4_xs, tq2_0,
+                              iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s, iq1_s, iq1_m };
+constexpr int32_t family_count = 24;
 
 // Types of Packing: AIRK_F32, AIRK_F16, AIRK_BF16, and for int8 the scale of LLM.int8: an f32 that means 127 times the step.
 constexpr int32_t type_scb = 3;
@@ -24,10 +25,11 @@ struct Packing {
   int32_t type;  // bnb4: that weights are rounded to. int4, int8: of the scales.
   bool zero;     // int4, int8: zero points are stored
   bool order;    // int4, int8: which group a column belongs to is stored too, as columns were not grouped in their order
+  bool product;  // nvfp4: scales are multiplied by the global one, as ModelOpt has it, where compressed-tensors divides
 };
 constexpr int32_t group_row = -1, not_nested = -1;
 
-constexpr uint64_t super_block = 256;  // columns of a block of q4_k, q5_k, q6_k
+constexpr uint64_t super_block = 256;  // columns of a block of q2_k to q6_k, tq2_0 and iq2_xxs to iq4_xs
 constexpr uint64_t q4_k_bytes = 144, q5_k_bytes = 176, q6_k_bytes = 210;
 constexpr uint64_t nvfp4_group = 16;
 
@@ -38,6 +40,7 @@ struct PackedView {
   const uint8_t *code;       // also the whole blocks of q4_k, q5_k, q6_k
   const uint8_t *scale;      // bnb4: absmax
   const uint8_t *zero;       // int4: u8, int8: i16
+  const uint8_t *high;       // q5_0, q5_1: fifth bits, 4 bytes a block; q3_k: third bits; iq types: what is not in code
   const uint8_t *order;      // int4, int8: u16 [cols]
   const float *map;          // bnb4: [16]
   const float *nested_map;   // bnb4: [256]
@@ -47,7 +50,7 @@ struct PackedView {
 
 // Where sections start, in bytes from the extent's start; 0 where the family has none.
 struct PackedLayout {
-  uint64_t map, nested_map, constant, nested, scale, zero, order, code;
+  uint64_t map, nested_map, constant, nested, scale, zero, high, order, code;
 };
 
 // Reads a name such as "bnb4-64x256-bf16". Returns false where it is none.

@@ -113,11 +113,26 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
  *
  *  mxfp4  w = 2 ^ (scale - 127) * code: scale u8 [rows][blocks]; code e2m1, u8 [rows][blocks * 16]
  *
- *  nvfp4  w = scale / global * code, a scale for 16 columns: global f32 [1]; scale e4m3 [rows][blocks * 2]; code e2m1, u8 [rows][blocks * 16]
+ *  nvfp4, nvfp4-product   w = scale / global * code, or scale * global * code, a scale for 16 columns
+ *         global        f32  [1]
+ *         scale         e4m3 [rows][blocks * 2]
+ *         code          e2m1, u8 [rows][blocks * 16]
  *
  *  q4_k, q5_k, q6_k   GGUF's blocks of 256 columns (ggml-common.h): [rows][cols / 256] of 144, 176, 210 bytes; cols is a multiple of 256
  *
  *  iq4_nl   w = scale * value[code], ggml's 16 values: scale f16 [rows][blocks]; code u8 [rows][blocks * 16]
+ *
+ *  q4_1, q5_0, q5_1   GGUF's blocks of 32: w = scale * code + minimum, in q5_0 scale * (code - 16)
+ *         scale         f16  [rows][blocks], in q4_1 and q5_1 [rows][blocks][2], each with its minimum
+ *         high          u32  [rows][blocks], the fifth bits                 q5_0, q5_1
+ *         code          u8   [rows][blocks * 16]
+ *
+ *  q2_k, q3_k, iq4_xs, tq2_0, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s, iq1_s, iq1_m   GGUF's blocks of 256, a block's scales apart from its
+ *         codes; cols is a multiple of 256. In the order of the names:
+ *         scale         u8   [rows][cols / 256] of 20 (scales, d, dmin), 14 (scales, d), 8, 2, 2, 10, 10, 2, 6, 2 (d first), 8 bytes
+ *         high          u8   [rows][cols / 256] of 32 (third bits) in q3_k, 8 (qh) in iq2_s, 32 (signs and scales) in iq3_xxs, 40 (qh, signs) in
+ *                            iq3_s, 16 (qh) in iq1_s and iq1_m; none in the others
+ *         code          u8   [rows][cols / 256] of 64, 64, 128, 64, 64, 64, 64 (with signs), 64, 64, 32, 32 bytes
  */
 
 /* ---- library ---- */
@@ -298,7 +313,7 @@ AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_pt
 
 /*
  * The gated delta rule, token after token of each sequence (Yang et al. 2024, arXiv:2412.06464). With S the state of a value head, [key_dim,
- * value_dim], which reads key head h / (value_heads / key_heads):
+ * value_dim], which reads key head h / (value_heads / key_heads), or h % key_heads where key heads take turns:
  *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S + skip[h] v.
  * Where `corrects` is 0, S = S + k (x) (beta v): gated linear attention, and so the state space of Mamba 2 (Dao and Gu 2024, arXiv:2405.21060).
  * skip: f32 [value_heads], or 0 for none.
@@ -306,7 +321,7 @@ AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_pt
  * y [tokens, value_heads, value_dim]; log_decay, beta: f32 [tokens, value_heads]. key_dim <= 256.
  * state: f32 [slots, value_heads, key_dim, value_dim].
  */
-AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects);
+AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects, int32_t key_heads_take_turns);
 
 /*
  * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):

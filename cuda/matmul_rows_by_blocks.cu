@@ -35,6 +35,34 @@ cudaError_t matmul_rows_by_blocks(const MatmulCall &call, cudaStream_t stream) {
       return multiply_with<BlockDecoder<Family::q6_k>>(call, stream);
     case Family::iq4_nl:
       return multiply_with<BlockDecoder<Family::iq4_nl>>(call, stream);
+    case Family::q4_1:
+      return multiply_with<BlockDecoder<Family::q4_1>>(call, stream);
+    case Family::q5_0:
+      return multiply_with<BlockDecoder<Family::q5_0>>(call, stream);
+    case Family::q5_1:
+      return multiply_with<BlockDecoder<Family::q5_1>>(call, stream);
+    case Family::q2_k:
+      return multiply_with<BlockDecoder<Family::q2_k>>(call, stream);
+    case Family::q3_k:
+      return multiply_with<BlockDecoder<Family::q3_k>>(call, stream);
+    case Family::iq4_xs:
+      return multiply_with<BlockDecoder<Family::iq4_xs>>(call, stream);
+    case Family::tq2_0:
+      return multiply_with<BlockDecoder<Family::tq2_0>>(call, stream);
+    case Family::iq2_xxs:
+      return multiply_with<BlockDecoder<Family::iq2_xxs>>(call, stream);
+    case Family::iq2_xs:
+      return multiply_with<BlockDecoder<Family::iq2_xs>>(call, stream);
+    case Family::iq2_s:
+      return multiply_with<BlockDecoder<Family::iq2_s>>(call, stream);
+    case Family::iq3_xxs:
+      return multiply_with<BlockDecoder<Family::iq3_xxs>>(call, stream);
+    case Family::iq3_s:
+      return multiply_with<BlockDecoder<Family::iq3_s>>(call, stream);
+    case Family::iq1_s:
+      return multiply_with<BlockDecoder<Family::iq1_s>>(call, stream);
+    case Family::iq1_m:
+      return multiply_with<BlockDecoder<Family::iq1_m>>(call, stream);
   }
   return cudaErrorInvalidValue;
 }

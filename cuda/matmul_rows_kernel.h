@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "block_decoders.h"
+#include "block_decoders_gguf.h"
 #include "matmul.h"
 #include "warp.h"
 
@@ -48,6 +49,9 @@ template <> struct RowShape<BlockDecoder<Family::q5_k>> : RowShape<void> {
   static constexpr int kMostRows = 2;
 };
 template <> struct RowShape<BlockDecoder<Family::q6_k>> : RowShape<void> {
+  static constexpr int kMostRows = 2;
+};
+template <> struct RowShape<BlockDecoder<Family::q3_k>> : RowShape<void> {
   static constexpr int kMostRows = 2;
 };
 template <> struct RowShape<DenseBlockDecoder<Format::f32>> : RowShape<void> {

@@ -6,6 +6,7 @@ import { accessSync, constants, existsSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { hasWeightFiles, openCheckpoint } from "./checkpoint/checkpoint.ts";
+import { ggufShardFolder, ggufShardFolders, isGgufName } from "./checkpoint/gguf_files.ts";
 import { Engine, type EngineOptions } from "./engine/engine.ts";
 import { UsageError } from "./errors.ts";
 import type { DeviceChoice } from "./ffi/device.ts";
@@ -45,11 +46,12 @@ export interface ShardOptions extends HubOptions {
   compression?: Compression;
   /**
    * Directory for the shards of checkpoints, each in a folder named by the model's name, revision and compression. Default: the folder
-   * `airkern-<compression>` within the checkpoint, or where that cannot be written, `airkern` in the user's cache directory.
+   * `airkern-<compression>` within the checkpoint, `airkern-<compression>-<file>` beside a GGUF file, or where that cannot be written, `airkern` in
+   * the user's cache directory.
    */
   layerShardsPath?: string;
   /**
-   * Removes the safetensors files of a checkpoint once they are quantized and the result was reread: of a model on the hub each as soon as
+   * Removes the weight files of a checkpoint once they are quantized and the result was reread: of a model on the hub each as soon as
    * nothing needs it any more, so that its disk holds one of them at a time. Default: false.
    */
   deleteOriginal?: boolean;
@@ -94,6 +96,11 @@ function cacheDirectory(): string {
   return join(Deno.env.get("XDG_CACHE_HOME") || join(homedir(), ".cache"), "airkern");
 }
 
+/** Returns the nearest directory that is there: a folder of a snapshot comes with its first file. */
+function existing(directory: string): string {
+  return existsSync(directory) ? directory : existing(dirname(directory));
+}
+
 function isWritable(directory: string): boolean {
   try {
     accessSync(directory, constants.W_OK);
@@ -119,13 +126,14 @@ async function shardsOfEarlierCommit(
   compression: Compression,
   { layerShardsPath, onNotice }: ShardOptions,
 ): Promise<string | undefined> {
-  const parent = layerShardsPath ?? dirname(snapshot.path);
-  const prefix = layerShardsPath === undefined ? "" : `${snapshot.id.replaceAll("/", "--")}-`;
-  const suffix = layerShardsPath === undefined ? "" : `-${compression}`;
+  const parent = layerShardsPath ?? dirname(snapshot.path), { gguf } = snapshot;
+  const prefix = layerShardsPath === undefined ? "" : `${folderName(snapshot.id)}-`;
+  const suffix = layerShardsPath === undefined ? "" : `${gguf === undefined ? "" : `-${folderName(gguf)}`}-${compression}`;
   for (const name of existsSync(parent) ? readdirSync(parent) : []) {
     const commit = name.startsWith(prefix) && name.endsWith(suffix) ? name.slice(prefix.length, name.length - suffix.length) : "";
-    const path = layerShardsPath === undefined ? join(parent, name, `airkern-${compression}`) : join(parent, name);
-    if (!/^[0-9a-f]{40}$/.test(commit) || !isShardDirectory(path) || readManifest(path).source.revision !== commit) continue;
+    const path = layerShardsPath === undefined ? shardsBeside(join(parent, name), gguf, compression) : join(parent, name);
+    if (!/^[0-9a-f]{40}$/.test(commit) || !isShardDirectory(path)) continue;
+    if (readManifest(path).source.revision !== revisionOf({ commit, gguf })) continue;
     const { sameWeights, sameTokenizer } = await snapshot.compare(commit);
     if (!sameWeights) continue;
     if (!sameTokenizer) {
@@ -141,25 +149,55 @@ async function shardsOfEarlierCommit(
   return undefined;
 }
 
+/** Returns a model's name as one of a folder. */
+function folderName(name: string): string {
+  return name.replaceAll("/", "--").replaceAll(":", "-");
+}
+
+/** Returns the revision that the checkpoint of a snapshot has. */
+function revisionOf({ commit, gguf }: Pick<HubSnapshot, "commit" | "gguf">): string {
+  return gguf === undefined ? commit : `${commit}:${gguf}`;
+}
+
+/** Returns the directory of shards that lie where their checkpoint does. @param gguf What a GGUF model is called within the directory. */
+function shardsBeside(directory: string, gguf: string | undefined, compression: Compression): string {
+  return gguf === undefined
+    ? join(directory, `airkern-${compression}`)
+    : ggufShardFolder(join(directory, `${gguf}.gguf`), compression);
+}
+
+/** Returns the shards of a checkpoint whose weights were removed after they were made; undefined where there are none. */
+function shardsLeft(path: string, compression: Compression): string | undefined {
+  if (hasWeightFiles(path)) return undefined;
+  if (isGgufName(path)) return ggufShardFolder(path, compression);
+  const beside = shardsBeside(path, undefined, compression), ofGguf = ggufShardFolders(path, compression);
+  if (isShardDirectory(beside)) return beside;
+  if (ofGguf.length < 2) return ofGguf[0];
+  throw new UsageError(`Cannot open model ${path}: it holds shards of several models (${ofGguf.join(", ")}); name one of them`);
+}
+
 /** Returns where the shards of a checkpoint are, or are to be made. */
 async function shardPlace(located: LocatedModel, compression: Compression, options: ShardOptions): Promise<ShardPlace> {
   const { layerShardsPath } = options;
   const { path, snapshot } = located;
-  const beside = join(path, `airkern-${compression}`);
   // The source may have been removed by --delete-original.
-  if (!snapshot && !hasWeightFiles(path) && isShardDirectory(beside)) {
-    return { ...located, out: beside, isEarlier: false };
-  }
-  let name: string, revision: string;
-  if (snapshot) ({ id: name, commit: revision } = snapshot);
-  else {
+  const left = snapshot ? undefined : shardsLeft(path, compression);
+  if (left !== undefined && isShardDirectory(left)) return { ...located, out: left, isEarlier: false };
+  let revision: string, name: string, beside: string, folder: string;
+  if (snapshot) {
+    const { id, gguf, commit } = snapshot;
+    revision = revisionOf(snapshot);
+    beside = shardsBeside(path, gguf, compression);
+    folder = `${folderName(id)}-${commit}${gguf === undefined ? "" : `-${folderName(gguf)}`}-${compression}`;
+  } else {
     using checkpoint = await openCheckpoint(path);
     ({ name, revision } = checkpoint);
+    beside = shardsBeside(checkpoint.path, checkpoint.gguf, compression);
+    folder = `${folderName(name)}-${folderName(revision)}-${compression}`;
   }
-  const folder = `${name.replaceAll("/", "--")}-${revision}-${compression}`;
   const out = layerShardsPath !== undefined
     ? join(layerShardsPath, folder)
-    : isShardDirectory(beside) || isWritable(path)
+    : isShardDirectory(beside) || isWritable(existing(dirname(beside)))
     ? beside
     : join(cacheDirectory(), folder);
   if (isShardDirectory(out)) {
@@ -189,7 +227,7 @@ async function openOwnShards(path: string, compression: Compression | undefined)
  * Opens the shards of a model: of a shard directory itself, or of a checkpoint, which is quantized first where that was not done yet; a model on
  * the hub is downloaded for that.
  *
- * @param model A directory, or `organisation/name` of a model on the hub. A directory that exists goes first.
+ * @param model A directory, a GGUF file, or `organisation/name` of a model on the hub. What exists as a path goes first.
  * @throws {FormatError} for a path that is missing, neither of both, or damaged.
  * @throws {HubError} where the hub has no such model or does not give it.
  * @throws {UsageError} where the shards there are of another revision or format than asked for.
@@ -198,7 +236,7 @@ export async function openModelShards(model: string, options: ShardOptions = {})
   const { compression, threads, ramBytes, deleteOriginal, onProgress, signal } = options;
   const located = await locateModel(model, options);
   if (isShardDirectory(located.path)) return await openOwnShards(located.path, compression);
-  const wanted = compression ?? defaultCompression(located.path);
+  const wanted = compression ?? defaultCompression(located.path, located.snapshot?.gguf !== undefined);
   const { path, snapshot, out, isEarlier } = await shardPlace(located, wanted, options);
   const supply = snapshot?.weights;
   const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeightFiles(path);
@@ -226,7 +264,7 @@ export async function predictModelShards(
   if (isShardDirectory(located.path)) {
     return { shards: await openOwnShards(located.path, compression), filesExist: true, directory: located.path };
   }
-  const wanted = compression ?? defaultCompression(located.path);
+  const wanted = compression ?? defaultCompression(located.path, located.snapshot?.gguf !== undefined);
   const { path, snapshot, out } = await shardPlace(located, wanted, options);
   if (isShardDirectory(out)) return { shards: await openShards(out), filesExist: true, directory: out };
   return { shards: await predictShards(path, wanted, snapshot?.weights), filesExist: false, directory: out };
@@ -240,7 +278,7 @@ export async function predictModelShards(
 export async function findModelShards(model: string, options: ShardOptions = {}): Promise<string> {
   const located = await locateModel(model, { ...options, localFilesOnly: true });
   if (isShardDirectory(located.path)) return located.path;
-  const compression = options.compression ?? defaultCompression(located.path);
+  const compression = options.compression ?? defaultCompression(located.path, located.snapshot?.gguf !== undefined);
   const { out } = await shardPlace(located, compression, options);
   if (isShardDirectory(out)) return out;
   throw new UsageError(`Cannot find shards of ${model}: there is no ${out}; quantize, pull or run makes it`);
@@ -258,7 +296,7 @@ function budgetBytes(name: string, budget: string | number | undefined): number 
 /** Returns the tokenizer of a shard directory. */
 export async function loadModelTokenizer(shards: ShardDirectory): Promise<Tokenizer> {
   const { config, generationConfig } = shards.manifest;
-  return await loadTokenizer(shards.path, { config, generationConfig });
+  return await loadTokenizer(shards.path, { config, generationConfig }, shards.tokenizerContents);
 }
 
 /**
@@ -279,7 +317,8 @@ export class AutoModel {
    * name there. A checkpoint is quantized on first use, while it is downloaded where it is on the hub, and the shards are used again as long as
    * the checkpoint is the same.
    *
-   * @param model A directory, or `organisation/name` of a model on the hub; a directory that exists goes first.
+   * @param model A directory, a `.gguf` file, or `organisation/name` of a model on the hub, with `:Q4_K_M` or `:path/of/file.gguf` behind it where it
+   * has several GGUF files; what exists as a path goes first.
    * @throws {FormatError} for a path that is missing, and for anything wrong in its files.
    * @throws {HubError} where the hub has no such model or does not give it.
    * @throws {UnsupportedError} for a model or setting that is not known.

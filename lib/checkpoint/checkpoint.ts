@@ -7,11 +7,14 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
-import { ggufModels, readGgufModel } from "./gguf_model.ts";
+import { type GgufSource, localGguf, readGgufHeader } from "./gguf.ts";
+import { ggufModelOf, ggufModels, ggufParts, ggufShardFolders, isGgufName } from "./gguf_files.ts";
+import { readGgufModel } from "./gguf_model.ts";
 import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "./json_file.ts";
 import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, SINGLE_FILE, WEIGHT_FILES } from "./model_files.ts";
 import { readAt } from "./positional_io.ts";
 import { readPytorchHeader } from "./pytorch_bin.ts";
+import { withQuantizationFile } from "./quantization_file.ts";
 import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
 import { readStrided } from "./strided_reads.ts";
 import type { WeightSupply } from "./weight_supply.ts";
@@ -38,10 +41,13 @@ export interface CheckpointTensor extends SafetensorsTensor {
 
 /** An open checkpoint: what it holds, and ranged reads of its tensors. */
 export class Checkpoint implements Disposable {
+  /** The directory. */
   readonly path: string;
-  /** Name of the model: `organisation/name` within a Hugging Face cache, else the directory's name. */
+  /** What a GGUF file is called within its directory (gguf_files.ts); undefined for weights of another kind. */
+  readonly gguf: string | undefined;
+  /** Name of the model: `organisation/name`, and of a GGUF file `:` and its own, within a Hugging Face cache, else the directory's or the file's. */
   readonly name: string;
-  /** Identifies the content: the snapshot's commit within a Hugging Face cache, else {@linkcode fingerprint}. */
+  /** Identifies the content: the snapshot's commit within a Hugging Face cache, of a GGUF file with `:` and its name, else {@linkcode fingerprint}. */
   readonly revision: string;
   /** 16 hex digits over config.json, all headers and file sizes, and samples of every tensor. */
   readonly fingerprint: string;
@@ -67,9 +73,11 @@ export class Checkpoint implements Disposable {
     descriptors: (number | undefined)[];
     fingerprint: string;
     supply?: WeightSupply;
+    gguf?: string;
     tokenizerFiles?: Map<string, string>;
   }) {
     this.path = parts.path;
+    this.gguf = parts.gguf;
     this.config = parts.config;
     this.generationConfig = parts.generationConfig;
     this.files = parts.files;
@@ -78,9 +86,13 @@ export class Checkpoint implements Disposable {
     this.supply = parts.supply;
     this.tokenizerFiles = parts.tokenizerFiles ?? new Map();
     this.#descriptors = parts.descriptors;
-    const snapshot = /\/models--([^/]+)\/snapshots\/([0-9a-f]{7,64})$/.exec(parts.path);
-    this.name = snapshot ? snapshot[1].replaceAll("--", "/") : basename(parts.path);
-    this.revision = snapshot ? snapshot[2] : parts.fingerprint;
+    // A GGUF file may lie in a folder of the snapshot.
+    const whole = parts.gguf === undefined ? parts.path : join(parts.path, parts.gguf);
+    const snapshot = /\/models--([^/]+)\/snapshots\/([0-9a-f]{7,64})(\/.+)?$/.exec(whole);
+    const isSnapshot = snapshot !== null && (snapshot[3] !== undefined) === (parts.gguf !== undefined);
+    const within = snapshot?.[3] === undefined ? "" : `:${snapshot[3].slice(1)}`;
+    this.name = isSnapshot ? snapshot[1].replaceAll("--", "/") + within : basename(whole);
+    this.revision = isSnapshot ? snapshot[2] + within : parts.fingerprint;
   }
 
   /**
@@ -125,7 +137,8 @@ export class Checkpoint implements Disposable {
     if (this.supply === undefined) throw new Error(`${name} was closed`);
     const path = await this.supply.acquire(name);
     // The tensors' places were read from a header that came before the file.
-    if ((await readWeightHeader(path)).headerSha256 !== headerSha256) {
+    const { headerSha256: found } = await (isGgufName(path) ? readGgufHeader(localGguf(path)) : readWeightHeader(path));
+    if (found !== headerSha256) {
       throw new FormatError(`Cannot read ${path}: its header is another than was read before; was it changed meanwhile?`);
     }
     return this.#descriptors[file] = fs.openSync(path, "r");
@@ -176,6 +189,9 @@ async function readTensor(
   };
   const { strides } = tensor;
   await (strides === undefined ? read(into, tensor.offset + offset) : readStrided({ ...tensor, strides }, offset, into, read));
+  if (!tensor.logOfNegative) return;
+  const values = new DataView(into.buffer, into.byteOffset, into.byteLength);
+  for (let at = 0; at + 4 <= into.length; at += 4) values.setFloat32(at, Math.log(-values.getFloat32(at, true)), true);
 }
 
 /**
@@ -186,10 +202,24 @@ export async function readWeightHeader(path: string): Promise<SafetensorsHeader>
   return await (path.endsWith(".bin") ? readPytorchHeader(path) : readHeader(path));
 }
 
-/** Returns whether a directory has weights that {@linkcode openCheckpoint} reads. */
+/** Returns whether a directory has weights that {@linkcode openCheckpoint} reads, or a path is a GGUF file that is there. */
 export function hasWeightFiles(path: string): boolean {
-  return ggufFiles(path) !== undefined ||
+  return isGgufName(path) && isFile(path) || ggufFiles(path) !== undefined ||
     WEIGHT_FILES.some(({ single, index }) => fs.existsSync(join(path, single)) || fs.existsSync(join(path, index)));
+}
+
+/** Returns whether a path is a GGUF file's, or a directory's whose weights are in one, or were before its shards were made. */
+export function holdsGguf(path: string): boolean {
+  return isGgufName(path) || ggufFiles(path) !== undefined || wereGguf(path);
+}
+
+/** Returns whether a directory has shards of GGUF files and no weights. */
+function wereGguf(path: string): boolean {
+  return !hasWeightFiles(path) && ggufShardFolders(path).length > 0;
+}
+
+function isFile(path: string): boolean {
+  return fs.statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 }
 
 /**
@@ -197,16 +227,16 @@ export function hasWeightFiles(path: string): boolean {
  * @throws {FormatError} where it has several, or not all parts of one.
  */
 function ggufFiles(path: string): string[] | undefined {
-  if (!fs.existsSync(path)) return undefined;
+  if (!fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) return undefined;
   const names = fs.readdirSync(path);
   if (WEIGHT_FILES.some(({ single, index }) => names.includes(single) || names.includes(index))) return undefined;
   const models = [...ggufModels(names).values()];
   if (models.length > 1) {
     throw new FormatError(
-      `Cannot read model ${path}: it holds several GGUF files (${models.map(([name]) => name).join(", ")}), required one`,
+      `Cannot read model ${path}: it holds several GGUF files (${models.map(([name]) => name).join(", ")}); name one of them`,
     );
   }
-  return models[0];
+  return models.length === 0 ? undefined : ggufParts(models[0][0], names);
 }
 
 /** Which files a checkpoint has, and for a sharded one where its index says each tensor is. */
@@ -310,22 +340,29 @@ async function suppliedFiles(path: string, names: readonly string[], supply: Wei
 }
 
 /**
- * Opens a checkpoint directory and checks everything that can be checked without reading the weights.
+ * Opens a checkpoint and checks everything that can be checked without reading the weights.
  *
+ * @param path The directory, or a GGUF file in one, of a model in several parts any of them.
  * @param supply Brings the weight files, which then need not be in the directory; all others must be.
  * @throws {FormatError} for a path that is missing or no checkpoint, and for anything wrong in its files.
  */
 export async function openCheckpoint(path: string, supply?: WeightSupply): Promise<Checkpoint> {
   const stat = fs.statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) throw new FormatError(`Cannot open model ${path}: no such directory`);
-  if (!stat.isDirectory()) throw new FormatError(`Cannot open model ${path}: it is a file; give the directory that holds it`);
   // The path as given, not its target: a snapshot of a Hugging Face cache is known by its place.
   path = resolve(path);
+  if (!stat.isDirectory()) {
+    const name = basename(path), directory = dirname(path);
+    if (isGgufName(name)) return await openGguf(directory, ggufParts(name, fs.readdirSync(directory)));
+    throw new FormatError(`Cannot open model ${path}: it is a file; give the directory that holds it, or a .gguf file`);
+  }
+  if (supply?.names.every(isGgufName)) return await openSuppliedGguf(path, supply);
   const gguf = supply === undefined ? ggufFiles(path) : undefined;
   if (gguf !== undefined) return await openGguf(path, gguf);
   const list = listFiles(path, supply);
-  const config = readJsonObject(join(path, CONFIG_FILE));
-  if (config === undefined) throw new FormatError(`Cannot read model ${path}: it holds no ${CONFIG_FILE}`);
+  const ownConfig = readJsonObject(join(path, CONFIG_FILE));
+  if (ownConfig === undefined) throw new FormatError(`Cannot read model ${path}: it holds no ${CONFIG_FILE}`);
+  const config = withQuantizationFile(path, ownConfig);
   const generationConfig = readJsonObject(join(path, GENERATION_CONFIG_FILE)) ?? null;
   if (supply !== undefined) {
     const files = await suppliedFiles(path, list.names, supply);
@@ -362,41 +399,53 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
   }
 }
 
-/** Opens a directory whose weights, config and tokenizer are in a GGUF file, or the parts it was split into. */
+/** Opens a GGUF file, or the parts it was split into, which hold config and tokenizer too. */
 async function openGguf(path: string, names: string[]): Promise<Checkpoint> {
-  const paths = names.map((name) => join(path, name)), { config, headers, tokenizerFiles } = await readGgufModel(paths);
+  const paths = names.map((name) => join(path, name));
+  const { config, headers, tokenizerFiles } = await readGgufModel(paths.map(localGguf));
   const files = headers.map((header, i): CheckpointFile => ({
     ...{ ...header, name: names[i], path: paths[i], modifiedMs: fs.statSync(paths[i]).mtimeMs },
   }));
-  const tensors = joinTensors(files, { names, indexName: names[0], weightMap: undefined });
+  const tensors = joinTensors(files, { names, indexName: names[0], weightMap: undefined }), gguf = ggufModelOf(names[0]);
   const descriptors: number[] = [];
   try {
     for (const file of paths) descriptors.push(fs.openSync(file, "r"));
     const fingerprint = await fingerprintOf(config, files, descriptors, tensors);
-    return new Checkpoint({ path, config, generationConfig: null, files, tensors, descriptors, fingerprint, tokenizerFiles });
+    return new Checkpoint({
+      path,
+      gguf,
+      config,
+      generationConfig: null,
+      files,
+      tensors,
+      descriptors,
+      fingerprint,
+      tokenizerFiles,
+    });
   } catch (error) {
     for (const descriptor of descriptors) fs.closeSync(descriptor);
     throw error;
   }
 }
 
-/**
- * Removes a file of a checkpoint. Within a Hugging Face cache the file is a link to a blob; the blob goes too, unless another snapshot
- * links to it.
- */
-export function removeCheckpointFile(path: string): void {
-  const target = fs.realpathSync(path);
-  fs.unlinkSync(path);
-  const snapshot = dirname(resolve(path));
-  const snapshots = dirname(snapshot);
-  const blobs = join(dirname(snapshots), "blobs");
-  if (basename(snapshots) !== "snapshots" || !fs.existsSync(blobs) || dirname(target) !== fs.realpathSync(blobs)) return;
-  for (const revision of fs.readdirSync(snapshots)) {
-    const folder = join(snapshots, revision);
-    for (const name of fs.readdirSync(folder)) {
-      const link = join(folder, name);
-      if (fs.existsSync(link) && fs.realpathSync(link) === target) return;
-    }
-  }
-  fs.unlinkSync(target);
+/** Opens GGUF files of which some or all are to come. */
+async function openSuppliedGguf(path: string, supply: WeightSupply): Promise<Checkpoint> {
+  const sources = supply.names.map((name): GgufSource => {
+    const file = join(path, name);
+    if (fs.existsSync(file)) return localGguf(file);
+    return {
+      where: name,
+      fileBytes: supply.fileBytes(name),
+      read: (into, position) => supply.peek(name, position, into),
+    };
+  });
+  const { config, headers, tokenizerFiles } = await readGgufModel(sources);
+  const files = headers.map((header, i): CheckpointFile => ({
+    ...{ ...header, name: supply.names[i], path: join(path, supply.names[i]), modifiedMs: 0 },
+  }));
+  const tensors = joinTensors(files, { names: [...supply.names], indexName: files[0].name, weightMap: undefined });
+  const gguf = ggufModelOf(files[0].name), fingerprint = supply.identity;
+  return new Checkpoint({
+    ...{ path, gguf, config, generationConfig: null, files, tensors, descriptors: [], fingerprint, supply, tokenizerFiles },
+  });
 }

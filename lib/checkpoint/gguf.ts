@@ -16,12 +16,28 @@ const TYPES: Readonly<Record<number, { name: string; elements: number; bytes: nu
   0: { name: "F32", elements: 1, bytes: 4 },
   1: { name: "F16", elements: 1, bytes: 2 },
   2: { name: "Q4_0", elements: 32, bytes: 18 },
+  3: { name: "Q4_1", elements: 32, bytes: 20 },
+  6: { name: "Q5_0", elements: 32, bytes: 22 },
+  7: { name: "Q5_1", elements: 32, bytes: 24 },
   8: { name: "Q8_0", elements: 32, bytes: 34 },
+  10: { name: "Q2_K", elements: 256, bytes: 84 },
+  11: { name: "Q3_K", elements: 256, bytes: 110 },
   12: { name: "Q4_K", elements: 256, bytes: 144 },
   13: { name: "Q5_K", elements: 256, bytes: 176 },
   14: { name: "Q6_K", elements: 256, bytes: 210 },
+  16: { name: "IQ2_XXS", elements: 256, bytes: 66 },
+  17: { name: "IQ2_XS", elements: 256, bytes: 74 },
+  18: { name: "IQ3_XXS", elements: 256, bytes: 98 },
+  19: { name: "IQ1_S", elements: 256, bytes: 50 },
   20: { name: "IQ4_NL", elements: 32, bytes: 18 },
+  21: { name: "IQ3_S", elements: 256, bytes: 110 },
+  22: { name: "IQ2_S", elements: 256, bytes: 82 },
+  23: { name: "IQ4_XS", elements: 256, bytes: 136 },
+  29: { name: "IQ1_M", elements: 256, bytes: 56 },
   30: { name: "BF16", elements: 1, bytes: 2 },
+  34: { name: "TQ1_0", elements: 256, bytes: 54 },
+  35: { name: "TQ2_0", elements: 256, bytes: 66 },
+  39: { name: "MXFP4", elements: 32, bytes: 17 },
 };
 
 /** One tensor: its shape has the row's length last, as everywhere here; the file has it first. */
@@ -43,7 +59,8 @@ export interface GgufHeader {
   fileBytes: number;
 }
 
-const FIRST_READ_BYTES = 16 * 1024 * 1024;
+/** Bytes that are read first, which hold the header of a part, and by how much each read is longer than the one before. */
+const FIRST_READ_BYTES = 256 * 1024, GROWTH = 4;
 /** Longest header: vocabularies are some MiB. */
 const MAX_HEADER_BYTES = 512 * 1024 * 1024;
 
@@ -176,28 +193,50 @@ function parse(bytes: Uint8Array<ArrayBuffer>, fileBytes: number, where: string)
   return { metadata, tensors, headerBytes, fileBytes };
 }
 
+/** A GGUF file that may lie elsewhere: a file on disk, or one of the hub. */
+export interface GgufSource {
+  /** What it is called in messages. */
+  where: string;
+  fileBytes: number;
+  /** Fills `into` from a position that the file has. */
+  read(into: Uint8Array, position: number): Promise<void>;
+}
+
+/** Returns a file on disk as a source. @throws the system's error where it cannot be opened. */
+export function localGguf(path: string): GgufSource {
+  return {
+    where: path,
+    fileBytes: fs.statSync(path).size,
+    async read(into, position) {
+      const descriptor = fs.openSync(path, "r");
+      try {
+        if (await readAt(descriptor, into, position) !== into.length) throw new FormatError(`Cannot read ${path}: it ends early`);
+      } finally {
+        fs.closeSync(descriptor);
+      }
+    },
+  };
+}
+
 /**
- * Reads and checks the header of a GGUF file.
+ * Reads and checks the header of a GGUF file. How long it is nothing says: more and more of the file is read until it is all there.
  * @throws {FormatError} for a file that is missing, truncated, or not what the format allows.
  * @throws {UnsupportedError} for a version or a tensor type that is not read.
  */
-export async function readGgufHeader(path: string): Promise<GgufHeader> {
-  const descriptor = fs.openSync(path, "r");
-  try {
-    const { size } = fs.fstatSync(descriptor);
-    for (let length = FIRST_READ_BYTES;; length *= 4) {
-      const bytes = new Uint8Array(Math.min(length, size, MAX_HEADER_BYTES));
-      if (await readAt(descriptor, bytes, 0) !== bytes.length) throw new FormatError(`Cannot read ${path}: it ends early`);
-      try {
-        const header = parse(bytes, size, path);
-        const headerSha256 = createHash("sha256").update(bytes.subarray(0, header.headerBytes)).digest("hex");
-        return { ...header, headerSha256 };
-      } catch (error) {
-        if (!(error instanceof HeaderEnds)) throw error;
-        if (bytes.length < length) throw new FormatError(`Cannot read ${path}: its header ends early; truncated?`);
-      }
+export async function readGgufHeader({ where, fileBytes, read }: GgufSource): Promise<GgufHeader> {
+  let bytes = new Uint8Array(0);
+  for (let length = FIRST_READ_BYTES;; length *= GROWTH) {
+    const longer = new Uint8Array(Math.min(length, fileBytes, MAX_HEADER_BYTES)), known = bytes.length;
+    longer.set(bytes);
+    await read(longer.subarray(known), known);
+    bytes = longer;
+    try {
+      const header = parse(bytes, fileBytes, where);
+      const headerSha256 = createHash("sha256").update(bytes.subarray(0, header.headerBytes)).digest("hex");
+      return { ...header, headerSha256 };
+    } catch (error) {
+      if (!(error instanceof HeaderEnds)) throw error;
+      if (bytes.length < length) throw new FormatError(`Cannot read ${where}: its header ends early; truncated?`);
     }
-  } finally {
-    fs.closeSync(descriptor);
   }
 }

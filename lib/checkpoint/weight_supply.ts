@@ -8,10 +8,12 @@ import type { SafetensorsHeader } from "./safetensors.ts";
 export interface WeightSupply {
   /** The weight files, by name. */
   readonly names: readonly string[];
-  /** 16 hex digits over config.json and the content of all weight files, without having them. */
+  /** 16 hex digits over config.json, where the weights do not say that themselves, and the content of all weight files, without having them. */
   readonly identity: string;
   /** Reads a file's header, without the file where it is not there. */
   header(name: string): Promise<SafetensorsHeader>;
+  /** Returns the bytes of a file that is not on disk. */
+  fileBytes(name: string): number;
   /** Fills `into` from a position of a file that is not on disk; nothing vouches for what comes but the connection. */
   peek(name: string, position: number, into: Uint8Array): Promise<void>;
   /** Says which files will be read, which is what progress counts. Returns the bytes of each that are not on disk yet. */

@@ -43,7 +43,8 @@ export function size(text: string): number {
 }
 
 /** What the argument that names a model takes. */
-export const MODEL_ARGUMENT = "directory of a checkpoint or of shards, or organisation/name of a model on the hub";
+export const MODEL_ARGUMENT =
+  "directory of a checkpoint or of shards, a .gguf file, or organisation/name of a model on the hub, with :Q4_K_M behind it for one of its GGUF files";
 
 /** Options that say where a model's shards are, as commander gives them. */
 export interface ShardCommandOptions {
@@ -99,7 +100,10 @@ export function ramOption(): Option {
 
 /** Returns the option for the format of a checkpoint's shards. */
 export function formatOption(): Option {
-  return new Option("--format <name>", "format that a checkpoint is quantized to on first use (default: q4o)")
+  return new Option(
+    "--format <name>",
+    "format that a checkpoint is quantized to on first use (default: q4o, or none where it is quantized already)",
+  )
     .choices(["q4o", "nf4", "q8", "none"]);
 }
 
@@ -107,7 +111,7 @@ export function formatOption(): Option {
 export function shardsOption(): Option {
   return new Option(
     "--shards <dir>",
-    "directory for the shards of checkpoints (default: beside the model, MODEL/airkern-FORMAT)",
+    "directory for the shards of checkpoints (default: beside the model, MODEL/airkern-FORMAT, of a GGUF file airkern-FORMAT-NAME)",
   );
 }
 
@@ -117,7 +121,7 @@ export function addShardOptions(command: Command): Command {
     .addOption(formatOption())
     .addOption(shardsOption())
     .addOption(revisionOption())
-    .option("--delete-original", "remove each safetensors file of the checkpoint once it is quantized and the result was reread")
+    .option("--delete-original", "remove each weight file of the checkpoint once it is quantized and the result was reread")
     .addOption(threadsOption());
 }
 

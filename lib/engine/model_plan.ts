@@ -3,7 +3,7 @@
  * @module
  */
 import { KV_CACHE_TYPES, type KvCacheType, PAGE_TOKENS, pagesPerSequence } from "../cache/kv_cache.ts";
-import { FormatError, UsageError } from "../errors.ts";
+import { FormatError, UnsupportedError, UsageError } from "../errors.ts";
 import type { ContextOptions } from "../ffi/context.ts";
 import type { DeviceChoice } from "../ffi/device.ts";
 import type { Precision } from "../ffi/ops.ts";
@@ -114,7 +114,8 @@ function oneOf<T extends string>(name: string, value: T | undefined, known: read
 }
 
 /** Returns the longest context a model can have: its own, unless its rotary embeddings reach further, dynamic ones as far as asked. */
-export function longestContextTokens({ ropes, contextTokens }: ModelConfig): number {
+export function longestContextTokens({ ropes, contextTokens, contextLimit }: ModelConfig): number {
+  if (contextLimit) return Math.min(contextTokens, contextLimit.tokens);
   // Where layers have different ones, max_position_embeddings counts the stretched.
   if (ropes.length !== 1) return contextTokens;
   const { scaling } = ropes[0];
@@ -125,6 +126,12 @@ export function longestContextTokens({ ropes, contextTokens }: ModelConfig): num
 
 function checkContextTokens(config: ModelConfig, options: EngineOptions): number {
   const asked = positiveInteger("contextTokens", options.contextTokens, Math.min(config.contextTokens, DEFAULT_CONTEXT_TOKENS));
+  const { contextLimit } = config;
+  if (contextLimit && asked > contextLimit.tokens) {
+    throw new UnsupportedError(
+      `Cannot use contextTokens ${asked}: ${contextLimit.reason}, required at most ${contextLimit.tokens}`,
+    );
+  }
   if (asked > longestContextTokens(config)) {
     throw new UsageError(`Cannot use contextTokens ${asked}: the model was made for ${longestContextTokens(config)}`);
   }

@@ -66,7 +66,7 @@ export const SYMBOLS = {
   airk_l2norm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_log_decay: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_causal_conv1d: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
-  airk_gated_delta_rule: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "u64", "i32"], result: "i32" },
+  airk_gated_delta_rule: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "u64", "i32", "i32"], result: "i32" },
   airk_gated: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_add: { parameters: ["pointer", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_scale: { parameters: ["pointer", "u64", "u64", "u64", "f32", "f32"], result: "i32" },

@@ -123,6 +123,8 @@ export interface DeltaRuleInput {
   beta: bigint;
   keyHeads: number;
   valueHeads: number;
+  /** Whether value head h reads key head h modulo `keyHeads`, else neighbouring value heads share one. */
+  keyHeadsTakeTurns?: boolean;
   /** At most 256. */
   keyDim: number;
   valueDim: number;

@@ -370,6 +370,7 @@ export class Ops {
         delta.scale,
         delta.skip ?? 0n,
         delta.corrects === false ? 0 : 1,
+        delta.keyHeadsTakeTurns ? 1 : 0,
       ),
       "gated_delta_rule",
     );

@@ -123,6 +123,16 @@ export class Downloads {
     return missing;
   }
 
+  /** Makes the snapshot's directory, for a model of which no file has come yet. @throws as {@linkcode fetch} where it cannot be made. */
+  createDirectory(): void {
+    try {
+      this.#cache.create();
+      fs.mkdirSync(this.directory, { recursive: true });
+    } catch (error) {
+      throw downloadWriteError(this.#cache.path, error);
+    }
+  }
+
   /** @throws {BudgetError} where the disk of the cache has fewer bytes free. */
   checkDiskSpace(bytes: number): void {
     if (bytes === 0) return;

@@ -1,5 +1,5 @@
 /**
- * Names of models on the hub: `organisation/name`.
+ * Names of models on the hub: `organisation/name`, and of one of several GGUF files `organisation/name:Q4_K_M` or `organisation/name:path/file.gguf`.
  * @module
  */
 import { UsageError } from "../errors.ts";
@@ -14,6 +14,23 @@ export function isModelId(text: string): boolean {
   const parts = text.split("/");
   return parts.length === 2 && text.length <= MAX_ID_CHARACTERS && parts.every((part) => PART.test(part)) &&
     !text.includes("--") && !text.includes("..") && !text.endsWith(".git");
+}
+
+/** A model of the hub, as a user names it. */
+export interface ModelName {
+  /** `organisation/name` */
+  id: string;
+  /** Which of its GGUF files: a quantization, or a path; undefined where none is named. */
+  gguf: string | undefined;
+}
+
+/** Returns what a text names on the hub, or undefined where it has not the form of such a name. */
+export function parseModelName(text: string): ModelName | undefined {
+  const [, id, gguf] = /^([^:]*)(?::(.*))?$/s.exec(text) ?? [];
+  if (id === undefined || !isModelId(id)) return undefined;
+  // A path below the repository, or one word.
+  const plain = gguf === undefined || gguf.split("/").every((part) => /^[A-Za-z0-9_][A-Za-z0-9 ._+()-]*$/.test(part));
+  return plain ? { id, gguf } : undefined;
 }
 
 /** Returns whether a revision is a full commit hash, which always means the same content. */

@@ -1,10 +1,18 @@
 /**
- * Chooses the files of a repository that are of use: config, tokenizer, and safetensors, or PyTorch's where there are none. Repositories hold the same weights several times
+ * Chooses the files of a repository that are of use: config, tokenizer, and safetensors, or PyTorch's where there are none, or one GGUF model of several, which
+ * needs no others. Repositories hold the same weights several times
  * over (`original/`, `.bin`, `consolidated.safetensors`, ONNX, GGUF), which would be several times the download.
  * @module
  */
+import { chooseGguf, ggufModels, ggufParts } from "../checkpoint/gguf_files.ts";
 import { isJsonObject, isPlainFileName, type JsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILES, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import {
+  CONFIG_FILE,
+  GENERATION_CONFIG_FILE,
+  QUANTIZATION_FILES,
+  TOKENIZER_FILES,
+  WEIGHT_FILES,
+} from "../checkpoint/model_files.ts";
 import { isNamedTemplate } from "../checkpoint/tokenizer_files.ts";
 import { FormatError, HubError, UnsupportedError } from "../errors.ts";
 import type { RemoteFile, Repository } from "./repository.ts";
@@ -15,16 +23,36 @@ import type { RemoteFile, Repository } from "./repository.ts";
  */
 export function smallFiles({ id, files }: Repository): RemoteFile[] {
   if (!files.has(CONFIG_FILE)) {
-    const gguf = [...files.keys()].filter((path) => path.endsWith(".gguf")).length;
-    const what = gguf > 0 ? `only ${gguf} GGUF file${gguf > 1 ? "s" : ""}` : `${files.size} files`;
-    const required = gguf > 0
-      ? "download the one that you want, and name its directory"
-      : "required is a transformers checkpoint";
-    throw new HubError(`Cannot use model ${id}: its repository has no ${CONFIG_FILE}, ${what}; ${required}`, "file");
+    throw new HubError(
+      `Cannot use model ${id}: its repository has no ${CONFIG_FILE}, ${files.size} files; required is a transformers checkpoint or a GGUF file`,
+      "file",
+    );
   }
   const { index } = weightFiles((name) => files.has(name)) ?? WEIGHT_FILES[0];
-  const templates = [...files.keys()].filter(isNamedTemplate);
-  return [CONFIG_FILE, GENERATION_CONFIG_FILE, index, ...TOKENIZER_FILES, ...templates].flatMap((path) => files.get(path) ?? []);
+  const templates = [...files.keys()].filter(isNamedTemplate), quantization = Object.keys(QUANTIZATION_FILES);
+  return [CONFIG_FILE, GENERATION_CONFIG_FILE, ...quantization, index, ...TOKENIZER_FILES, ...templates].flatMap((path) =>
+    files.get(path) ?? []
+  );
+}
+
+/**
+ * Returns the GGUF files of a repository that are to be used, undefined where others are.
+ * @param asked What the user names: a quantization, or the path of a file; undefined where the model may be of another kind.
+ * @throws {UsageError} where no model is meant, or several are; it lists them. @throws {FormatError} where a part is missing.
+ */
+export function ggufWeights({ id, files }: Repository, asked: string | undefined): string[] | undefined {
+  const paths = [...files.keys()];
+  if (asked === undefined && weightFiles((name) => files.has(name)) !== undefined) return undefined;
+  const models = ggufModels(paths);
+  if (models.size === 0 && asked === undefined) return undefined;
+  if (models.size === 0) throw new HubError(`Cannot use ${asked} of model ${id}: its repository has no GGUF model`, "file");
+  const parts = new Map([...models].map(([model, [first]]) => [model, ggufParts(first, paths)]));
+  const size = (names: string[]) => {
+    const bytes = names.reduce((sum, name) => sum + files.get(name)!.bytes, 0);
+    return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  };
+  const chosen = chooseGguf([...models.keys()], asked, `model ${id}`, (model) => `${model} (${size(parts.get(model)!)})`);
+  return parts.get(chosen)!;
 }
 
 /** Returns the kind of weight files that are there, safetensors before PyTorch's. */

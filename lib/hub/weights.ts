@@ -7,6 +7,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { CONFIG_FILE } from "../checkpoint/model_files.ts";
 import { readWeightHeader } from "../checkpoint/checkpoint.ts";
+import { isGgufName } from "../checkpoint/gguf_files.ts";
 import { parsePytorchHeader } from "../checkpoint/pytorch_bin.ts";
 import { MAX_HEADER_BYTES, parseHeader, type SafetensorsHeader } from "../checkpoint/safetensors.ts";
 import type { WeightSupply } from "../checkpoint/weight_supply.ts";
@@ -33,7 +34,8 @@ export class HubWeights implements WeightSupply {
 
   get identity(): string {
     const hash = createHash("sha256");
-    for (const name of [CONFIG_FILE, ...this.names]) hash.update(`${name} ${this.#downloads.contentHash(name)}\n`);
+    const names = this.names.every(isGgufName) ? this.names : [CONFIG_FILE, ...this.names];
+    for (const name of names) hash.update(`${name} ${this.#downloads.contentHash(name)}\n`);
     return hash.digest("hex").slice(0, 16);
   }
 
@@ -77,6 +79,10 @@ export class HubWeights implements WeightSupply {
     header.set(probe.subarray(0, header.length));
     if (header.length > probe.length) await ranges.read(probe.length, header.subarray(probe.length));
     return parseHeader(header, bytes, where);
+  }
+
+  fileBytes(name: string): number {
+    return this.#downloads.ranges(name).file.bytes;
   }
 
   async peek(name: string, position: number, into: Uint8Array): Promise<void> {

@@ -34,6 +34,8 @@ export type RopeScaling =
     /** Multiplies cos and sin. */
     attentionFactor: number;
   }
+  /** Of `dim` elements only the first `rotatedPairs` pairs turn, with the frequencies that they have among all. */
+  | { type: "proportional"; factor: number; rotatedPairs: number }
   /**
    * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + firstPosition) / floorTokens)), so that attention stays
    * sharp over long contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
@@ -90,6 +92,14 @@ export interface AttentionConfig {
   keyNorm?: HeadNormConfig;
   /** Whether these come behind the rotation. */
   normsRotated?: boolean;
+  /** Normalisation of values. */
+  valueNorm?: HeadNormConfig;
+  /** Whether values are what keys are before they are normalised and rotated; there is no `v_proj` then. */
+  valuesAreKeys?: boolean;
+  /** Multiplies values. */
+  valueMultiplier?: number;
+  /** Present where the layer's heads differ from the model's; a divisor of `numHeads`, and the elements of a head's key and value. */
+  heads?: { numKvHeads: number; headDim: number; valueDim: number };
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
   /** Rotation of further elements of a head, those from `first` on. */
@@ -102,7 +112,7 @@ export interface AttentionConfig {
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
-  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
+  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `queryScaling`, `scale` and `softcap` then count. */
   latent?: LatentConfig;
   /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
   deltaNet?: DeltaNetConfig;
@@ -152,6 +162,8 @@ export interface DeltaNetConfig {
   keyHeads: number;
   /** Heads of values. */
   valueHeads: number;
+  /** Whether value head h reads key head h modulo those there are, else neighbouring value heads share one. */
+  keyHeadsTakeTurns?: boolean;
   /** Elements of a query or key. */
   keyDim: number;
   /** Elements of a value. */
@@ -236,6 +248,27 @@ export interface MoeConfig {
   correctionBias: boolean;
   /** An expert that every token goes to; `gated`: times the sigmoid of `mlp.shared_expert_gate`. */
   shared?: { mlp: MlpConfig; gated: boolean };
+  /** Present where a dense layer works beside the experts. */
+  beside?: DenseBesideExperts;
+  /** Whether the weight of each expert is multiplied by its own number, `mlp.gate.per_expert_scale`. */
+  expertScales?: boolean;
+}
+
+/**
+ * A dense layer beside experts (Gemma 4). It reads the layer's input, while experts and router read the residual stream through norms of their own; what both
+ * give is normalised and added. Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`, and those of the norms.
+ */
+export interface DenseBesideExperts {
+  /** The dense layer. */
+  mlp: MlpConfig;
+  /** Of what the dense layer gives. */
+  outputNorm: NormConfig;
+  /** Of what the router reads. */
+  routerNorm: NormConfig;
+  /** Of what experts read. */
+  expertInputNorm: NormConfig;
+  /** Of what they give together. */
+  expertOutputNorm: NormConfig;
 }
 
 /** One decoder block. */
@@ -258,6 +291,8 @@ export interface LayerConfig {
   parallel: boolean;
   /** Multiplies what a sublayer adds to the residual stream. */
   residualMultiplier: number;
+  /** Whether the residual stream is multiplied by a number of the layer's own, `layer_scalar`, in the end. */
+  outputScaled?: boolean;
   /** Present where a sublayer adds not to the residual stream but to this times its own normed input, which takes the stream's place. */
   normedResidual?: number;
 }
@@ -308,6 +343,8 @@ export interface ModelConfig {
   embeddingRows?: number;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
+  /** Present where only shorter contexts are computed as the model was made; the reason is part of a sentence. */
+  contextLimit?: { tokens: number; reason: string };
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
   /** Whether the head has a bias, `lm_head.bias`. */

@@ -103,8 +103,13 @@ export interface Architecture {
   tensors(config: ModelConfig): ModelTensors;
   /** Returns why a tensor of the checkpoint is not needed, or undefined where it is not known at all. */
   ignoredTensorReason(name: string, config: ModelConfig): string | undefined;
-  /** Why transformers does not load its checkpoints with linear layers quantized and experts as they are; undefined where it does. */
-  refusesPartQuantized?: string;
+  /** Why a checkpoint of it that is quantized here is of no use to transformers; undefined where it is. */
+  refusesExport?: string;
+  /**
+   * Whether transformers, once a model is quantized, has linear layers where checkpoints have stacks of experts (quantizers/base.py). They are named
+   * as the tensors' other places are.
+   */
+  linearExperts?: boolean;
   /** Enqueues decoder block `layer` on the pass's hidden state, taking its weights in their order of use. */
   block(pass: Pass, layer: number): Promise<void>;
 }

@@ -5,11 +5,13 @@
 import { decoderBlock } from "../layers/decoder_block.ts";
 import { layerPrefix } from "../layers/pass.ts";
 import { deltaNetWidths } from "../layers/delta_net.ts";
+import { headShape } from "../layers/head_shape.ts";
 import { mambaWidths } from "../layers/mamba.ts";
 import type {
   AttentionConfig,
   DeltaNetConfig,
   LatentConfig,
+  LayerConfig,
   MambaConfig,
   MlpConfig,
   MoeConfig,
@@ -17,6 +19,7 @@ import type {
   ShortConvolutionConfig,
 } from "../layers/model_config.ts";
 import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
+import { ConfigReader } from "./config_reader.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
 const POSITIONS_NAME = "model.embed_positions.weight";
@@ -30,6 +33,9 @@ export interface DecoderNames {
   /** The checkpoint's names of tensors outside of layers, by the stored ones. */
   rootNames?: Readonly<Record<string, string>>;
 }
+
+/** Why nothing is exported of families that came with code of their own. */
+export const REMOTE_CODE = "transformers has this family only by code that comes with the checkpoint";
 
 /** What tells one decoder family from another beside its configuration. */
 export interface DecoderFamily extends DecoderNames {
@@ -47,8 +53,10 @@ export interface DecoderFamily extends DecoderNames {
   layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | TensorSource[] | undefined;
   /** Returns where some of the family's checkpoints have a layer's tensor instead, or several such places, names relative to the layer. */
   otherLayerSource?(name: string, config: ModelConfig, layer: number): TensorSource | readonly TensorSource[] | undefined;
-  /** As {@linkcode Architecture.refusesPartQuantized}. */
-  refusesPartQuantized?: string;
+  /** As {@linkcode Architecture.refusesExport}. */
+  refusesExport?: string;
+  /** As {@linkcode Architecture.linearExperts}. */
+  linearExperts?: boolean;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
   ignoredTensorReason?(name: string, config: ModelConfig): string | undefined;
 }
@@ -82,12 +90,16 @@ function mlpTensors(prefix: string, { kind, activation, intermediateSize, bias }
 
 /** Returns the tensors of a layer with experts; the experts' matrices come last, those of each together. */
 function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
-  const { shared, router: { numExperts } } = config;
+  const { shared, beside, router: { numExperts } } = config;
+  const besideNorms = beside ? [beside.outputNorm, beside.routerNorm, beside.expertInputNorm, beside.expertOutputNorm] : [];
   const expertMlp: MlpConfig = { ...config, kind: "gated" };
   return [
     { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
     ...(config.routerBias ? [vectorTensor("mlp.gate.bias", numExperts)] : []),
     ...(config.correctionBias ? [vectorTensor("mlp.gate.e_score_correction_bias", numExperts)] : []),
+    ...(config.expertScales ? [vectorTensor("mlp.gate.per_expert_scale", numExperts)] : []),
+    ...besideNorms.flatMap((norm) => normTensors(norm, hiddenSize)),
+    ...(beside ? mlpTensors("mlp.", beside.mlp, hiddenSize) : []),
     ...(shared ? mlpTensors("mlp.shared_expert.", shared.mlp, hiddenSize) : []),
     ...(shared?.gated ? linearTensors("mlp.shared_expert_gate", 1, hiddenSize, false) : []),
     ...Array.from({ length: numExperts }, (_, expert) =>
@@ -98,18 +110,19 @@ function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
 
 /** Returns the tensors of grouped-query attention. */
 function attentionTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
-  const { hiddenSize, numHeads, numKvHeads, headDim } = config;
-  const queryRows = numHeads * headDim, kvRows = numKvHeads * headDim;
-  const { queryNorm, keyNorm, qkvBias, outputBias, sinks, gated } = attention;
+  const { hiddenSize, numHeads } = config, { numKvHeads, headDim, valueDim } = headShape(config, attention);
+  const queryRows = numHeads * headDim, keyRows = numKvHeads * headDim, attendedCols = numHeads * valueDim;
+  const { queryNorm, keyNorm, valueNorm, qkvBias, outputBias, sinks, gated, valuesAreKeys } = attention;
   return [
     ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
-    ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
-    ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
-    ...(gated ? linearTensors("self_attn.gate_proj", queryRows, hiddenSize, qkvBias) : []),
+    ...linearTensors("self_attn.k_proj", keyRows, hiddenSize, qkvBias),
+    ...(valuesAreKeys ? [] : linearTensors("self_attn.v_proj", numKvHeads * valueDim, hiddenSize, qkvBias)),
+    ...(gated ? linearTensors("self_attn.gate_proj", attendedCols, hiddenSize, qkvBias) : []),
     ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
-    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
+    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : keyRows),
+    ...normTensors(valueNorm, valueDim),
     ...(sinks ? [vectorTensor("self_attn.sinks", numHeads)] : []),
-    ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
+    ...linearTensors("self_attn.o_proj", hiddenSize, attendedCols, outputBias),
   ];
 }
 
@@ -193,13 +206,14 @@ function mixerTensors(config: ModelConfig, attention: AttentionConfig): TensorSp
 /** Returns a layer's tensors, named relative to it, matrices in their order of use. */
 function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
   const { hiddenSize } = config;
-  const { attention, feedForward, norms } = config.layers[layer];
+  const { attention, feedForward, norms, outputScaled } = config.layers[layer];
   return [
     ...normTensors(norms.attentionInput, hiddenSize),
     ...mixerTensors(config, attention),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),
     ...normTensors(norms.feedForwardOutput, hiddenSize),
+    ...(outputScaled ? [vectorTensor("layer_scalar", 1)] : []),
     ...(feedForward.kind === "moe" ? moeTensors(feedForward, hiddenSize) : mlpTensors("mlp.", feedForward, hiddenSize)),
   ];
 }
@@ -253,7 +267,62 @@ function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelC
   if (name.endsWith(".rotary_emb.inv_freq")) return "rotary frequencies are recomputed from the config";
   const heads = [family, ...family.otherNames ?? []].map(({ rootNames }) => rootNames?.[HEAD_NAME] ?? HEAD_NAME);
   if (config.tieWordEmbeddings && heads.includes(name)) return "tied to the embedding (tie_word_embeddings)";
+  if (name.startsWith("mtp.")) return "predicts tokens further ahead, which is not used";
   return family.ignoredTensorReason?.(name, config);
+}
+
+/** Returns a norm of weights that have what is added to them already. */
+function wholeNorm<T extends NormConfig | undefined>(norm: T): T {
+  return norm && { ...norm, offset: 0 };
+}
+
+function wholeNorms({ norms, attention, ...layer }: LayerConfig): LayerConfig {
+  const { attentionInput, attentionOutput, feedForwardInput, feedForwardOutput } = norms;
+  return {
+    ...layer,
+    attention: { ...attention, queryNorm: wholeNorm(attention.queryNorm), keyNorm: wholeNorm(attention.keyNorm) },
+    norms: {
+      attentionInput: wholeNorm(attentionInput),
+      attentionOutput: wholeNorm(attentionOutput),
+      feedForwardInput: wholeNorm(feedForwardInput),
+      feedForwardOutput: wholeNorm(feedForwardOutput),
+    },
+  };
+}
+
+/**
+ * Parses a config.json with keys that every family may have, of weights as GGUF files store them: `rope_interleaved`, where those of queries and keys are
+ * turned so that rotary embeddings pair neighbours; `norm_weights_whole`, where norms have what is added to them; and `key_heads_take_turns`, where the
+ * value heads of delta nets that share a key head do not lie beside each other.
+ * @throws {UnsupportedError}
+ */
+function parseStored(family: DecoderFamily, values: Record<string, unknown>): ModelConfig {
+  const { rope_interleaved: _interleaved, norm_weights_whole: _whole, key_heads_take_turns: _turns, ...others } = values;
+  const reader = new ConfigReader(values, "config.json"), config = family.parseConfig(others);
+  let { layers, finalNorm } = config;
+  // One layer's settings are often many's, and stay that.
+  const known = new Map<LayerConfig, LayerConfig>();
+  const change = (of: (layer: LayerConfig) => LayerConfig) => {
+    known.clear();
+    layers = layers.map((layer) => known.get(layer) ?? (known.set(layer, of(layer)), known.get(layer)!));
+  };
+  if (reader.boolean("rope_interleaved", false)) {
+    change((layer) => {
+      const { rope } = layer.attention;
+      return rope ? { ...layer, attention: { ...layer.attention, rope: { ...rope, interleaved: true } } } : layer;
+    });
+  }
+  if (reader.boolean("norm_weights_whole", false)) {
+    change(wholeNorms);
+    finalNorm = wholeNorm(finalNorm);
+  }
+  if (reader.boolean("key_heads_take_turns", false)) {
+    change(({ attention, ...layer }) => {
+      const { deltaNet } = attention;
+      return { ...layer, attention: { ...attention, ...(deltaNet && { deltaNet: { ...deltaNet, keyHeadsTakeTurns: true } }) } };
+    });
+  }
+  return { ...config, layers, finalNorm };
 }
 
 /** Returns the architecture of a family whose blocks are described by its configuration. */
@@ -261,10 +330,11 @@ export function decoderArchitecture(family: DecoderFamily): Architecture {
   return {
     modelTypes: family.modelTypes,
     serves: family.serves,
-    parseConfig: family.parseConfig,
+    parseConfig: (values) => parseStored(family, values),
     tensors: (config) => tensors(family, config),
     ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
-    refusesPartQuantized: family.refusesPartQuantized,
+    refusesExport: family.refusesExport,
+    linearExperts: family.linearExperts,
     block: decoderBlock,
   };
 }

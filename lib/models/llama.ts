@@ -11,7 +11,7 @@ import { parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
 function parseLlama(config: ConfigReader, modelType: string): ModelConfig {
-  refuseUnimplemented(config, ["attention_bias", "mlp_bias", "rope_interleaved"]);
+  refuseUnimplemented(config, ["attention_bias", "mlp_bias"]);
   // pretraining_tp splits each product into slices and adds their results, which is the same product up to rounding.
   config.integer("pretraining_tp", 1);
   const shape = readShape(config, { contextTokens: 2048 });
@@ -20,8 +20,6 @@ function parseLlama(config: ConfigReader, modelType: string): ModelConfig {
   const attention = plainAttention(shape.headDim, {
     qkvBias: bias,
     outputBias: bias,
-    // Of weights that were turned for it, as GGUF files have them.
-    rope: { index: 0, interleaved: config.boolean("rope_interleaved", false) },
   });
   const feedForward = gatedMlp(shape.intermediateSize, {
     activation: readActivation(config, "hidden_act", "silu"),

@@ -18,6 +18,7 @@ import {
   rmsNorm,
 } from "./decoder_config.ts";
 import { type LanguageFamily, languageModel, NESTED, wholeModel, WRAPPED } from "./language_model.ts";
+import { MISTRAL4_LANGUAGE } from "./mistral4.ts";
 import { parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
@@ -98,7 +99,7 @@ export const MINISTRAL3 = languageModel(["ministral3"], MINISTRAL3_LANGUAGE);
 /** Mistral Small 3.1 and later, Devstral, Magistral, Ministral 3, with images. */
 export const MISTRAL3 = wholeModel({
   modelTypes: ["mistral3"],
-  languages: { mistral: MISTRAL_LANGUAGE, ministral3: MINISTRAL3_LANGUAGE },
+  languages: { mistral: MISTRAL_LANGUAGE, ministral3: MINISTRAL3_LANGUAGE, mistral4: MISTRAL4_LANGUAGE },
   missing: "mistral",
   names: [WRAPPED, NESTED],
   needless: /^(model\.)?(vision_tower|multi_modal_projector)\./,

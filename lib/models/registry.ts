@@ -13,7 +13,7 @@ import { CHATGLM_1 } from "./chatglm_1.ts";
 import { COHERE, COHERE2 } from "./cohere.ts";
 import { EXAONE } from "./exaone.ts";
 import { EXAONE4 } from "./exaone4.ts";
-import { DEEPSEEK_V2, DEEPSEEK_V3, KIMI_K25 } from "./deepseek.ts";
+import { DEEPSEEK_V2, DEEPSEEK_V3, DEEPSEEK_V32, KIMI_K25 } from "./deepseek.ts";
 import { DOTS1 } from "./dots1.ts";
 import { ERNIE4_5_MOE } from "./ernie4_5_moe.ts";
 import { EXAONE_MOE } from "./exaone_moe.ts";
@@ -21,11 +21,13 @@ import { FALCON } from "./falcon.ts";
 import { GEMMA } from "./gemma.ts";
 import { GEMMA2, VAULTGEMMA } from "./gemma2.ts";
 import { GEMMA3, GEMMA3_TEXT } from "./gemma3.ts";
+import { GEMMA4, GEMMA4_TEXT } from "./gemma4.ts";
 import { GLM, GLM4, GLM4V } from "./glm4.ts";
 import { GLM4_MOE, GLM4V_MOE } from "./glm4_moe.ts";
 import { GPT2, GPT_BIGCODE, GPT_NEO } from "./gpt2.ts";
 import { GPT_NEOX } from "./gpt_neox.ts";
 import { CODEGEN, GPTJ } from "./gptj.ts";
+import { GLM4_MOE_LITE, GLM_MOE_DSA } from "./glm4_moe_lite.ts";
 import { GPT_OSS } from "./gpt_oss.ts";
 import { GRANITE } from "./granite.ts";
 import { GRANITEMOE, GRANITEMOESHARED } from "./granitemoe.ts";
@@ -69,9 +71,10 @@ const ARCHITECTURES: readonly Architecture[] = [
   // The first goes before the others of its name.
   ...[CHATGLM_1, CHATGLM],
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
-  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, LLAMA4, LLAMA4_TEXT],
+  ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, DEEPSEEK_V32, LLAMA4, LLAMA4_TEXT],
   ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED, PHIMOE],
-  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID],
+  ...[GLM4_MOE_LITE, GLM_MOE_DSA],
+  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID, GEMMA4_TEXT, GEMMA4],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
   ...[OLMO3, SEED_OSS, EXAONE4, ERNIE4_5, HUNYUAN_V1_DENSE, ARCEE, NEMOTRON, HELIUM, VAULTGEMMA],
   ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],

@@ -3,8 +3,9 @@
  * @module
  */
 import { join } from "node:path";
-import { hasWeightFiles } from "../checkpoint/checkpoint.ts";
+import { holdsGguf } from "../checkpoint/checkpoint.ts";
 import { readJsonObject } from "../checkpoint/json_file.ts";
+import { withQuantizationFile } from "../checkpoint/quantization_file.ts";
 import { quantizationConfig } from "../encodings/registry.ts";
 import type { Compression } from "./manifest.ts";
 
@@ -12,12 +13,13 @@ import type { Compression } from "./manifest.ts";
 export const DEFAULT_COMPRESSION: Compression = "q4o";
 
 /**
- * Returns the format for the checkpoint in a directory: one that is quantized already keeps its own, since to quantize it again would lose more.
+ * Returns the format for a checkpoint: one that is quantized already keeps its own, since to quantize it again would lose more.
+ * @param path The directory, or a GGUF file. @param isGguf Whether the weights that are to come to the directory are a GGUF file's.
  * @throws {FormatError} where its config.json is damaged.
  */
-export function defaultCompression(directory: string): Compression {
-  const config = readJsonObject(join(directory, "config.json"));
-  // A GGUF file has its config within, and its weights packed.
-  if (config === undefined && hasWeightFiles(directory)) return "none";
-  return config !== undefined && quantizationConfig(config) !== undefined ? "none" : DEFAULT_COMPRESSION;
+export function defaultCompression(path: string, isGguf = false): Compression {
+  if (isGguf || holdsGguf(path)) return "none";
+  const config = readJsonObject(join(path, "config.json"));
+  if (config === undefined) return DEFAULT_COMPRESSION;
+  return quantizationConfig(withQuantizationFile(path, config)) !== undefined ? "none" : DEFAULT_COMPRESSION;
 }

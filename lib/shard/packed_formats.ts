@@ -11,14 +11,29 @@ export type PackedFormatName =
   | `fp8-${string}`
   | "mxfp4"
   | "nvfp4"
+  | "nvfp4-product"
   | "q4_k"
   | "q5_k"
   | "q6_k"
-  | "iq4_nl";
+  | "iq4_nl"
+  | "q4_1"
+  | "q5_0"
+  | "q5_1"
+  | "q2_k"
+  | "q3_k"
+  | "iq4_xs"
+  | "tq2_0"
+  | "iq2_xxs"
+  | "iq2_xs"
+  | "iq2_s"
+  | "iq3_xxs"
+  | "iq3_s"
+  | "iq1_s"
+  | "iq1_m";
 
 /** What a packed format's name says. */
 export interface Packing {
-  family: "bnb4" | "int4" | "int8" | "fp8" | "mxfp4" | "nvfp4" | "q4_k" | "q5_k" | "q6_k" | "iq4_nl";
+  family: "bnb4" | "int4" | "int8" | "fp8" | Exclude<PackedFormatName, `${string}-${string}`>;
   /** bnb4: elements of the flat tensor that share an absmax. int4, int8, fp8: columns that share a scale, 0 for the whole row. */
   group: number;
   /** bnb4: absmax that share a nested absmax, 0 where they are float32. fp8: rows that share a scale. */
@@ -29,10 +44,12 @@ export interface Packing {
   zero: boolean;
   /** int4, int8: the group of each column is stored. */
   order: boolean;
+  /** nvfp4: scales are multiplied by the global one, where compressed-tensors divides. */
+  product: boolean;
 }
 
 const NAME =
-  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(mxfp4|nvfp4|q4_k|q5_k|q6_k|iq4_nl))$/;
+  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(nvfp4)(-product)?|(mxfp4|q[2-6]_k|iq4_nl|iq4_xs|q4_1|q5_0|q5_1|tq2_0|iq2_xxs|iq2_xs|iq2_s|iq3_xxs|iq3_s|iq1_s|iq1_m))$/;
 
 /** Parses a decimal power of two in a range, as the native library does; NaN for anything else. */
 function power(text: string, least: number, most: number): number {
@@ -44,37 +61,36 @@ function power(text: string, least: number, most: number): number {
 export function parsePacking(name: string): Packing | undefined {
   const match = NAME.exec(name);
   if (match === null) return undefined;
-  const [, bnb4, block, nested, rounded, integer, group, scale, zero, order, fp8, rows, cols, plain] = match;
+  const [, bnb4, block, nested, rounded, integer, group, scale, zero, order, fp8, rows, cols, nvfp4, product, plain] = match;
   const columns = (text: string) => text === "row" ? 0 : power(text, 32, 65536);
+  const none = { group: 0, second: 0, type: "f32", zero: false, order: false, product: false } as const;
   let packing: Packing;
   if (bnb4 !== undefined) {
     packing = {
+      ...none,
       family: "bnb4",
       group: power(block, 2, 4096),
       second: nested === undefined ? 0 : power(nested, 1, 4096),
       type: rounded as Packing["type"],
-      zero: false,
-      order: false,
     };
   } else if (integer !== undefined) {
     if (scale === "scb" && (integer === "int4" || zero !== undefined || order !== undefined)) return undefined;
     if (group === "row" && order !== undefined) return undefined;
     packing = {
+      ...none,
       family: integer as Packing["family"],
       group: columns(group),
-      second: 0,
       type: scale as Packing["type"],
       zero: zero !== undefined,
       order: order !== undefined,
     };
-  } else if (fp8 !== undefined) {
-    packing = { family: "fp8", group: columns(cols), second: power(rows, 1, 128), type: "f32", zero: false, order: false };
-  } else packing = { family: plain as Packing["family"], group: 0, second: 0, type: "f32", zero: false, order: false };
+  } else if (fp8 !== undefined) packing = { ...none, family: "fp8", group: columns(cols), second: power(rows, 1, 128) };
+  else packing = { ...none, family: (nvfp4 ?? plain) as Packing["family"], product: product !== undefined };
   return Number.isNaN(packing.group) || Number.isNaN(packing.second) ? undefined : packing;
 }
 
 /** Returns the name of a packing. */
-export function packingName({ family, group, second, type, zero, order }: Packing): PackedFormatName {
+export function packingName({ family, group, second, type, zero, order, product }: Packing): PackedFormatName {
   const columns = group === 0 ? "row" : `${group}`;
   switch (family) {
     case "bnb4":
@@ -84,10 +100,27 @@ export function packingName({ family, group, second, type, zero, order }: Packin
       return `${family}-${columns}-${type}${zero ? "-zero" : ""}${order ? "-order" : ""}`;
     case "fp8":
       return `fp8-${second}x${columns}`;
+    case "nvfp4":
+      return product ? "nvfp4-product" : "nvfp4";
     default:
       return family;
   }
 }
+
+/** Bytes of each section that a block of 256 columns has, of GGUF's whose scales are apart. */
+const LONG_BLOCKS = {
+  q2_k: [20, 64],
+  q3_k: [14, 32, 64],
+  iq4_xs: [8, 128],
+  tq2_0: [2, 64],
+  iq2_xxs: [2, 64],
+  iq2_xs: [10, 64],
+  iq2_s: [10, 8, 64],
+  iq3_xxs: [2, 32, 64],
+  iq3_s: [6, 40, 64],
+  iq1_s: [2, 16, 32],
+  iq1_m: [8, 16, 32],
+} as const;
 
 /** Returns the bytes of each section of an extent, in order. */
 export function packedSections(packing: Packing, rows: number, cols: number): number[] {
@@ -111,18 +144,26 @@ export function packedSections(packing: Packing, rows: number, cols: number): nu
       return [4, rows * blocks * 2, rows * blocks * 16];
     case "iq4_nl":
       return [rows * blocks * 2, rows * blocks * 16];
+    case "q4_1":
+      return [rows * blocks * 4, rows * blocks * 16];
+    case "q5_0":
+      return [rows * blocks * 2, rows * blocks * 4, rows * blocks * 16];
+    case "q5_1":
+      return [rows * blocks * 4, rows * blocks * 4, rows * blocks * 16];
     case "q4_k":
       return [rows * cols / 256 * 144];
     case "q5_k":
       return [rows * cols / 256 * 176];
     case "q6_k":
       return [rows * cols / 256 * 210];
+    default:
+      return LONG_BLOCKS[family].map((bytes) => rows * cols / 256 * bytes);
   }
 }
 
 /** Returns what the columns of a matrix must be a multiple of. */
 export function packedColumnUnit({ family }: Packing): number {
-  return family === "q4_k" || family === "q5_k" || family === "q6_k" ? 256 : 1;
+  return family in LONG_BLOCKS || /^q\d_k$/.test(family) ? 256 : 1;
 }
 
 /** Returns the least number of elements (bnb4) or rows (fp8) that every extent but the last holds a multiple of. */

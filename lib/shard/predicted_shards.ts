@@ -63,5 +63,5 @@ export async function predictShards(source: string, compression: Compression, su
     files,
     tensors,
     ignoredTensors: plan.ignoredTensors,
-  });
+  }, checkpoint.tokenizerFiles.size > 0 ? checkpoint.tokenizerFiles : undefined);
 }

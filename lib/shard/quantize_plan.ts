@@ -7,6 +7,7 @@ import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
+import { needlessTensorReason } from "../encodings/registry.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
 import { type Architecture, isResidentMatrix, type TensorSpec } from "../models/architecture.ts";
@@ -146,11 +147,10 @@ function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor
 /** Returns what reads a tensor, and what it gives. */
 function readerOf(
   checkpoint: Checkpoint,
-  { rows, cols, kind, source: origin }: TensorSpec,
+  { rows, cols, kind }: TensorSpec,
   places: readonly TensorPlace[],
 ): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
-  const [{ source: first, placement }] = places;
-  const blockRows = origin && "turnedBlockRows" in origin ? origin.turnedBlockRows : undefined;
+  const [{ source: first, placement, turnedBlockRows: blockRows }] = places;
   // Only vectors are joined from several places, and those are never encoded.
   if (isEncoded(first)) {
     if (blockRows !== undefined) {
@@ -254,7 +254,7 @@ export function planQuantization(
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;
-    const reason = architecture.ignoredTensorReason(name, config);
+    const reason = architecture.ignoredTensorReason(name, config) ?? needlessTensorReason(checkpoint.config, name);
     if (reason === undefined) {
       throw new FormatError(
         `Cannot use model ${checkpoint.path}: tensor ${

@@ -8,7 +8,8 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { type Checkpoint, openCheckpoint, removeCheckpointFile } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, openCheckpoint } from "../checkpoint/checkpoint.ts";
+import { removeCheckpointFile } from "../checkpoint/remove_file.ts";
 import { tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import type { WeightSupply } from "../checkpoint/weight_supply.ts";
 import { encodedTensors } from "../encodings/registry.ts";
@@ -45,7 +46,7 @@ export interface QuantizeProgress {
 
 /** Options of {@linkcode quantizeCheckpoint}. */
 export interface QuantizeOptions {
-  /** Directory of the checkpoint. */
+  /** Directory of the checkpoint, or a GGUF file. */
   source: string;
   /** Directory to write, new or empty or left by an interrupted run. */
   out: string;
@@ -161,7 +162,8 @@ async function copyTokenizer(checkpoint: Checkpoint, out: string): Promise<Manif
   const copied: Manifest["tokenizerFiles"] = [];
   for (const name of tokenizerFileNames(checkpoint.path)) {
     const path = join(checkpoint.path, name), text = checkpoint.tokenizerFiles.get(name);
-    if (text === undefined && !fs.existsSync(path)) continue;
+    // What lies beside a GGUF file may be another model's.
+    if (text === undefined && (checkpoint.gguf !== undefined || !fs.existsSync(path))) continue;
     const content = text === undefined ? fs.readFileSync(path) : new TextEncoder().encode(text);
     fs.mkdirSync(dirname(join(out, name)), { recursive: true });
     await writeWhole(join(out, name), content);

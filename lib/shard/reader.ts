@@ -15,12 +15,15 @@ export class ShardDirectory {
   /** Absolute path of the directory. */
   readonly path: string;
   readonly manifest: Manifest;
+  /** Contents of the tokenizer's files, by name, where they are in no directory: shards of a GGUF file that are not made yet. */
+  readonly tokenizerContents: ReadonlyMap<string, string> | undefined;
   /** Absolute path of each of the manifest's files. */
   readonly filePaths: readonly string[];
   readonly #tensorIndices: ReadonlyMap<string, number>;
 
   /** Use {@linkcode openShards}, which checks the files too. */
-  constructor(path: string, manifest: Manifest) {
+  constructor(path: string, manifest: Manifest, tokenizerContents?: ReadonlyMap<string, string>) {
+    this.tokenizerContents = tokenizerContents;
     this.path = resolve(path);
     this.manifest = manifest;
     this.filePaths = manifest.files.map((file) => join(this.path, file.name));

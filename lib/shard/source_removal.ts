@@ -5,7 +5,8 @@
  */
 import fs from "node:fs";
 import { join } from "node:path";
-import { type Checkpoint, removeCheckpointFile } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { removeCheckpointFile } from "../checkpoint/remove_file.ts";
 import { FormatError } from "../errors.ts";
 import type { FinishedGroup, Journal } from "./journal.ts";
 import { paddedBytes } from "./manifest.ts";

@@ -237,12 +237,22 @@ async function readSentencePiece(directory: string): Promise<Uint8Array> {
  * Reads the tokenizer of a checkpoint or shard directory.
  *
  * @param configs config.json and generation_config.json where the directory does not hold them itself, as a shard directory.
+ * @param contents tokenizer.json and tokenizer_config.json where they are in no directory, by name.
  * @throws {FormatError} where tokenizer.json is missing and no tokenizer.model takes its place, or a file is damaged.
  */
 export async function loadTokenizer(
   directory: string,
   configs?: Pick<TokenizerFiles, "config" | "generationConfig">,
+  contents?: ReadonlyMap<string, string>,
 ): Promise<Tokenizer> {
+  if (contents !== undefined) {
+    const parsed = (name: string) => JSON.parse(contents.get(name)!);
+    return await createTokenizer({
+      tokenizer: parsed("tokenizer.json"),
+      tokenizerConfig: parsed("tokenizer_config.json"),
+      ...configs,
+    });
+  }
   const tokenizer = await readJson(join(directory, "tokenizer.json"));
   return await createTokenizer({
     tokenizer,

@@ -30,15 +30,29 @@ TYPES = gguf.GGMLQuantizationType
 TEXTS = ["In the beginning God created the heaven.", " two  spaces\n\nand 1234567 lines", "naïve café 🙂 don't", "", "a<|end|>b"]
 
 
+# Where blocks have their float16 numbers, the first a scale, and a scale that makes weights of about 1 / 16.
+SCALES = {
+    TYPES.Q2_K: ((80, 82), 7e-3), TYPES.Q3_K: ((108,), 1.4e-3), TYPES.Q4_K: ((0, 2), 4e-4), TYPES.Q5_K: ((0, 2), 2e-4), TYPES.Q6_K: ((208,), 3e-5),
+    TYPES.IQ4_NL: ((0,), 1e-3), TYPES.IQ4_XS: ((0,), 5e-5), TYPES.IQ2_XXS: ((0,), 1e-3), TYPES.IQ2_XS: ((0,), 1e-3), TYPES.IQ2_S: ((0,), 1e-3),
+    TYPES.IQ3_XXS: ((0,), 4e-4), TYPES.IQ3_S: ((0,), 4e-4), TYPES.IQ1_S: ((0,), 8e-3), TYPES.IQ1_M: ((), 8e-3),
+}
+
+
 def random_blocks(kind, rows, cols, rng):
-    """Blocks of a type that gguf-py does not write; their float16 scales make weights of about 1 / sqrt(cols)."""
+    """Blocks of a type that gguf-py does not write."""
     blocks, size = gguf.GGML_QUANT_SIZES[kind]
     data = rng.integers(0, 256, (rows, cols // blocks, size), dtype=np.uint8)
-    scale = {TYPES.Q4_K: 4e-4, TYPES.Q5_K: 2e-4, TYPES.Q6_K: 3e-5, TYPES.IQ4_NL: 1e-3}[kind]
-    for at in {TYPES.Q4_K: (0, 2), TYPES.Q5_K: (0, 2), TYPES.Q6_K: (208,), TYPES.IQ4_NL: (0,)}[kind]:
-        factor = 4 if at == 2 else 1
+    places, scale = SCALES[kind]
+    for at in places:
+        # A minimum is as large as the mean of what it is taken from.
+        factor = 1 if at == places[0] else 1.5 if kind == TYPES.Q2_K else 4
         values = (scale * factor * (0.5 + rng.random((rows, cols // blocks)))).astype(np.float16)
         data[:, :, at : at + 2] = values.view(np.uint8).reshape(rows, cols // blocks, 2)
+    if kind == TYPES.IQ1_M:
+        # The scale's four times four bits lie above those of the steps.
+        values = (scale * (0.5 + rng.random((rows, cols // blocks)))).astype(np.float16).view(np.uint16)
+        for i in range(4):
+            data[:, :, 49 + 2 * i] = data[:, :, 49 + 2 * i] & 15 | (values >> (4 * i) & 15).astype(np.uint8) << 4
     return data.reshape(rows, -1)
 
 
@@ -110,7 +124,7 @@ RNG = np.random.default_rng
 def random_tensor(kind, shape, is_bias, rng):
     """A tensor as it is stored, and its values."""
     rows = shape if len(shape) == 2 else (int(np.prod(shape[:-1])), shape[-1])
-    if kind in (TYPES.F32, TYPES.F16, TYPES.BF16, TYPES.Q4_0, TYPES.Q8_0):
+    if kind not in SCALES:
         mean = 1.0 if len(shape) == 1 and not is_bias else 0.0
         values = (mean + rng.standard_normal(shape) * (0.1 if len(shape) == 1 else 1.4 / np.sqrt(shape[-1]))).astype(np.float32)
         data = values if kind == TYPES.F32 else quantize(values, kind)
@@ -320,6 +334,31 @@ MODELS = {
             "up_proj": TYPES.IQ4_NL, "down_proj": TYPES.Q4_K, "embed_tokens": TYPES.Q6_K, "lm_head": TYPES.Q8_0,
         },
         llama_keys,
+    ),
+    # The types that the first has not.
+    "types": lambda: Spec(
+        "llama",
+        transformers.LlamaConfig(
+            **SIZES, hidden_size=256, intermediate_size=256, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+            rms_norm_eps=1e-5, tie_word_embeddings=False, **ROPE,
+        ),
+        {
+            "q_proj": TYPES.Q2_K, "k_proj": TYPES.Q3_K, "v_proj": TYPES.IQ4_XS, "o_proj": TYPES.MXFP4, "gate_proj": TYPES.Q4_1,
+            "up_proj": TYPES.Q5_0, "down_proj": TYPES.TQ2_0, "embed_tokens": TYPES.TQ1_0, "lm_head": TYPES.Q5_1,
+        },
+        llama_keys, by_transformers=False,
+    ),
+    "points": lambda: Spec(
+        "llama",
+        transformers.LlamaConfig(
+            **SIZES, hidden_size=256, intermediate_size=256, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+            rms_norm_eps=1e-5, tie_word_embeddings=False, **ROPE,
+        ),
+        {
+            "q_proj": TYPES.IQ1_S, "k_proj": TYPES.IQ1_M, "v_proj": TYPES.IQ3_S, "o_proj": TYPES.IQ3_XXS, "gate_proj": TYPES.IQ2_XXS,
+            "up_proj": TYPES.IQ2_XS, "down_proj": TYPES.IQ2_S, "embed_tokens": TYPES.Q2_K, "lm_head": TYPES.Q6_K,
+        },
+        llama_keys, by_transformers=False,
     ),
     "qwen3": lambda: Spec(
         "qwen3",

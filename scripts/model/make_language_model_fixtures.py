@@ -103,6 +103,19 @@ def ministral3():
     return Fixture(config, prompt_lengths=(5, 20))
 
 
+MISTRAL4 = TINY | dict(
+    num_hidden_layers=3, intermediate_size=24, num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=12, qk_nope_head_dim=8,
+    qk_rope_head_dim=4, v_head_dim=6, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=1,
+    rope_parameters=MINISTRAL3_ROPE | {"partial_rotary_factor": 4 / 12},
+)
+
+
+# Mistral Small 4: experts in stacks.
+@fixture("mistral3/mistral4")
+def mistral3_mistral4():
+    return mistral3(transformers.Mistral4Config(**MISTRAL4), rearrange=renamed(*WRAPPED), loading=RENAMED, prompt_lengths=(5, 20))
+
+
 QWEN_VISION = dict(depth=1, hidden_size=8, num_heads=2, patch_size=2, spatial_merge_size=1, temporal_patch_size=1)
 
 

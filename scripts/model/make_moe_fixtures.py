@@ -9,6 +9,7 @@ They are made as those of make_architecture_fixtures.py are.
 import torch
 import transformers
 
+import int4_weights
 from fp8_weights import QUANTIZATION, as_fp8, round_to_fp8
 from make_architecture_fixtures import TINY, Fixture, fixture, main, v4
 
@@ -289,6 +290,20 @@ def kimi_k2():
         config
     ) | {"rope_theta": 50000.0}
     return Fixture(config, respell, rearrange=lambda tensors: tensors, prompt_lengths=(5, 20))
+
+
+# Kimi K2 Thinking: its experts in 4 bits.
+@fixture("kimi_k2/int4")
+def kimi_k2_int4():
+    yarn = YARN | dict(factor=32.0, beta_fast=1.0, beta_slow=1.0)
+    config = transformers.DeepseekV3Config(
+        **DEEPSEEK | dict(hidden_size=64), q_lora_rank=12, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=64, n_shared_experts=1,
+        first_k_dense_replace=1, n_group=1, topk_group=1, routed_scaling_factor=2.827, norm_topk_prob=True,
+        rope_parameters=yarn | {"rope_type": "yarn", "rope_theta": 50000.0},
+    )
+    keys = {"rope_theta": 50000.0, "quantization_config": int4_weights.QUANTIZATION}
+    respell = lambda config: deepseek_v4(model_type="kimi_k2", rope_scaling=yarn, scoring_func="sigmoid", topk_method="noaux_tc")(config) | keys
+    return Fixture(config, respell, adjust=int4_weights.round_to_int4, rearrange=int4_weights.as_int4, prompt_lengths=(5, 20))
 
 
 LLAMA4 = MOE | dict(

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { join } from "node:path";
-import { openCheckpoint, removeCheckpointFile } from "../../lib/checkpoint/checkpoint.ts";
+import { openCheckpoint } from "../../lib/checkpoint/checkpoint.ts";
+import { removeCheckpointFile } from "../../lib/checkpoint/remove_file.ts";
 import { FormatError } from "../../lib/errors.ts";
 import { TINY_CONFIG, tinyTensors, writeCheckpoint, writeSafetensors } from "./tiny_checkpoint.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";

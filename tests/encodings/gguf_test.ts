@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openModelShards } from "../../lib/auto_model.ts";
 import { openCheckpoint } from "../../lib/checkpoint/checkpoint.ts";
-import { readGgufHeader } from "../../lib/checkpoint/gguf.ts";
+import { localGguf, readGgufHeader } from "../../lib/checkpoint/gguf.ts";
 import { ggufConfig } from "../../lib/checkpoint/gguf_config.ts";
 import { ggufTokenizerFiles } from "../../lib/checkpoint/gguf_tokenizer.ts";
 import { FormatError, UnsupportedError } from "../../lib/errors.ts";
@@ -25,6 +25,22 @@ const FORMATS: Record<string, string> = {
   Q4_K: "q4_k",
   Q5_K: "q5_k",
   Q6_K: "q6_k",
+  Q4_1: "q4_1",
+  Q5_0: "q5_0",
+  Q5_1: "q5_1",
+  Q2_K: "q2_k",
+  Q3_K: "q3_k",
+  IQ4_XS: "iq4_xs",
+  TQ1_0: "tq2_0",
+  TQ2_0: "tq2_0",
+  MXFP4: "mxfp4",
+  IQ2_XXS: "iq2_xxs",
+  IQ2_XS: "iq2_xs",
+  IQ2_S: "iq2_s",
+  IQ3_XXS: "iq3_xxs",
+  IQ3_S: "iq3_s",
+  IQ1_S: "iq1_s",
+  IQ1_M: "iq1_m",
 };
 
 interface Expected {
@@ -39,7 +55,7 @@ function expectedFile(name: string): Expected {
 /** Fixtures, and the `model_type` of each. */
 const MODELS: Record<string, string> = {
   ...{ llama: "llama", mixtral: "mixtral", qwen2: "qwen2", qwen2moe: "qwen2_moe", qwen3: "qwen3", qwen3moe: "qwen3_moe" },
-  ...{ gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
+  ...{ types: "llama", points: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
 };
 
 Deno.test("every fixture of GGUF is tested", () => {
@@ -113,30 +129,49 @@ Deno.test("ggufTokenizerFiles() makes merges of SentencePiece's scores, better p
     eos_token: "</s>",
     add_eos_token: false,
   });
+  const templates = (...more: [string, string | string[]][]) => {
+    const files = ggufTokenizerFiles(new Map([...metadata, ...more]), "test");
+    return JSON.parse(files.get("tokenizer_config.json")!).chat_template;
+  };
+  assert.equal(templates(["tokenizer.chat_template", "D"]), "D");
+  const named: [string, string | string[]][] = [["tokenizer.chat_templates", ["tool_use", "x"]], [
+    "tokenizer.chat_template.tool_use",
+    "T",
+  ]];
+  assert.deepEqual(templates(...named), [{ name: "tool_use", template: "T" }]);
+  assert.deepEqual(templates(["tokenizer.chat_template", "D"], ...named), [
+    { name: "default", template: "D" },
+    { name: "tool_use", template: "T" },
+  ]);
   assert.throws(() => ggufTokenizerFiles(new Map([...metadata, ["tokenizer.ggml.model", "rwkv"]]), "test"), UnsupportedError);
   assert.throws(() => ggufTokenizerFiles(new Map([...metadata, ["tokenizer.ggml.scores", [1]]]), "test"), FormatError);
 });
 
 Deno.test("ggufConfig() refuses architectures and settings that it does not know, by name", async () => {
-  const header = await readGgufHeader(join(FIXTURES, "llama/model.gguf")), none = new Map<string, Float32Array>();
+  const header = await readGgufHeader(localGguf(join(FIXTURES, "llama/model.gguf"))), none = new Map<string, Float32Array>();
   const refuses = (key: string, value: string | number, pattern: RegExp) =>
     assert.throws(
       () => ggufConfig({ ...header, metadata: new Map(header.metadata).set(key, value) }, none, "x.gguf"),
       pattern,
     );
-  refuses("general.architecture", "mamba", /architecture is "mamba", supported: llama, qwen2, qwen2moe, qwen3, .*, phi3/);
+  refuses(
+    "general.architecture",
+    "mamba",
+    /architecture is "mamba", supported: llama, qwen2, qwen2moe, qwen3, .*, deepseek2, gpt-oss, .*, llama4/,
+  );
   refuses("general.architecture", "constructor", /architecture is "constructor", supported/);
   refuses("llama.expert_count", 8, /llama\.expert_used_count is undefined/);
   refuses("llama.expert_weights_scale", 2, /llama\.expert_weights_scale is 2, which is not supported/);
-  refuses("llama.rope.scaling.type", "yarn", /rope\.scaling\.type is "yarn"/);
+  refuses("llama.rope.scaling.type", "yarn", /rope\.scaling\.type is "yarn" with factor undefined/);
+  refuses("llama.rope.scaling.type", "spiral", /rope\.scaling\.type is "spiral"/);
   refuses("llama.block_count", "many", /block_count is "many", required a positive number/);
   const config = ggufConfig(header, none, "x.gguf");
   assert.deepEqual([config.model_type, config.rope_interleaved, config.tie_word_embeddings], ["llama", true, false]);
   const factors = new Float32Array(32).fill(3);
-  assert.throws(
-    () => ggufConfig(header, new Map([["rope_freqs.weight", factors]]), "x.gguf"),
-    /rope_freqs\.weight holds factors/,
-  );
+  const { rope_scaling: scaling } = ggufConfig(header, new Map([["rope_freqs.weight", factors]]), "x.gguf") as {
+    rope_scaling: Record<string, unknown>;
+  };
+  assert.deepEqual([scaling.rope_type, scaling.attention_factor, scaling.long_factor], ["longrope", 1, [...factors]]);
   assert.throws(
     () => ggufConfig(header, new Map([["rope_factors_long.weight", factors]]), "x.gguf"),
     /without rope_factors_short/,
@@ -146,11 +181,11 @@ Deno.test("ggufConfig() refuses architectures and settings that it does not know
 Deno.test("readGgufHeader() survives any cut and many flipped bytes: a header, a FormatError or an UnsupportedError", () =>
   withTemporaryDirectory(async (directory) => {
     const whole = fs.readFileSync(join(FIXTURES, "qwen3/model.gguf")), path = join(directory, "model.gguf");
-    const { headerBytes } = await readGgufHeader(join(FIXTURES, "qwen3/model.gguf"));
+    const { headerBytes } = await readGgufHeader(localGguf(join(FIXTURES, "qwen3/model.gguf")));
     const check = async (content: Uint8Array) => {
       fs.writeFileSync(path, content);
       try {
-        for (const { offset, bytes } of (await readGgufHeader(path)).tensors) {
+        for (const { offset, bytes } of (await readGgufHeader(localGguf(path))).tensors) {
           assert(offset >= 0 && offset + bytes <= content.length);
         }
       } catch (error) {

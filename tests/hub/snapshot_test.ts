@@ -330,10 +330,6 @@ Deno.test(
     }
     await assert.rejects(answer({}), isFault("content", /gave no list/));
     await assert.rejects(answer([{ ...file, path: "README.md" }]), isFault("file", /has no config.json/));
-    await assert.rejects(
-      answer([{ ...file, path: "m-Q4_K_M.gguf" }, { ...file, path: "m-Q8_0.gguf" }]),
-      isFault("file", /only 2 GGUF files; download the one that you want, and name its directory/),
-    );
     server.fault = ({ url }) => url.includes("/revision/") ? { status: 200, body: `{"sha":"../x"}` } : undefined;
     await assert.rejects(openSnapshot(ID, options()), isFault("content", /gave no commit hash/));
     server.fault = () => ({ status: 200, body: "<html>" });

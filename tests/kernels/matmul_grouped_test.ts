@@ -3,6 +3,7 @@ import { NativeError } from "../../lib/errors.ts";
 import type { Context } from "../../lib/ffi/context.ts";
 import type { Precision, RowGroups } from "../../lib/ffi/ops.ts";
 import { Arena, assertClose, eachIsa, random } from "./reference.ts";
+import { columnUnit } from "../../lib/shard/formats.ts";
 import { PACKED_FORMATS, packedExtent, type PackedName } from "./packed_formats.ts";
 import { decodeExtent, type FormatName, FORMATS, randomExtent } from "./weight_formats.ts";
 
@@ -91,7 +92,7 @@ for (const format of FORMATS) {
 
 for (const format of PACKED_FORMATS) {
   eachIsa(`matmulGrouped() of ${format} matches float64, nmse<1e-11 exact, <2e-5 fast`, async (context) => {
-    const shape = { rows: 40, cols: /^q[456]_k$/.test(format) ? 256 : 69, firstRow: 11, groupRows: 16, xGroupStride: 260 };
+    const shape = { rows: 40, cols: columnUnit(format) === 256 ? 256 : 69, firstRow: 11, groupRows: 16, xGroupStride: 260 };
     for (const [precision, tolerance] of [["exact", 1e-11], ["fast", 2e-5]] as const) {
       for (const tokens of [1, 5, 9]) {
         const { actual, expected } = await run(context, format, shape, tokens, precision);

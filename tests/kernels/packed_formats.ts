@@ -3,6 +3,7 @@
  * cuda/airkern.h and the documents of each format, with float32 roundings where those have them.
  * @module
  */
+import { GRID_BLOCKS, gridElement, type GridName } from "./grid_blocks.ts";
 import { fromBf16, fromF16, type Random, toBf16, toF16 } from "./reference.ts";
 
 /** Names of packed formats, one or more of each family. */
@@ -23,10 +24,25 @@ export const PACKED_FORMATS = [
   "fp8-1xrow",
   "mxfp4",
   "nvfp4",
+  "nvfp4-product",
   "q4_k",
   "q5_k",
   "q6_k",
   "iq4_nl",
+  "q4_1",
+  "q5_0",
+  "q5_1",
+  "q2_k",
+  "q3_k",
+  "iq4_xs",
+  "tq2_0",
+  "iq2_xxs",
+  "iq2_xs",
+  "iq2_s",
+  "iq3_xxs",
+  "iq3_s",
+  "iq1_s",
+  "iq1_m",
 ] as const;
 /** Name of a packed format that is tested. */
 export type PackedName = typeof PACKED_FORMATS[number];
@@ -63,7 +79,7 @@ class Extent {
   }
 }
 
-/** Returns an extent of random weights. Columns must be a multiple of 256 for q4_k, q5_k and q6_k. */
+/** Returns an extent of random weights. Columns must be a multiple of 256 where blocks are as long. */
 export function packedExtent(numbers: Random, format: PackedName, rows: number, cols: number): PackedExtent {
   const [family, ...parameters] = format.split("-");
   const zero = parameters.includes("zero"),
@@ -178,13 +194,15 @@ export function packedExtent(numbers: Random, format: PackedName, rows: number, 
     case "nvfp4": {
       const global = extent.add(4), scale = extent.add(rows * blocks * 2), code = extent.add(rows * blocks * 16);
       return finish((bytes, view) => {
-        view.setFloat32(global, 1234.5, true);
+        const product = parameters.includes("product");
+        view.setFloat32(global, product ? 1 / 1234.5 : 1234.5, true);
         for (let i = 0; i < rows * blocks * 2; i++) bytes[scale + i] = 1 + numbers.integer(126);
         // A scale of no column may be NaN.
         if (cols % 32 > 0 && cols % 32 <= 16) { for (let r = 1; r <= rows; r++) bytes[scale + r * blocks * 2 - 1] = 0x7f; }
         random(bytes, code, rows * blocks * 16);
         return (r, c) => {
-          const step = f(e4m3(bytes[scale + r * blocks * 2 + (c >> 4)]) / view.getFloat32(global, true));
+          const own = e4m3(bytes[scale + r * blocks * 2 + (c >> 4)]), shared = view.getFloat32(global, true);
+          const step = f(product ? own * shared : own / shared);
           return f(signedE2m1(nibble(bytes, code, r, c)) * step);
         };
       });
@@ -198,9 +216,117 @@ export function packedExtent(numbers: Random, format: PackedName, rows: number, 
           f(IQ4_NL[nibble(bytes, code, r, c)] * fromF16(view.getUint16(scale + (r * blocks + (c >> 5)) * 2, true)));
       });
     }
+    case "q4_1":
+    case "q5_0":
+    case "q5_1": {
+      const minimum = family !== "q5_0", count = rows * blocks, fifth = family !== "q4_1";
+      const scale = extent.add(count * (minimum ? 4 : 2)),
+        high = fifth ? extent.add(count * 4) : 0,
+        code = extent.add(count * 16);
+      return finish((bytes, view) => {
+        for (let i = 0; i < count * (minimum ? 2 : 1); i++) view.setUint16(scale + i * 2, toF16(numbers.normal() * 0.01), true);
+        random(bytes, code, count * 16);
+        if (fifth) random(bytes, high, count * 4);
+        return (r, c) => {
+          const block = r * blocks + (c >> 5), half = (at: number) => fromF16(view.getUint16(scale + at * 2, true));
+          const bit = fifth ? view.getUint32(high + block * 4, true) >>> c % 32 & 1 : 0,
+            value = nibble(bytes, code, r, c) + 16 * bit;
+          return minimum ? f(f(half(2 * block) * value) + half(2 * block + 1)) : f(half(block) * (value - 16));
+        };
+      });
+    }
+    case "q2_k":
+    case "q3_k":
+    case "tq2_0":
+    case "iq4_xs":
+      return finish(longBlocks(numbers, family, rows, cols, extent, random));
+    case "iq2_xxs":
+    case "iq2_xs":
+    case "iq2_s":
+    case "iq3_xxs":
+    case "iq3_s":
+    case "iq1_s":
+    case "iq1_m":
+      return finish(gridBlocks(numbers, family, rows, cols, extent, random));
     default:
       return finish(kBlocks(numbers, format as "q4_k" | "q5_k" | "q6_k", rows, cols, extent, random));
   }
+}
+
+/** ggml's blocks of 256 whose scales lie apart, by the comments of ggml-common.h and cuda/airkern.h. */
+function longBlocks(
+  numbers: Random,
+  family: "q2_k" | "q3_k" | "tq2_0" | "iq4_xs",
+  rows: number,
+  cols: number,
+  extent: Extent,
+  random: (bytes: Uint8Array, from: number, count: number) => void,
+) {
+  const count = rows * cols / 256, codeBytes = family === "iq4_xs" ? 128 : 64;
+  const headBytes = { q2_k: 20, q3_k: 14, iq4_xs: 8, tq2_0: 2 }[family];
+  const head = extent.add(count * headBytes), high = family === "q3_k" ? extent.add(count * 32) : 0;
+  const code = extent.add(count * codeBytes);
+  return (bytes: Uint8Array, view: DataView) => {
+    random(bytes, head, count * headBytes);
+    if (family === "q3_k") random(bytes, high, count * 32);
+    random(bytes, code, count * codeBytes);
+    for (let i = 0; i < count; i++) {
+      const halves = { q2_k: [16, 18], q3_k: [12], iq4_xs: [0], tq2_0: [0] }[family];
+      for (const at of halves) view.setUint16(head + i * headBytes + at, toF16(numbers.normal() * 0.001), true);
+      // ggml's ternary codes are 0, 1 and 2.
+      if (family === "tq2_0") {
+        for (let j = 0; j < 64; j++) bytes[code + i * 64 + j] &= ~(bytes[code + i * 64 + j] >> 1 & 0x55);
+      }
+    }
+    return (r: number, c: number) => {
+      const index = r * (cols / 256) + Math.floor(c / 256),
+        i = c % 256,
+        own = head + index * headBytes,
+        s = (k: number) => bytes[own + k];
+      const half = (at: number) => fromF16(view.getUint16(own + at, true));
+      if (family === "iq4_xs") {
+        const part = i >> 5,
+          byte = bytes[code + index * 128 + part * 16 + i % 16],
+          value = IQ4_NL[i % 32 < 16 ? byte & 15 : byte >> 4];
+        const scale = (s(4 + (part >> 1)) >> 4 * (part % 2) & 15) | (view.getUint16(own + 2, true) >> 2 * part & 3) << 4;
+        return f(f(half(0) * (scale - 32)) * value);
+      }
+      const low = bytes[code + index * 64 + 32 * (i >> 7) + i % 32] >> 2 * (i >> 5 & 3) & 3, run = i >> 4;
+      if (family === "tq2_0") return f(half(0) * (low - 1));
+      if (family === "q2_k") return f(f(f(half(16) * (s(run) & 15)) * low) - f(half(18) * (s(run) >> 4)));
+      const scale = (run < 8 ? s(run) & 15 : s(run - 8) >> 4) | (s(8 + run % 4) >> 2 * (run >> 2) & 3) << 4;
+      const bit = bytes[high + index * 32 + i % 32] >> (i >> 5) & 1;
+      return f(f(half(12) * (scale - 32)) * (low - (bit ? 0 : 4)));
+    };
+  };
+}
+
+function gridBlocks(
+  numbers: Random,
+  family: GridName,
+  rows: number,
+  cols: number,
+  extent: Extent,
+  random: (bytes: Uint8Array, from: number, count: number) => void,
+) {
+  const count = rows * cols / 256, [headBytes, highBytes, codeBytes] = GRID_BLOCKS[family];
+  const head = extent.add(count * headBytes), high = highBytes > 0 ? extent.add(count * highBytes) : 0;
+  const code = extent.add(count * codeBytes);
+  return (bytes: Uint8Array, view: DataView) => {
+    random(bytes, head, count * headBytes);
+    random(bytes, high, high === 0 ? 0 : count * highBytes);
+    random(bytes, code, count * codeBytes);
+    for (let i = 0; i < count; i++) {
+      const at = head + i * headBytes, scale = toF16(numbers.normal() * 0.001);
+      if (family !== "iq1_m") view.setUint16(at, scale, true);
+      // Four bits of it above those of each four of the steps.
+      else for (let k = 0; k < 4; k++) bytes[at + 2 * k + 1] = bytes[at + 2 * k + 1] & 15 | (scale >> 4 * k & 15) << 4;
+    }
+    return (r: number, c: number) => {
+      const index = r * (cols / 256) + Math.floor(c / 256);
+      return gridElement(family, view, head + index * headBytes, high + index * highBytes, code + index * codeBytes, c % 256);
+    };
+  };
 }
 
 /** ggml's blocks of 256, by the comments of ggml-common.h. */

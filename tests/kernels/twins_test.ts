@@ -4,6 +4,8 @@ import { readFileSync } from "node:fs";
 import { AIRK_F16, AIRK_F32, AIRK_Q8 } from "../../lib/ffi/abi.ts";
 import { Context } from "../../lib/ffi/context.ts";
 import type { Activation, AttentionInput, Ops, WeightExtent } from "../../lib/ffi/ops.ts";
+import { columnUnit } from "../../lib/shard/formats.ts";
+import type { WeightFormatName } from "../../lib/shard/manifest.ts";
 import { PACKED_FORMATS, packedExtent } from "./packed_formats.ts";
 import { q8CacheBytes } from "./q8_rows.ts";
 import { PASSES, place } from "./recurrent_pass.ts";
@@ -33,7 +35,7 @@ function weightOf(arena: Arena, numbers: Random, name: string, rows: number, col
 }
 
 const ALL_FORMATS: readonly string[] = [...FORMATS, ...PACKED_FORMATS];
-const colsOf = (format: string): number => /^q[456]_k$/.test(format) ? 512 : 165;
+const colsOf = (format: string): number => columnUnit(format as WeightFormatName) === 256 ? 512 : 165;
 
 /** An element-wise operation of x [7, 33] and vectors [33]. */
 function rowsOf(run: (ops: Ops, y: bigint, x: bigint, a: bigint, b: bigint) => void): Prepare {

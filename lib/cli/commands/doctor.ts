@@ -4,10 +4,11 @@
  */
 import type { Command } from "commander";
 import { statSync } from "node:fs";
+import { dirname } from "node:path";
 import { UsageError } from "../../errors.ts";
 import { Context } from "../../ffi/context.ts";
 import { locateModel } from "../../hub/locate.ts";
-import { isModelId } from "../../hub/model_id.ts";
+import { parseModelName } from "../../hub/model_id.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { advice, type Findings } from "../doctor/advice.ts";
 import { inspectLibrary, type LibraryReport } from "../doctor/libraries.ts";
@@ -30,8 +31,9 @@ export function addDoctorCommand(root: Command): void {
 }
 
 async function examine(model: string, options: { json?: boolean }): Promise<void> {
-  const isId = statSync(model, { throwIfNoEntry: false }) === undefined && isModelId(model);
-  const path = isId ? (await locateModel(model, { localFilesOnly: true })).path : model;
+  const found = statSync(model, { throwIfNoEntry: false });
+  const isId = found === undefined && parseModelName(model) !== undefined;
+  const path = isId ? (await locateModel(model, { localFilesOnly: true })).path : found?.isFile() ? dirname(model) : model;
   if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`Cannot look at ${path}: no such directory`);
   }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { openModelShards } from "../../auto_model.ts";
 import { UsageError } from "../../errors.ts";
-import { isModelId } from "../../hub/model_id.ts";
+import { parseModelName } from "../../hub/model_id.ts";
 import { openSnapshot } from "../../hub/snapshot.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { printNotice } from "../engine_options.ts";
@@ -22,10 +22,13 @@ interface PullOptions extends ShardCommandOptions {
 
 /** Adds the command. */
 export function addPullCommand(root: Command): void {
-  const command = root.command("pull").argument("<id>", "organisation/name of a model on the hub")
+  const command = root.command("pull").argument(
+    "<id>",
+    "organisation/name of a model on the hub, with :Q4_K_M or :FILE.gguf for one of its GGUF files",
+  )
     .summary("download a model of the hub")
     .description(
-      "Downloads what is needed of a model on the hub into the Hugging Face cache that Python tools use too: config, tokenizer and safetensors. What is " +
+      "Downloads what is needed of a model on the hub into the Hugging Face cache that Python tools use too: config, tokenizer and safetensors, or one GGUF file. What is " +
         "there is not downloaded again, and a download that was cut goes on where it was. With --format the model is quantized while it comes.",
     )
     .addOption(revisionOption())
@@ -45,6 +48,7 @@ mean to Python tools. Prints the directory of the model.
 
 Examples:
   deno run -A mod.ts pull Qwen/Qwen2.5-7B-Instruct
+  deno run -A mod.ts pull bartowski/Qwen2.5-7B-Instruct-GGUF:Q4_K_M
   deno run -A mod.ts pull meta-llama/Llama-3.1-405B-Instruct --format q4o --delete-original`,
     )
     .action(pull);
@@ -52,7 +56,8 @@ Examples:
 
 async function pull(id: string, options: PullOptions): Promise<void> {
   const { format, revision } = options;
-  if (!isModelId(id)) {
+  const name = parseModelName(id);
+  if (name === undefined) {
     throw new UsageError(`Cannot pull ${JSON.stringify(id)}: required is organisation/name of a model on the hub`);
   }
   if (fs.existsSync(id)) {
@@ -73,7 +78,13 @@ async function pull(id: string, options: PullOptions): Promise<void> {
     else printLine(path);
     return;
   }
-  const snapshot = await openSnapshot(id, { revision, onProgress: progress.showBytes, onNotice: printNotice, signal });
+  const snapshot = await openSnapshot(name.id, {
+    revision,
+    gguf: name.gguf,
+    onProgress: progress.showBytes,
+    onNotice: printNotice,
+    signal,
+  });
   await snapshot.weights.pull();
   progress.stop();
   const { path, commit, weights } = snapshot;

@@ -32,7 +32,7 @@ interface QuantizeCommandOptions {
 export function addQuantizeCommand(root: Command): void {
   const command = root.command("quantize").argument(
     "<model>",
-    "directory of a Hugging Face checkpoint, or organisation/name of a model on the hub",
+    "directory of a Hugging Face checkpoint, a .gguf file, or organisation/name of a model on the hub, with :Q4_K_M for one of its GGUF files",
   )
     .summary("make a shard directory of a checkpoint")
     .description(
@@ -57,7 +57,7 @@ export function addQuantizeCommand(root: Command): void {
         .choices(["airkern", "transformers"]).default("airkern"),
     )
     .addOption(revisionOption())
-    .option("--delete-original", "remove each safetensors file once all its tensors are verified in the output")
+    .option("--delete-original", "remove each weight file once all its tensors are verified in the output")
     .addOption(ramOption())
     .addOption(threadsOption());
   addJsonOption(command)
@@ -108,7 +108,7 @@ async function quantize(model: string, options: QuantizeCommandOptions): Promise
     source,
     supply: snapshot?.weights,
     out: options.out,
-    compression: options.format ?? defaultCompression(source),
+    compression: options.format ?? defaultCompression(source, snapshot?.gguf !== undefined),
     threads: options.threads,
     ramBytes: options.ram,
     deleteOriginal: options.deleteOriginal,
