@@ -71,6 +71,7 @@ function linearTensors(name: string, rows: number, cols: number, bias: boolean):
 
 /** Returns the tensors of a gated or plain layer; `prefix` precedes their names. */
 function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+  if (kind === "none") return [];
   return [
     ...(kind === "gated" ? linearTensors(`${prefix}gate_proj`, intermediateSize, hiddenSize, bias) : []),
     ...linearTensors(`${prefix}up_proj`, intermediateSize, hiddenSize, bias),
@@ -82,7 +83,7 @@ function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig,
 function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
   const { shared, beside, router: { numExperts } } = config;
   const besideNorms = beside ? [beside.outputNorm, beside.routerNorm, beside.expertInputNorm, beside.expertOutputNorm] : [];
-  const expertMlp: MlpConfig = { ...config, kind: "gated" };
+  const expertMlp: MlpConfig = { ...config, kind: config.plain ? "plain" : "gated" };
   return [
     { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
     ...(config.routerBias ? [vectorTensor("mlp.gate.bias", numExperts)] : []),
