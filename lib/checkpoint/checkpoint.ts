@@ -189,6 +189,9 @@ async function readTensor(
   };
   const { strides } = tensor;
   await (strides === undefined ? read(into, tensor.offset + offset) : readStrided({ ...tensor, strides }, offset, into, read));
+  if (!tensor.logOfNegative) return;
+  const values = new DataView(into.buffer, into.byteOffset, into.byteLength);
+  for (let at = 0; at + 4 <= into.length; at += 4) values.setFloat32(at, Math.log(-values.getFloat32(at, true)), true);
 }
 
 /**

@@ -67,7 +67,7 @@ export async function readGgufModel(sources: readonly GgufSource[]): Promise<Ggu
   const config = ggufConfig({ ...parts[0], tensors }, factors, where);
   const headers = parts.map(({ headerBytes, headerSha256, fileBytes, tensors }, i): SafetensorsHeader => ({
     ...{ headerBytes, headerSha256, fileBytes, metadata: {} },
-    tensors: checkpointTensors(tensors, config.model_type as string, sources[i].where),
+    tensors: checkpointTensors(tensors, config, sources[i].where),
   }));
   return { config, headers, tokenizerFiles: ggufTokenizerFiles(metadata, where) };
 }

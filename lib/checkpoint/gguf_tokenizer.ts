@@ -1,41 +1,34 @@
 /**
- * The tokenizer that a GGUF file's metadata describe, as the files tokenizer.json and tokenizer_config.json. Byte-level BPE (`gpt2`) with the pre-tokenizers
- * of GPT-2, Llama 3 and Qwen 2, and SentencePiece's BPE (`llama`), whose merges are made of its scores as transformers does
- * (convert_slow_tokenizer.py). Keys: gguf-py's constants.py.
+ * The tokenizer that a GGUF file's metadata describe, as the files tokenizer.json and tokenizer_config.json: byte-level BPE (`gpt2`), and SentencePiece's
+ * BPE (`llama`), whose merges are made of its scores as transformers does (convert_slow_tokenizer.py). Keys: gguf-py's constants.py.
  * @module
  */
 import { FormatError, UnsupportedError } from "../errors.ts";
 import type { GgufValue } from "./gguf.ts";
+import { byteLevel, PRE_TOKENIZERS } from "./gguf_pre_tokenizers.ts";
 
 /** Types of tokens that are special, and of those that are recognised in a text. */
 const CONTROL = 3, USER_DEFINED = 4;
 
-const LLAMA3_PATTERN =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-const QWEN2_PATTERN = LLAMA3_PATTERN.replace("\\p{N}{1,3}", "\\p{N}");
+/** Names of tokens that end a text or a turn, beside those that metadata name (llama.cpp's `src/llama-vocab.cpp`). */
+const END_TOKENS = [
+  ...["<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>"],
+  ...["_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>", "</s>"],
+];
 
-const split = (Regex: string) => ({ type: "Split", pattern: { Regex }, behavior: "Isolated", invert: false });
-const byteLevel = (useRegex: boolean) => ({
-  type: "ByteLevel",
-  add_prefix_space: false,
-  trim_offsets: true,
-  use_regex: useRegex,
-});
-
-/** What tokenizer.ggml.pre stands for. */
-const PRE: Readonly<Record<string, { pre_tokenizer: unknown; normalizer: unknown; ignore_merges: boolean }>> = {
-  "gpt-2": { pre_tokenizer: byteLevel(true), normalizer: null, ignore_merges: false },
-  "llama-bpe": {
-    pre_tokenizer: { type: "Sequence", pretokenizers: [split(LLAMA3_PATTERN), byteLevel(false)] },
-    normalizer: null,
-    ignore_merges: true,
-  },
-  "qwen2": {
-    pre_tokenizer: { type: "Sequence", pretokenizers: [split(QWEN2_PATTERN), byteLevel(false)] },
-    normalizer: { type: "NFC" },
-    ignore_merges: false,
-  },
-};
+/** Returns the tokens that end a text or a turn; that which metadata name as the end first. */
+export function ggufEndTokens(metadata: ReadonlyMap<string, GgufValue>): number[] {
+  const get = (name: string) => metadata.get(`tokenizer.ggml.${name}`);
+  const tokens = get("tokens"),
+    types = get("token_type"),
+    ids: unknown[] = ["eos", "eot", "eom"].map((name) => get(`${name}_token_id`));
+  if (Array.isArray(tokens) && Array.isArray(types)) {
+    // In gpt-oss `<|end|>` ends a message that others follow.
+    const known = tokens.includes("<|return|>") ? END_TOKENS.filter((name) => name !== "<|end|>") : END_TOKENS;
+    for (const name of known) ids.push(tokens.findIndex((token, id) => token === name && types[id] === CONTROL));
+  }
+  return [...new Set(ids.filter((id): id is number => typeof id === "number" && id >= 0))];
+}
 
 /** Returns the merges that scores of pieces stand for: every split of a piece into two, better pieces first. */
 function mergesOfScores(vocab: Map<string, number>, scores: number[]): [string, string][] {
@@ -97,13 +90,13 @@ export function ggufTokenizerFiles(metadata: ReadonlyMap<string, GgufValue>, whe
     }
     return tokens[id];
   };
-  let parts: Record<string, unknown>;
+  let parts: Record<string, unknown>, beginsText = kind === "llama";
   if (kind === "gpt2") {
     const pre = get("pre") ?? "gpt-2";
-    if (typeof pre !== "string" || !Object.hasOwn(PRE, pre)) {
+    if (typeof pre !== "string" || !Object.hasOwn(PRE_TOKENIZERS, pre)) {
       throw new UnsupportedError(
         `Cannot use the tokenizer of ${where}: tokenizer.ggml.pre is ${JSON.stringify(pre)}, supported: ${
-          Object.keys(PRE).join(", ")
+          Object.keys(PRE_TOKENIZERS).join(", ")
         }`,
       );
     }
@@ -112,7 +105,8 @@ export function ggufTokenizerFiles(metadata: ReadonlyMap<string, GgufValue>, whe
       const at = merge.indexOf(" ", 1);
       return [merge.slice(0, at), merge.slice(at + 1)];
     });
-    const { pre_tokenizer, normalizer, ignore_merges } = PRE[pre];
+    const { pre_tokenizer, normalizer, ignore_merges } = PRE_TOKENIZERS[pre];
+    beginsText = PRE_TOKENIZERS[pre].beginsText;
     const model = {
       type: "BPE",
       dropout: null,
@@ -152,8 +146,8 @@ export function ggufTokenizerFiles(metadata: ReadonlyMap<string, GgufValue>, whe
     );
   }
   const bos = token("bos"), eos = token("eos"), template = chatTemplate(metadata);
-  // llama.cpp begins a text of SentencePiece's with the token where nothing is said.
-  const addBos = get("add_bos_token") ?? kind === "llama";
+  // As llama.cpp has it where nothing is said.
+  const addBos = get("add_bos_token") ?? beginsText;
   const config = {
     ...(bos === undefined ? {} : { bos_token: bos, add_bos_token: addBos === true }),
     ...(eos === undefined ? {} : { eos_token: eos, add_eos_token: get("add_eos_token") === true }),

@@ -76,6 +76,8 @@ export interface SafetensorsTensor {
   strides?: readonly number[];
   /** Of a quantized tensor of a GGUF file: its type, and the columns of its rows; `shape` counts bytes then. */
   ggml?: { type: string; cols: number };
+  /** Whether its values, of float32, are the logarithms of those in the file with the sign changed. */
+  logOfNegative?: boolean;
 }
 
 /** What the header of a safetensors file says. */

@@ -6,11 +6,12 @@ import { KvCache } from "../cache/kv_cache.ts";
 import { RecurrentStates } from "../cache/recurrent_states.ts";
 import { BudgetError, CancelledError, NativeError, UsageError } from "../errors.ts";
 import type { Context, DeviceAllocator, DeviceDescription, Stream } from "../ffi/context.ts";
-import { Ops } from "../ffi/ops.ts";
+import { Ops, type WeightExtent } from "../ffi/ops.ts";
 import { RotaryTable } from "../layers/rope.ts";
 import { residentSet } from "../memory/budget.ts";
 import type { Plan } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
+import type { TensorEntry } from "../shard/manifest.ts";
 import { openShards, type ShardDirectory } from "../shard/reader.ts";
 import { Prefetcher } from "../stream/prefetcher.ts";
 import { Transfer } from "../stream/transfer.ts";
@@ -21,7 +22,9 @@ import type { EngineOptions, ModelPlan } from "./model_plan.ts";
 import { KvWindow } from "./kv_window.ts";
 import { keepsStates, kvCacheShape, kvLayers, stateShapes } from "./layer_caches.ts";
 import { layOutPass, MOST_TOP_K, type PassItem, type PassLayout } from "./pass_layout.ts";
+import { residentMatrix } from "./resident_matrix.ts";
 import { Sequence } from "./sequence.ts";
+import { loadHostVectors } from "./host_vectors.ts";
 import { RoutedExperts } from "./routed_experts.ts";
 import { addExperts, type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
 import { loadVectors } from "./vectors.ts";
@@ -30,6 +33,11 @@ import { Workspace } from "./workspace.ts";
 
 export type { DeviceDescription, EngineOptions, EngineStatistics, PassItem, PassTotals };
 export { Sequence };
+
+/** Returns the embeddings of positions in the workspace. */
+function positionsOf(context: Context, tensor: TensorEntry, workspace: Workspace): WeightExtent {
+  return residentMatrix(context.formatId(tensor.format), workspace.vectorAddress(tensor.name), tensor);
+}
 
 /** What a pass gives back for one item, in the order its `logits` asked. */
 export interface PassOutput {
@@ -158,11 +166,13 @@ export class Engine implements AsyncDisposable {
       cache,
       kvWindow,
       kvLayers: kvLayers(config),
+      hostVectors: await loadHostVectors(directory, config),
       states,
       weights: new WeightTape(transfer, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
       embedding,
       embeddingFormat: context.formatId(embeddingTensor.format),
+      positions: config.learnedPositions && positionsOf(context, directory.tensor(tensors.positionsName), workspace),
     };
     return new Engine({
       shards: directory,

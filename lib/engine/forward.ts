@@ -34,6 +34,8 @@ export interface ForwardParts {
   kvWindow: KvWindow | undefined;
   /** Each layer's place in the cache; undefined for a layer that has none. */
   kvLayers: readonly (number | undefined)[];
+  /** Vectors that the host computes with, by name. */
+  hostVectors: ReadonlyMap<string, Float32Array>;
   /** The states of recurrent layers, if there are any. */
   states: RecurrentStates | undefined;
   weights: WeightTape;
@@ -44,6 +46,8 @@ export interface ForwardParts {
   embedding: EmbeddingRows;
   /** Id of the embedding's weight format. */
   embeddingFormat: number;
+  /** The embeddings of positions, if there are any. */
+  positions: WeightExtent | undefined;
 }
 
 /** A pass under way, as layers see it. */
@@ -129,6 +133,8 @@ export class ForwardPass implements Pass {
     }));
     const { tokens: passTokens, items } = this.#layout;
     const rows = workspace.fillInt32("sequences", items.length * 4);
+    const positionRows = workspace.fillInt32("positionRows", this.config.learnedPositions ? passTokens : 0);
+    const firstRow = this.config.learnedPositions?.firstRow ?? 0;
     let entries = 0;
     items.forEach(({ item, firstToken, tokens, blank }, index) => {
       const sequence = sequences[index];
@@ -139,6 +145,7 @@ export class ForwardPass implements Pass {
       for (let i = 0; i < tokens; i++) {
         this.#slots.forEach(({ values }, group) => values[firstToken + i] = sequence.slot(group, before + i));
         const place = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
+        if (positionRows.length > 0) positionRows[firstToken + i] = place + firstRow;
         const two = blank && blankPositions(blank, place);
         for (const { table, positions, cos, sin } of ropes) {
           table.fill(cos, sin, firstToken + i, positions && two ? two[positions] : place, spanTokens);
@@ -201,6 +208,12 @@ export class ForwardPass implements Pass {
     return this.tokens === this.#layout.items.length;
   }
 
+  hostVector(name: string): Float32Array {
+    const vector = this.#parts.hostVectors.get(name);
+    if (!vector) throw new Error(`Cannot compute with ${name}: it was not read for the host`);
+    return vector;
+  }
+
   vector(name: string): bigint {
     return this.#parts.workspace.vectorAddress(name);
   }
@@ -259,7 +272,7 @@ export class ForwardPass implements Pass {
   }
 
   async #embed(): Promise<void> {
-    const { workspace, embedding, embeddingFormat, config } = this.#parts;
+    const { workspace, embedding, embeddingFormat, positions, config } = this.#parts;
     const { rows, bytes } = await embedding.gather(
       this.#layout.ids,
       workspace.fillBytes("embeddingRows", embedding.extentBytes(this.tokens)),
@@ -274,9 +287,14 @@ export class ForwardPass implements Pass {
       cols: BigInt(config.hiddenSize),
       outliers: 0n,
     };
-    const { hidden } = this.activations, { embeddingMultiplier, hiddenSize } = config;
+    const { hidden, normed } = this.activations, { embeddingMultiplier, hiddenSize } = config;
     this.ops.embedding(hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
     if (embeddingMultiplier !== 1) this.ops.scale(hidden, hidden, this.tokens * hiddenSize, embeddingMultiplier);
+    if (positions) {
+      this.ops.embedding(normed, positions, workspace.address("positionRows"), this.tokens);
+      this.ops.add(hidden, normed, this.tokens * hiddenSize);
+    }
+    if (config.embeddingNorm) norm(this, hidden, hidden, "", config.embeddingNorm);
   }
 
   /** Norm and head of the rows that were asked for alone; the likeliest token of those that want no more. */

@@ -3,7 +3,7 @@
  * @module
  */
 import { KV_CACHE_TYPES, type KvCacheType, PAGE_TOKENS, pagesPerSequence } from "../cache/kv_cache.ts";
-import { FormatError, UsageError } from "../errors.ts";
+import { FormatError, UnsupportedError, UsageError } from "../errors.ts";
 import type { ContextOptions } from "../ffi/context.ts";
 import type { DeviceChoice } from "../ffi/device.ts";
 import type { Precision } from "../ffi/ops.ts";
@@ -12,7 +12,7 @@ import type { ExpertTable, KvDemand, Plan, PlanRequest, TapeExtent } from "../me
 import { planWithExperts } from "../memory/expert_planner.ts";
 import { kvCacheBytes, plan } from "../memory/planner.ts";
 import { limitResident } from "../memory/resident_limit.ts";
-import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
+import { type Architecture, isResidentMatrix, type ModelConfig, type ModelTensors } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
@@ -114,7 +114,8 @@ function oneOf<T extends string>(name: string, value: T | undefined, known: read
 }
 
 /** Returns the longest context a model can have: its own, unless its rotary embeddings reach further, dynamic ones as far as asked. */
-export function longestContextTokens({ ropes, contextTokens }: ModelConfig): number {
+export function longestContextTokens({ ropes, contextTokens, contextLimit }: ModelConfig): number {
+  if (contextLimit) return Math.min(contextTokens, contextLimit.tokens);
   // Where layers have different ones, max_position_embeddings counts the stretched.
   if (ropes.length !== 1) return contextTokens;
   const { scaling } = ropes[0];
@@ -125,6 +126,12 @@ export function longestContextTokens({ ropes, contextTokens }: ModelConfig): num
 
 function checkContextTokens(config: ModelConfig, options: EngineOptions): number {
   const asked = positiveInteger("contextTokens", options.contextTokens, Math.min(config.contextTokens, DEFAULT_CONTEXT_TOKENS));
+  const { contextLimit } = config;
+  if (contextLimit && asked > contextLimit.tokens) {
+    throw new UnsupportedError(
+      `Cannot use contextTokens ${asked}: ${contextLimit.reason}, required at most ${contextLimit.tokens}`,
+    );
+  }
   if (asked > longestContextTokens(config)) {
     throw new UsageError(`Cannot use contextTokens ${asked}: the model was made for ${longestContextTokens(config)}`);
   }
@@ -144,16 +151,18 @@ function checkTensors(shards: ShardDirectory, tensors: ModelTensors): void {
       throw new FormatError(`Cannot use vector ${spec.name}: it is stored as ${entry.format}, required f32`);
     }
     // Only of these is a matrix the same as its extents one after the other.
-    if (spec.kind === "router" && !["f32", "f16", "bf16"].includes(entry.format)) {
-      throw new FormatError(`Cannot use router ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
+    if (isResidentMatrix(spec) && !["f32", "f16", "bf16"].includes(entry.format)) {
+      throw new FormatError(`Cannot use ${spec.kind} ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
     }
   }
 }
 
-/** Returns what stays in memory whatever the budget, norms, biases and routers, with the 4-byte words that each takes. */
+/** Returns what stays in memory whatever the budget, norms, biases, routers and embeddings of positions, with the 4-byte words that each takes. */
 function residentWords(shards: ShardDirectory, tensors: ModelTensors): Map<string, number> {
+  const resident = [...tensors.embedding, ...tensors.layers.flat(), ...tensors.head]
+    .filter((spec) => spec.kind === "vector" || isResidentMatrix(spec));
   return new Map(
-    [...tensors.layers.flat(), ...tensors.head].filter(({ kind }) => kind === "vector" || kind === "router").map(({ name }) => {
+    resident.map(({ name }) => {
       const bytes = shards.tensor(name).extents.reduce((sum, extent) => sum + extent.bytes, 0);
       return [name, Math.ceil(bytes / 4)];
     }),

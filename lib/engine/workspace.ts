@@ -41,6 +41,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
   const tokens = shape.passTokens;
   return {
     embeddingIndexes: tokens * 4,
+    positionRows: config.learnedPositions ? tokens * 4 : 0,
     slots: kvGroups(config) * align(tokens * 4),
     rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
     firstVisible: viewsOf(config).length * align(tokens * 4),
@@ -61,6 +62,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
 
 type HostArrayName =
   | "embeddingIndexes"
+  | "positionRows"
   | "slots"
   | "rotary"
   | "firstVisible"
@@ -100,7 +102,8 @@ export function workspaceBytes(
   return {
     arrays: {
       // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
-      bytesPerToken: 4 + rotaryWidth(config) * 4 + (windows + groups) * 4 + shape.passTokens + shape.embeddingRowBytes,
+      bytesPerToken: 4 + (config.learnedPositions ? 4 : 0) + rotaryWidth(config) * 4 + (windows + groups) * 4 +
+        shape.passTokens + shape.embeddingRowBytes,
       bytesPerLogitRow: config.vocabSize * 4 + 8 + 8 * MOST_TOP_K,
       fixedBytes: host.sequences + host.stateSlots + host.pageTable + host.slopes + aligned * ALIGNMENT,
     },
@@ -182,7 +185,9 @@ export class Workspace implements Disposable {
     using taken = new DisposableStack();
     const mirrored = layout.arrayBytes + layout.vectorBytes;
     const host = taken.use(await context.hostBuffer(isUnified ? mirrored : layout.arrayBytes));
-    const vectors = isUnified ? undefined : taken.use(await context.hostBuffer(layout.vectorBytes));
+    // A model whose norms have no weights may have no vectors.
+    const hasVectors = !isUnified && layout.vectorBytes > 0;
+    const vectors = hasVectors ? taken.use(await context.hostBuffer(layout.vectorBytes)) : undefined;
     const device = taken.use(allocator.deviceBuffer(isUnified ? activations : activations + mirrored));
     const workspace = new Workspace(config, shape, { host, device, vectors, layout, isUnified });
     taken.move();

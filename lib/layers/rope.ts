@@ -83,6 +83,8 @@ function stretchedFrequencies({ scaling, theta, dim }: RopeConfig, spanTokens: n
       const stretched = spanTokens > scaling.originalContextTokens;
       return plainInverseFrequencies(stretched ? dynamicBase(theta, scaling, dim, spanTokens) : theta, dim);
     }
+    case "proportional":
+      return plainInverseFrequencies(theta, dim).map((frequency, i) => i < scaling.rotatedPairs ? frequency / scaling.factor : 0);
     case "llama3":
       return plainInverseFrequencies(theta, dim).map((frequency) => llama3Frequency(frequency, scaling));
     case "yarn":
@@ -134,10 +136,11 @@ export class RotaryTable {
       return;
     }
     const frequencies = this.#frequencies, pairs = frequencies.length, factor = this.#factor;
+    const sineFactor = this.#config.reversed ? -factor : factor;
     for (let i = 0, at = row * pairs; i < pairs; i++, at++) {
       const angle = f32(position * frequencies[i]);
       cos[at] = f32(Math.cos(angle)) * factor;
-      sin[at] = f32(Math.sin(angle)) * factor;
+      sin[at] = f32(Math.sin(angle)) * sineFactor;
     }
   }
 }

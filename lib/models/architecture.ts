@@ -9,9 +9,14 @@ export type { BlankFilling, ModelConfig };
 
 /**
  * The part a tensor plays, which decides how it is stored and when it is read: a `linear` matrix in its turn, an `expert`'s when a token is routed to
- * it, a `router`, which takes little and decides much, once and in the checkpoint's own precision.
+ * it; a `router` or the embeddings of `positions`, which take little and decide much, once and in the checkpoint's own precision.
  */
-export type TensorKind = "embedding" | "linear" | "expert" | "router" | "head" | "vector";
+export type TensorKind = "embedding" | "positions" | "linear" | "expert" | "router" | "head" | "vector";
+
+/** Returns whether a tensor is a matrix that stays in memory in the checkpoint's own precision. */
+export function isResidentMatrix({ kind }: Pick<TensorSpec, "kind">): boolean {
+  return kind === "router" || kind === "positions";
+}
 
 /**
  * The part of a checkpoint's tensor that a stored tensor is made from: where a checkpoint keeps several matrices in one, or stacks, turns or
@@ -67,12 +72,15 @@ export interface TensorSpec {
 
 /** All tensors of a model by the file they are stored in, matrices in their order of use. */
 export interface ModelTensors {
+  /** What comes before the first layer: embeddings of tokens and, in some models, of positions, and a norm. */
   embedding: TensorSpec[];
   layers: TensorSpec[][];
   /** Final norm and, unless tied, the LM head. */
   head: TensorSpec[];
   /** Name of the tensor that gives token embeddings. */
   embeddingName: string;
+  /** Name of the tensor that gives embeddings of positions, where the model has it. */
+  positionsName: string;
   /** Name of the tensor that gives logits; the embedding's where the two are tied. */
   headName: string;
   /** Name of the vector that is added to them, of a model that has one. */

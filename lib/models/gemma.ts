@@ -10,16 +10,11 @@ import { decoderConfig, gatedMlp, plainAttention, readActivation, readShape, rms
 import { parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
-/** Returns what is added to the weights of norms: 1, unless they have it already, as in GGUF files. */
-export function readNormOffset(config: ConfigReader): 0 | 1 {
-  return config.boolean("norm_weights_whole", false) ? 0 : 1;
-}
-
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
-  refuseUnimplemented(config, ["attention_bias", "norm_weights_whole"]);
+  refuseUnimplemented(config, ["attention_bias"]);
   const shape = readShape(config, { contextTokens: 8192, numKvHeads: 16, headDim: 256 });
-  const eps = config.positive("rms_norm_eps", 1e-6), offset = readNormOffset(config);
+  const eps = config.positive("rms_norm_eps", 1e-6);
   const bias = config.boolean("attention_bias", false);
   // The first releases say "gelu" and mean its approximation; `hidden_activation` was added to say so.
   const key = config.has("hidden_activation") ? "hidden_activation" : "hidden_act";
@@ -28,8 +23,8 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
     attention: plainAttention(shape.headDim, { qkvBias: bias, outputBias: bias }),
     feedForward: gatedMlp(shape.intermediateSize, { activation: activation === "gelu" ? "gelu_tanh" : activation }),
     norms: {
-      attentionInput: rmsNorm("input_layernorm", eps, offset),
-      feedForwardInput: rmsNorm("post_attention_layernorm", eps, offset),
+      attentionInput: rmsNorm("input_layernorm", eps, 1),
+      feedForwardInput: rmsNorm("post_attention_layernorm", eps, 1),
     },
     parallel: false,
     residualMultiplier: 1,
@@ -37,7 +32,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   return decoderConfig("gemma", shape, {
     ropes: [parseRope(config, { ...shape, theta: 10_000 })],
     layers: Array(shape.numLayers).fill(layer),
-    finalNorm: rmsNorm("model.norm", eps, offset),
+    finalNorm: rmsNorm("model.norm", eps, 1),
     tieWordEmbeddings: config.boolean("tie_word_embeddings", true),
     embeddingMultiplier: Math.sqrt(shape.hiddenSize),
   });

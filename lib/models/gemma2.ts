@@ -18,7 +18,6 @@ import {
   readWindow,
   rmsNorm,
 } from "./decoder_config.ts";
-import { readNormOffset } from "./gemma.ts";
 import { parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
@@ -30,7 +29,6 @@ export const GEMMA_KEYS = [
   "final_logit_softcapping",
   "sliding_window",
   "layer_types",
-  "norm_weights_whole",
 ];
 
 /** Reads the attention of a layer that sees all, as Gemma 2 and 3 have it. */
@@ -51,15 +49,15 @@ export function readSoftcap(config: ConfigReader, key: string, missing: number):
 
 /** Returns a layer with a norm before and after each sublayer, as Gemma 2 and 3 name them. */
 export function gemmaLayer(config: ConfigReader, shape: DecoderShape, attention: AttentionConfig, eps: number): LayerConfig {
-  const activation = readActivation(config, "hidden_activation", "gelu_pytorch_tanh"), offset = readNormOffset(config);
+  const activation = readActivation(config, "hidden_activation", "gelu_pytorch_tanh");
   return {
     attention,
     feedForward: gatedMlp(shape.intermediateSize, { activation }),
     norms: {
-      attentionInput: rmsNorm("input_layernorm", eps, offset),
-      attentionOutput: rmsNorm("post_attention_layernorm", eps, offset),
-      feedForwardInput: rmsNorm("pre_feedforward_layernorm", eps, offset),
-      feedForwardOutput: rmsNorm("post_feedforward_layernorm", eps, offset),
+      attentionInput: rmsNorm("input_layernorm", eps, 1),
+      attentionOutput: rmsNorm("post_attention_layernorm", eps, 1),
+      feedForwardInput: rmsNorm("pre_feedforward_layernorm", eps, 1),
+      feedForwardOutput: rmsNorm("post_feedforward_layernorm", eps, 1),
     },
     parallel: false,
     residualMultiplier: 1,
@@ -82,7 +80,7 @@ function parseGemma2(values: Record<string, unknown>, modelType: string, hasOutp
   return decoderConfig(modelType, shape, {
     ropes: [parseRope(config, { ...shape, theta: 10_000 })],
     layers: sliding.map(layerOf),
-    finalNorm: rmsNorm("model.norm", eps, readNormOffset(config)),
+    finalNorm: rmsNorm("model.norm", eps, 1),
     tieWordEmbeddings: config.boolean("tie_word_embeddings", true),
     embeddingMultiplier: Math.sqrt(shape.hiddenSize),
     logitsSoftcap: readSoftcap(config, "final_logit_softcapping", 30),

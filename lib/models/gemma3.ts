@@ -6,7 +6,6 @@
 import type { ModelConfig } from "./architecture.ts";
 import type { ConfigReader } from "./config_reader.ts";
 import { decoderConfig, readShape, readSlidingLayers, readWindow, rmsNorm } from "./decoder_config.ts";
-import { readNormOffset } from "./gemma.ts";
 import { GEMMA_KEYS, gemmaLayer, readGemmaAttention, readSoftcap } from "./gemma2.ts";
 import { type LanguageFamily, languageModel, NESTED, wholeModel, WRAPPED } from "./language_model.ts";
 import { parseLayerRopes } from "./rope_config.ts";
@@ -23,11 +22,11 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
   const keys = GEMMA_KEYS.filter((key) => key !== "attn_logit_softcapping");
   refuseUnimplemented(config, [...keys, "sliding_window_pattern", "rope_local_base_freq"]);
   const shape = readShape(config, MISSING);
-  const eps = config.positive("rms_norm_eps", 1e-6), offset = readNormOffset(config);
+  const eps = config.positive("rms_norm_eps", 1e-6);
   const attention = {
     ...readGemmaAttention(config, shape.headDim, 0),
-    queryNorm: { ...rmsNorm("self_attn.q_norm", eps, offset), scope: "head" as const },
-    keyNorm: { ...rmsNorm("self_attn.k_norm", eps, offset), scope: "head" as const },
+    queryNorm: { ...rmsNorm("self_attn.q_norm", eps, 1), scope: "head" as const },
+    keyNorm: { ...rmsNorm("self_attn.k_norm", eps, 1), scope: "head" as const },
   };
   const windowTokens = readWindow(config, 4096);
   const pattern = config.integer("sliding_window_pattern", 6);
@@ -38,7 +37,7 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
       const rope = { index: slides ? 1 : 0, interleaved: false };
       return gemmaLayer(config, shape, { ...attention, rope, windowTokens: slides ? windowTokens : undefined }, eps);
     }),
-    finalNorm: rmsNorm("model.norm", eps, offset),
+    finalNorm: rmsNorm("model.norm", eps, 1),
     tieWordEmbeddings: config.boolean("tie_word_embeddings", true),
     embeddingMultiplier: Math.sqrt(shape.hiddenSize),
     logitsSoftcap: readSoftcap(config, "final_logit_softcapping", 0),

@@ -12,12 +12,10 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
 function parseConfig(values: Record<string, unknown>): ModelConfig {
   const config = new ConfigReader(values, "config.json");
-  refuseUnimplemented(config, ["num_local_experts", "sliding_window", "rope_interleaved"]);
+  refuseUnimplemented(config, ["num_local_experts", "sliding_window"]);
   const shape = readShape(config, { contextTokens: 4096 * 32 });
   const eps = config.positive("rms_norm_eps", 1e-5);
-  // Of weights that were turned for it, as GGUF files have them.
-  const rope = { index: 0, interleaved: config.boolean("rope_interleaved", false) };
-  const attention = plainAttention(shape.headDim, { rope });
+  const attention = plainAttention(shape.headDim);
   if (config.has("sliding_window")) attention.windowTokens = config.integer("sliding_window");
   // router_jitter_noise is noise of training.
   const router = plainRouter(readExperts(config, "num_local_experts", { numExperts: 8, topK: 2 }), { normalize: true });

@@ -46,8 +46,8 @@ export function plainMoe(
 /** Returns the widest of a model's feed-forward layers, inside. */
 export function widestIntermediate(layers: readonly (MlpConfig | MoeConfig)[]): number {
   return layers.reduce((most, layer) => {
-    const shared = layer.kind === "moe" ? layer.shared?.mlp.intermediateSize ?? 0 : 0;
-    return Math.max(most, layer.intermediateSize, shared);
+    const dense = layer.kind === "moe" ? [layer.shared, layer.beside].map((part) => part?.mlp.intermediateSize ?? 0) : [];
+    return Math.max(most, layer.intermediateSize, ...dense);
   }, 1);
 }
 
@@ -147,6 +147,18 @@ export function readGroups(
 /** Returns where a layer's tensor lies in checkpoints that name the shared expert in the plural. */
 export function sharedExpertsSource(name: string): TensorSource | undefined {
   return name.startsWith("mlp.shared_expert.") ? { name: name.replace("shared_expert.", "shared_experts.") } : undefined;
+}
+
+const EXPERT_NAME = /^mlp\.experts\.(\d+)\.(gate|up|down)_proj\.weight$/;
+
+/** Returns where an expert's matrix lies in the tensors that stack those of all; undefined for other tensors. */
+export function stackedExpertSource(name: string, config: ModelConfig, layer: number): TensorSource | undefined {
+  const expert = EXPERT_NAME.exec(name);
+  if (!expert) return undefined;
+  const index = Number(expert[1]);
+  if (expert[2] === "down") return { name: "mlp.experts.down_proj", index };
+  const firstRow = expert[2] === "gate" ? 0 : config.layers[layer].feedForward.intermediateSize;
+  return { name: "mlp.experts.gate_up_proj", index, firstRow };
 }
 
 /** Returns why tensors of layers after the last are not needed. */

@@ -49,8 +49,6 @@ const OFF_VALUES: Readonly<Record<string, readonly unknown[]>> = {
   rotary_pct: [1],
   pre_seq_len: [],
   quantization_bit: [0],
-  rope_interleaved: [false],
-  norm_weights_whole: [false],
   rope_traditional: [false],
   rope_local_base_freq: [],
   original_max_position_embeddings: [],

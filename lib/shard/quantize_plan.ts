@@ -10,7 +10,7 @@ import type { EncodedTensor } from "../encodings/encoding.ts";
 import { needlessTensorReason } from "../encodings/registry.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
-import type { Architecture, TensorSpec } from "../models/architecture.ts";
+import { type Architecture, isResidentMatrix, type TensorSpec } from "../models/architecture.ts";
 import { EncodedRows } from "./encoded_rows.ts";
 import { TurnedEncoded } from "./turned_encoded.ts";
 import { rowGranularity } from "./formats.ts";
@@ -90,7 +90,7 @@ function storedFormat(
   sourceFormat: WeightFormatName,
 ): WeightFormatName {
   if (kind === "vector") return "f32";
-  if (compression === "none" || kind === "router") return sourceFormat;
+  if (compression === "none" || isResidentMatrix({ kind })) return sourceFormat;
   return (kind === "linear" || kind === "expert") && !delicate ? compression : "q8";
 }
 
@@ -147,11 +147,10 @@ function sourceTypeOf(checkpoint: Checkpoint, sources: readonly CheckpointTensor
 /** Returns what reads a tensor, and what it gives. */
 function readerOf(
   checkpoint: Checkpoint,
-  { rows, cols, kind, source: origin }: TensorSpec,
+  { rows, cols, kind }: TensorSpec,
   places: readonly TensorPlace[],
 ): Pick<TensorJob, "source" | "sourceType" | "sourceRowBytes"> & { sourceFormat: WeightFormatName } {
-  const [{ source: first, placement }] = places;
-  const blockRows = origin && "turnedBlockRows" in origin ? origin.turnedBlockRows : undefined;
+  const [{ source: first, placement, turnedBlockRows: blockRows }] = places;
   // Only vectors are joined from several places, and those are never encoded.
   if (isEncoded(first)) {
     if (blockRows !== undefined) {

@@ -12,6 +12,8 @@ import type { TensorSource, TensorSpec } from "../models/architecture.ts";
 export interface TensorPlace {
   source: CheckpointTensor | EncodedTensor;
   placement: RowPlacement;
+  /** As {@linkcode TensorSource.turnedBlockRows}. */
+  turnedBlockRows: number | undefined;
 }
 
 /** Returns whether a tensor's values are encoded. */
@@ -30,6 +32,7 @@ interface SpecRows {
   runRows: number;
   rowStep: number;
   transposed: boolean;
+  turnedBlockRows: number | undefined;
   /** Dimensions of the tensor after its first, of which a vector is the elements. */
   vectorDims: number[];
 }
@@ -37,14 +40,14 @@ interface SpecRows {
 /** Returns the shape of a checkpoint's tensor, or undefined where it has none of that name. */
 type ShapeOf = (name: string) => readonly number[] | undefined;
 
-/** Returns where a tensor lies in a checkpoint. */
+/** Returns where a tensor lies in a checkpoint: where its family has it, or under the name that it is stored by, as GGUF files have theirs. */
 function sourcesOf({ name, source, otherSources = [] }: TensorSpec, shapeOf: ShapeOf): readonly TensorSource[] {
   const has = ({ name, shape }: TensorSource): boolean => {
     const found = shapeOf(name);
     return found !== undefined && (shape === undefined || shape.length === found.length && shape.every((n, i) => n === found[i]));
   };
   const places = [source ?? { name }, ...otherSources].map((place) => "name" in place ? [place] : place);
-  return places.find((sources) => sources.some(has)) ?? places[0];
+  return places.find((sources) => sources.some(has)) ?? (has({ name }) ? [{ name }] : places[0]);
 }
 
 function rowsOf(spec: TensorSpec, shapeOf: ShapeOf): SpecRows[] {
@@ -59,7 +62,7 @@ function rowsOf(spec: TensorSpec, shapeOf: ShapeOf): SpecRows[] {
       ? { count: share, cols }
       : { count: share / turnedBlockRows * cols, cols: turnedBlockRows };
     return {
-      ...{ spec, tensorName: name, ...size, index, firstRow, transposed, vectorDims },
+      ...{ spec, tensorName: name, ...size, index, firstRow, transposed, turnedBlockRows, vectorDims },
       ...(rowStep === undefined ? { runRows: size.count, rowStep: size.count } : { runRows, rowStep }),
     };
   });
@@ -114,7 +117,11 @@ export function placeTensors(
     const required = requiredShape(together, rows, stack);
     const source = encoded.get(name) ?? checkpoint.tensors.get(name);
     if (source === undefined) throw new FormatError(`${what} is missing; required with shape [${required.join(", ")}]`);
-    if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
+    // A vector of one element may be stored as a number.
+    const isNumber = source.shape.length === 0 && required.length === 1 && required[0] === 1;
+    if (
+      isNumber ? isEncoded(source) : source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])
+    ) {
       throw new FormatError(`${what} has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
     }
     const [{ spec: { kind }, transposed: turned }] = together;
@@ -129,11 +136,11 @@ export function placeTensors(
       if (row === undefined) continue;
       throw new FormatError(`${what} has no place in the model for row ${row} of ${rows}${stacked ? ` at index ${index}` : ""}`);
     }
-    for (const { spec, cols, index = 0, firstRow, runRows, rowStep, transposed } of together) {
+    for (const { spec, cols, index = 0, firstRow, runRows, rowStep, transposed, turnedBlockRows } of together) {
       const placement: RowPlacement = transposed && !inRows
         ? { firstRow, runRows, rowStep, transposed: { firstRow: index * cols, rowElements: rows } }
         : { firstRow: index * rows + firstRow, runRows, rowStep };
-      places.get(spec)!.push({ source, placement });
+      places.get(spec)!.push({ source, placement, turnedBlockRows });
     }
   }
   return places;

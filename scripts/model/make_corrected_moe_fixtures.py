@@ -118,6 +118,66 @@ def afmoe():
     )
 
 
+LATENT = dict(num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=12, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
+LATENT_REMOVED = ("qk_head_dim", "head_dim", "mlp_layer_types", "rope_interleave", "layer_types")
+
+
+# GLM-4.7-Flash, with what predicts further tokens.
+@fixture("glm4_moe_lite/base")
+def glm4_moe_lite():
+    config = transformers.Glm4MoeLiteConfig(
+        **MOE | ROUTED | LATENT, routed_scaling_factor=1.8, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+    )
+
+    def with_extra_layer(tensors):
+        return tensors | {"model.layers.3.enorm.weight": torch.ones(32, dtype=torch.bfloat16)}
+
+    return Fixture(
+        config,
+        v4(LATENT_REMOVED, rope_theta=1000000, rope_scaling=None, partial_rotary_factor=1.0, first_k_dense_replace=1, n_group=1,
+           topk_group=1, topk_method="noaux_tc", num_nextn_predict_layers=1),
+        rearrange=with_extra_layer, prompt_lengths=(5, 20),
+    )
+
+
+# Sequences no longer than what the indexer chooses.
+INDEXER = dict(index_topk=128, index_head_dim=8, index_n_heads=2)
+
+
+@fixture("deepseek_v32/base")
+def deepseek_v32():
+    yarn = {
+        "type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
+        "original_max_position_embeddings": 16,
+    }
+    config = transformers.DeepseekV32Config(
+        **MOE | ROUTED | LATENT | INDEXER | dict(max_position_embeddings=640), first_k_dense_replace=1, n_group=4, topk_group=2,
+        rope_parameters=yarn | {"rope_type": "yarn", "rope_theta": 10000.0},
+    )
+    return Fixture(
+        config,
+        v4(LATENT_REMOVED, rope_theta=10000, rope_scaling=yarn, scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1,
+           num_nextn_predict_layers=1, ep_size=1),
+        prompt_lengths=(5, 20),
+    )
+
+
+# GLM-5; one layer takes the choice of the layer before, and has no indexer.
+@fixture("glm_moe_dsa/base")
+def glm_moe_dsa():
+    config = transformers.GlmMoeDsaConfig(
+        **MOE | ROUTED | LATENT | INDEXER, first_k_dense_replace=1, indexer_types=["full", "shared", "full"],
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+    )
+    return Fixture(
+        config,
+        v4(("qk_head_dim", "mlp_layer_types", "layer_types", "rope_interleave"), head_dim=4,
+           rope_parameters={"rope_type": "default", "rope_theta": 1000000}, indexer_rope_interleave=True, scoring_func="sigmoid",
+           topk_method="noaux_tc", moe_layer_freq=1, num_nextn_predict_layers=1),
+        prompt_lengths=(5, 20),
+    )
+
+
 @fixture("hy_v3/base")
 def hy_v3():
     config = transformers.HYV3Config(

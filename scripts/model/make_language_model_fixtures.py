@@ -103,6 +103,19 @@ def ministral3():
     return Fixture(config, prompt_lengths=(5, 20))
 
 
+MISTRAL4 = TINY | dict(
+    num_hidden_layers=3, intermediate_size=24, num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=12, qk_nope_head_dim=8,
+    qk_rope_head_dim=4, v_head_dim=6, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=1,
+    rope_parameters=MINISTRAL3_ROPE | {"partial_rotary_factor": 4 / 12},
+)
+
+
+# Mistral Small 4: experts in stacks.
+@fixture("mistral3/mistral4")
+def mistral3_mistral4():
+    return mistral3(transformers.Mistral4Config(**MISTRAL4), rearrange=renamed(*WRAPPED), loading=RENAMED, prompt_lengths=(5, 20))
+
+
 QWEN_VISION = dict(depth=1, hidden_size=8, num_heads=2, patch_size=2, spatial_merge_size=1, temporal_patch_size=1)
 
 
@@ -319,6 +332,26 @@ def idefics3():
         tie_word_embeddings=False,
     )
     return Fixture(config, make_model=transformers.Idefics3ForConditionalGeneration)
+
+
+# Llama 3.2 11B Vision: layers of its own for images between the others.
+@fixture("mllama/base")
+def mllama():
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    text = TINY | dict(num_hidden_layers=4, cross_attention_layers=[1, 3], pad_token_id=0, rope_parameters=scaling | {"rope_theta": 500000.0})
+    config = transformers.MllamaConfig(
+        text_config=text, image_token_index=96,
+        vision_config=dict(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_global_layers=1, attention_heads=2, image_size=8, patch_size=4,
+            max_num_tiles=1, supported_aspect_ratios=[[1, 1]], intermediate_layers_indices=[0], vision_output_dim=16,
+        ),
+    )
+    return Fixture(
+        config, v4_text(rope_theta=500000.0, rope_scaling=scaling), make_model=transformers.MllamaForConditionalGeneration,
+    )
 
 
 if __name__ == "__main__":

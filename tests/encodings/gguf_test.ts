@@ -34,6 +34,13 @@ const FORMATS: Record<string, string> = {
   TQ1_0: "tq2_0",
   TQ2_0: "tq2_0",
   MXFP4: "mxfp4",
+  IQ2_XXS: "iq2_xxs",
+  IQ2_XS: "iq2_xs",
+  IQ2_S: "iq2_s",
+  IQ3_XXS: "iq3_xxs",
+  IQ3_S: "iq3_s",
+  IQ1_S: "iq1_s",
+  IQ1_M: "iq1_m",
 };
 
 interface Expected {
@@ -48,7 +55,7 @@ function expectedFile(name: string): Expected {
 /** Fixtures, and the `model_type` of each. */
 const MODELS: Record<string, string> = {
   ...{ llama: "llama", mixtral: "mixtral", qwen2: "qwen2", qwen2moe: "qwen2_moe", qwen3: "qwen3", qwen3moe: "qwen3_moe" },
-  ...{ types: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
+  ...{ types: "llama", points: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
 };
 
 Deno.test("every fixture of GGUF is tested", () => {
@@ -147,19 +154,24 @@ Deno.test("ggufConfig() refuses architectures and settings that it does not know
       () => ggufConfig({ ...header, metadata: new Map(header.metadata).set(key, value) }, none, "x.gguf"),
       pattern,
     );
-  refuses("general.architecture", "mamba", /architecture is "mamba", supported: llama, qwen2, qwen2moe, qwen3, .*, phi3/);
+  refuses(
+    "general.architecture",
+    "mamba",
+    /architecture is "mamba", supported: llama, qwen2, qwen2moe, qwen3, .*, deepseek2, gpt-oss, .*, llama4/,
+  );
   refuses("general.architecture", "constructor", /architecture is "constructor", supported/);
   refuses("llama.expert_count", 8, /llama\.expert_used_count is undefined/);
   refuses("llama.expert_weights_scale", 2, /llama\.expert_weights_scale is 2, which is not supported/);
-  refuses("llama.rope.scaling.type", "yarn", /rope\.scaling\.type is "yarn"/);
+  refuses("llama.rope.scaling.type", "yarn", /rope\.scaling\.type is "yarn" with factor undefined/);
+  refuses("llama.rope.scaling.type", "spiral", /rope\.scaling\.type is "spiral"/);
   refuses("llama.block_count", "many", /block_count is "many", required a positive number/);
   const config = ggufConfig(header, none, "x.gguf");
   assert.deepEqual([config.model_type, config.rope_interleaved, config.tie_word_embeddings], ["llama", true, false]);
   const factors = new Float32Array(32).fill(3);
-  assert.throws(
-    () => ggufConfig(header, new Map([["rope_freqs.weight", factors]]), "x.gguf"),
-    /rope_freqs\.weight holds factors/,
-  );
+  const { rope_scaling: scaling } = ggufConfig(header, new Map([["rope_freqs.weight", factors]]), "x.gguf") as {
+    rope_scaling: Record<string, unknown>;
+  };
+  assert.deepEqual([scaling.rope_type, scaling.attention_factor, scaling.long_factor], ["longrope", 1, [...factors]]);
   assert.throws(
     () => ggufConfig(header, new Map([["rope_factors_long.weight", factors]]), "x.gguf"),
     /without rope_factors_short/,
