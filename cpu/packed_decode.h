@@ -164,14 +164,21 @@ template <Family F> AIRK_INLINE void decode_gguf_32(const PackedView &p, uint64_
   const float minimum[2] = {gguf_minimum<F>(p, index, sub, 0), gguf_minimum<F>(p, index, sub, 1)};
   if constexpr (F == Family::iq4_xs) {
     alignas(64) static const float values[16] = AIRK_IQ4_NL_VALUES;
-    return look_up_32_scaled(p.code + index * iq4_xs_codes + 16 * sub, Simd::table(values), step[0], step[1], out);
+    return look_up_32_scaled(gguf_codes<F>(p, index) + 16 * sub, Simd::table(values), step[0], step[1], out);
   }
   if constexpr (F == Family::q4_1) {
     const Simd::Table table = linear_table(step[0], minimum[0]);
     return look_up_32(p.code + index * 16, table, table, out);
   }
   int8_t code[32];
-  for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>(gguf_code<F>(p, index, sub, j));
+  if constexpr (is_grid_gguf<F>) {
+    for (int group = 0; group < 4; group++) {
+      const GridGroup point = gguf_grid<F>(p, index, sub, group);
+      for (int j = 0; j < 8; j++) code[8 * group + j] = static_cast<int8_t>(grid_code<F>(point, j));
+    }
+  } else {
+    for (int j = 0; j < 32; j++) code[j] = static_cast<int8_t>(gguf_code<F>(p, index, sub, j));
+  }
   scale_codes_32(code, step, minimum, out);
 }
 
@@ -333,6 +340,27 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       break;
     case Family::tq2_0:
       decode_gguf<Family::tq2_0>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_xxs:
+      decode_gguf<Family::iq2_xxs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_xs:
+      decode_gguf<Family::iq2_xs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_s:
+      decode_gguf<Family::iq2_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq3_xxs:
+      decode_gguf<Family::iq3_xxs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq3_s:
+      decode_gguf<Family::iq3_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq1_s:
+      decode_gguf<Family::iq1_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq1_m:
+      decode_gguf<Family::iq1_m>(w, row, block_begin, block_end, out);
       break;
   }
   // The last block's missing columns hold codes that need not mean zero.

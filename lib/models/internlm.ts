@@ -1,6 +1,6 @@
 /**
- * InternLM 2, 2.5 and 3: Llama under names of its own, InternLM 2 with queries, keys and values in one matrix. InternLM 2 follows what its
- * published `modeling_internlm2.py` computes, InternLM 3 transformers' `internlm3`.
+ * InternLM: Llama, the first with biases of attention; the second under names of its own, with queries, keys and values in one matrix. The first two follow what their
+ * published `modeling_internlm.py` and `modeling_internlm2.py` compute, InternLM 3 transformers' `internlm3`.
  * @module
  */
 import type { ModelConfig, TensorSource } from "./architecture.ts";
@@ -30,6 +30,22 @@ function parseConfig(
     finalNorm: rmsNorm("model.norm", eps),
     tieWordEmbeddings: config.boolean("tie_word_embeddings", false),
   });
+}
+
+function parseInternlm1(values: Record<string, unknown>): ModelConfig {
+  const written = new ConfigReader(values, "config.json");
+  refuseUnimplemented(written, ["bias"]);
+  const bias = written.boolean("bias", true), rotary = written.object("rotary");
+  // Later releases of the first have the rotation under a key of its own, with "origin" for what is not stretched.
+  const scaling = rotary?.raw("type") === "dynamic" ? { type: "dynamic", factor: rotary.positive("scaling_factor", 1) } : null;
+  for (const key of rotary?.keys() ?? []) {
+    if (!["base", "type", "scaling_factor"].includes(key)) throw rotary!.refuse(key, "only base, type and scaling_factor");
+  }
+  if (rotary?.has("type") && !["dynamic", "origin"].includes(rotary.raw("type") as string)) {
+    throw rotary.refuse("type", `"dynamic" or "origin"`);
+  }
+  const config = rotary ? written.with({ rope_scaling: scaling, rope_theta: rotary.positive("base", 10_000) }) : written;
+  return parseConfig(config, "internlm", { qkv: bias, output: bias, mlp: false }, { contextTokens: 2048, eps: 1e-6 });
 }
 
 function parseInternlm2(values: Record<string, unknown>): ModelConfig {
@@ -76,6 +92,9 @@ function layerSource(name: string, { numHeads, numKvHeads, headDim }: ModelConfi
     rowStep: (queries + 2) * headDim,
   };
 }
+
+/** InternLM 7B and 20B, the first. */
+export const INTERNLM = decoderArchitecture({ modelTypes: ["internlm"], parseConfig: parseInternlm1 });
 
 /** InternLM 2 and 2.5. */
 export const INTERNLM2 = decoderArchitecture({

@@ -10,7 +10,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
 /** A family that a language model within a whole model may be of. */
 export interface LanguageFamily
-  extends Pick<DecoderFamily, "layerSource" | "otherLayerSource" | "refusesExport" | "linearExperts" | "ignoredTensorReason"> {
+  extends Pick<DecoderFamily, "layerSource" | "otherLayerSource" | "refusesExport" | "ignoredTensorReason"> {
   /**
    * Parses the language model's settings.
    * @param modelType What the configuration is called: the `model_type` of the whole model, or of the language model by itself.

@@ -13,6 +13,7 @@ import {
   preNormLayer,
   readActivation,
   readShape,
+  readSlidingLayers,
   readWindow,
   rmsNorm,
 } from "./decoder_config.ts";
@@ -21,15 +22,18 @@ import { MISTRAL4_LANGUAGE } from "./mistral4.ts";
 import { parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
-function parseMistral(config: ConfigReader, modelType: string): ModelConfig {
-  refuseUnimplemented(config, ["sliding_window"]);
+/** `chooses`: whether `layer_types` says which layers have a window, all of them where it is not set. */
+function parseMistral(config: ConfigReader, modelType: string, chooses = false): ModelConfig {
+  refuseUnimplemented(config, ["sliding_window", ...(chooses ? ["layer_types"] : [])]);
   const shape = readShape(config, { contextTokens: 131_072, numKvHeads: 8 });
   const eps = config.positive("rms_norm_eps", 1e-6);
-  const attention = plainAttention(shape.headDim, { windowTokens: readWindow(config, 4096) });
+  const windowTokens = readWindow(config, 4096);
+  const sliding = chooses ? readSlidingLayers(config, shape.numLayers, () => true) : Array<boolean>(shape.numLayers).fill(true);
+  const attention = plainAttention(shape.headDim), windowed = { ...attention, windowTokens };
   const feedForward = gatedMlp(shape.intermediateSize, { activation: readActivation(config, "hidden_act", "silu") });
   return decoderConfig(modelType, shape, {
     ropes: [parseRope(config, { ...shape, theta: 10_000 })],
-    layers: Array(shape.numLayers).fill(preNormLayer(attention, feedForward, eps)),
+    layers: sliding.map((slides) => preNormLayer(slides ? windowed : attention, feedForward, eps)),
     finalNorm: rmsNorm("model.norm", eps),
     tieWordEmbeddings: config.boolean("tie_word_embeddings", false),
   });
@@ -75,7 +79,7 @@ function parseMinistral3(config: ConfigReader, modelType: string): ModelConfig {
 
 /** Mistral within whole models. */
 export const MISTRAL_LANGUAGE: LanguageFamily = {
-  parse: parseMistral,
+  parse: (config, modelType) => parseMistral(config, modelType),
   sizes: { hidden_size: 4096, intermediate_size: 14_336, num_hidden_layers: 32, num_attention_heads: 32, vocab_size: 32_000 },
 };
 
@@ -83,6 +87,11 @@ const MINISTRAL3_LANGUAGE: LanguageFamily = { parse: parseMinistral3 };
 
 /** Mistral. */
 export const MISTRAL = languageModel(["mistral"], MISTRAL_LANGUAGE);
+
+/** Ministral 8B 2410, as transformers has it. */
+export const MINISTRAL = languageModel(["ministral"], {
+  parse: (config, modelType) => parseMistral(config, modelType, true),
+});
 
 /** Ministral 3 without images. */
 export const MINISTRAL3 = languageModel(["ministral3"], MINISTRAL3_LANGUAGE);

@@ -5,11 +5,13 @@
 import { UnsupportedError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { AFMOE } from "./afmoe.ts";
+import { APERTUS } from "./apertus.ts";
 import { BAICHUAN } from "./baichuan.ts";
 import { BLOOM } from "./bloom.ts";
 import { CHATGLM } from "./chatglm.ts";
 import { CHATGLM_1 } from "./chatglm_1.ts";
 import { COHERE, COHERE2 } from "./cohere.ts";
+import { EXAONE } from "./exaone.ts";
 import { EXAONE4 } from "./exaone4.ts";
 import { DEEPSEEK_V2, DEEPSEEK_V3, DEEPSEEK_V32, KIMI_K25 } from "./deepseek.ts";
 import { DOTS1 } from "./dots1.ts";
@@ -19,6 +21,7 @@ import { FALCON } from "./falcon.ts";
 import { GEMMA } from "./gemma.ts";
 import { GEMMA2, VAULTGEMMA } from "./gemma2.ts";
 import { GEMMA3, GEMMA3_TEXT } from "./gemma3.ts";
+import { GEMMA4, GEMMA4_TEXT } from "./gemma4.ts";
 import { GLM, GLM4, GLM4V } from "./glm4.ts";
 import { GLM4_MOE, GLM4V_MOE } from "./glm4_moe.ts";
 import { GPT2, GPT_BIGCODE, GPT_NEO } from "./gpt2.ts";
@@ -32,22 +35,25 @@ import { HUNYUAN_V1_DENSE } from "./hunyuan_v1_dense.ts";
 import { HUNYUAN_V1_MOE } from "./hunyuan_v1_moe.ts";
 import { HY_V3 } from "./hy_v3.ts";
 import { GRANITEMOEHYBRID } from "./granitemoehybrid.ts";
-import { INTERNLM2, INTERNLM3 } from "./internlm.ts";
+import { INTERNLM, INTERNLM2, INTERNLM3 } from "./internlm.ts";
 import { LFM2, LFM2_MOE } from "./lfm2.ts";
-import { LLAMA } from "./llama.ts";
+import { LLAMA, MLLAMA } from "./llama.ts";
 import { ARCEE, ERNIE4_5, HELIUM, SEED_OSS } from "./llama_kin.ts";
 import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
 import { INTERNVL, LLAVA, SMOLVLM } from "./llava.ts";
-import { MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
+import { MINISTRAL, MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
 import { MINIMAX_M2 } from "./minimax_m2.ts";
 import { MIXTRAL } from "./mixtral.ts";
+import { MPT } from "./mpt.ts";
 import { NANOCHAT } from "./nanochat.ts";
 import { NEMOTRON } from "./nemotron.ts";
+import { OLMO } from "./olmo.ts";
 import { OLMO2, OLMO3 } from "./olmo2.ts";
 import { OLMOE } from "./olmoe.ts";
 import { OPT } from "./opt.ts";
 import { PHI } from "./phi.ts";
 import { PHI3 } from "./phi3.ts";
+import { QWEN } from "./qwen.ts";
 import { QWEN2, QWEN2_VL } from "./qwen2.ts";
 import { PHIMOE } from "./phimoe.ts";
 import { QWEN2_MOE } from "./qwen2_moe.ts";
@@ -68,12 +74,13 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, DEEPSEEK_V32, LLAMA4, LLAMA4_TEXT],
   ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED, PHIMOE],
   ...[GLM4_MOE_LITE, GLM_MOE_DSA],
-  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID],
+  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID, GEMMA4_TEXT, GEMMA4],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
   ...[OLMO3, SEED_OSS, EXAONE4, ERNIE4_5, HUNYUAN_V1_DENSE, ARCEE, NEMOTRON, HELIUM, VAULTGEMMA],
-  ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT],
+  ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],
+  ...[QWEN, INTERNLM, EXAONE, MINISTRAL],
   // Language models of what also sees images.
-  ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM],
+  ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM, MLLAMA],
 ];
 
 /** All architectures. */

@@ -334,5 +334,25 @@ def idefics3():
     return Fixture(config, make_model=transformers.Idefics3ForConditionalGeneration)
 
 
+# Llama 3.2 11B Vision: layers of its own for images between the others.
+@fixture("mllama/base")
+def mllama():
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    text = TINY | dict(num_hidden_layers=4, cross_attention_layers=[1, 3], pad_token_id=0, rope_parameters=scaling | {"rope_theta": 500000.0})
+    config = transformers.MllamaConfig(
+        text_config=text, image_token_index=96,
+        vision_config=dict(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_global_layers=1, attention_heads=2, image_size=8, patch_size=4,
+            max_num_tiles=1, supported_aspect_ratios=[[1, 1]], intermediate_layers_indices=[0], vision_output_dim=16,
+        ),
+    )
+    return Fixture(
+        config, v4_text(rope_theta=500000.0, rope_scaling=scaling), make_model=transformers.MllamaForConditionalGeneration,
+    )
+
+
 if __name__ == "__main__":
     main()
