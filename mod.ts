@@ -43,12 +43,15 @@ export type {
   HeadNormConfig,
   LatentConfig,
   LayerConfig,
+  LearnedPositions,
+  MambaConfig,
   MlpConfig,
   ModelConfig,
   MoeConfig,
   NormConfig,
   RopeConfig,
   RopeScaling,
+  ShortConvolutionConfig,
 } from "./lib/layers/model_config.ts";
 export type { RouterConfig } from "./lib/layers/router.ts";
 export type { DevicePlan, ExpertPlan, Plan } from "./lib/memory/plan.ts";

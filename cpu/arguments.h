@@ -185,7 +185,7 @@ inline airk_status check_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_
                                           airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
                                           airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
                                           uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim,
-                                          float scale) {
+                                          float scale, airk_ptr skip, int32_t corrects) {
   return Check(stream, "gated_delta_rule")
       .tensor("y", y)
       .tensor("q", q)
@@ -193,6 +193,7 @@ inline airk_status check_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_
       .tensor("v", v)
       .tensor("log_decay", log_decay)
       .tensor("beta", beta)
+      .optional("skip", skip)
       .tensor("state", state)
       .tensor("state_slots", state_slots)
       .tensor("sequences", sequences)
@@ -216,6 +217,7 @@ inline airk_status check_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_
       .require(key_heads == 0 || value_heads % key_heads == 0, "value_heads is %llu, required is a multiple of key_heads, %llu",
                static_cast<unsigned long long>(value_heads), static_cast<unsigned long long>(key_heads))
       .require(std::isfinite(scale), "scale is %g, required is a finite number", static_cast<double>(scale))
+      .require(corrects == 0 || corrects == 1, "corrects is %d, required is 0 or 1", corrects)
       .status();
 }
 
@@ -225,8 +227,8 @@ inline airk_status check_gated(airk_stream *stream, airk_ptr y, airk_ptr gate, a
       .tensor("gate", gate)
       .optional("up", up)
       .shape("y", {count})
-      .require(activation >= AIRK_SILU && activation <= AIRK_SWIGLU_OAI, "activation is %d, required is 0 to %d", activation,
-               AIRK_SWIGLU_OAI)
+      .require(activation >= -1 && activation <= AIRK_SWIGLU_OAI, "activation is %d, required is -1 to %d", activation, AIRK_SWIGLU_OAI)
+      .require(activation != -1 || up != 0, "`up` is null, activation -1 requires a tensor")
       .require(activation != AIRK_SWIGLU_OAI || up != 0, "`up` is null, activation %d (swiglu_oai) requires a tensor", activation)
       .status();
 }

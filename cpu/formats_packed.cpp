@@ -53,6 +53,7 @@ bool valid(const Packing &p) {
   if (g.group ? (row ? !g.may_be_row : p.group_shift < g.group_least || p.group_shift > g.group_most) : p.group_shift != 0) return false;
   const bool lacks = p.second_shift == not_nested;
   if (g.second ? (lacks ? !g.may_lack_second : p.second_shift < 0 || p.second_shift > g.second_most) : !lacks) return false;
+  if (p.product && p.family != Family::nvfp4) return false;
   return p.type >= 0 && p.type < (g.type ? g.types : 1) && (g.zero || !(p.zero || p.order)) && !(p.type == type_scb && (p.zero || p.order)) && !(row && p.order);
 }
 
@@ -64,8 +65,10 @@ bool parse_packing(const char *name, Packing *packing) {
   for (int family = 0; family < family_count; family++) {
     const char *at = name;
     const Grammar &g = grammars[family];
-    if (!read_word(&at, names[family]) || (g.group ? *at != '-' : *at != 0)) continue;
-    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false, false};
+    if (!read_word(&at, names[family])) continue;
+    const bool product = static_cast<Family>(family) == Family::nvfp4 && read_word(&at, "-product");
+    if (g.group ? *at != '-' : *at != 0) continue;
+    Packing p = {static_cast<Family>(family), 0, not_nested, AIRK_F32, false, false, product};
     if (g.group) {
       at++;
       if (g.second_first && !(read_power(&at, &p.second_shift) && read_word(&at, "x"))) return false;
@@ -93,12 +96,13 @@ bool parse_packing(const char *name, Packing *packing) {
 
 int32_t packing_bits(const Packing &p) {
   return static_cast<int32_t>(p.family) | (p.group_shift + 1) << 6 | (p.second_shift + 1) << 11 | p.type << 16 | static_cast<int32_t>(p.zero) << 18 |
-         static_cast<int32_t>(p.order) << 19;
+         static_cast<int32_t>(p.order) << 19 | static_cast<int32_t>(p.product) << 20;
 }
 
 bool packing_of(int32_t bits, Packing *packing) {
-  if (bits < 0 || bits >= 1 << 20 || (bits & 63) >= family_count) return false;
-  *packing = {static_cast<Family>(bits & 63), (bits >> 6 & 31) - 1, (bits >> 11 & 31) - 1, bits >> 16 & 3, (bits >> 18 & 1) != 0, (bits >> 19 & 1) != 0};
+  if (bits < 0 || bits >= 1 << 21 || (bits & 63) >= family_count) return false;
+  const auto flag = [bits](int at) { return (bits >> at & 1) != 0; };
+  *packing = {static_cast<Family>(bits & 63), (bits >> 6 & 31) - 1, (bits >> 11 & 31) - 1, bits >> 16 & 3, flag(18), flag(19), flag(20)};
   return valid(*packing);
 }
 

@@ -15,6 +15,8 @@ struct DeltaCall {
   float *state;
   uint64_t q_stride, k_stride, v_stride, key_heads, value_heads, key_dim, value_dim;
   float scale;
+  const float *skip;  // nullptr for none
+  bool corrects;
   bool key_heads_take_turns;
 };
 
@@ -35,7 +37,7 @@ void advance(const DeltaCall &call, const airk::RecurrentSequence &each, uint64_
     kernels.delta_step(state, static_cast<int64_t>(call.value_dim), call.q + t * call.q_stride + key_head * call.key_dim,
                        call.k + t * call.k_stride + key_head * call.key_dim, call.v + t * call.v_stride + head * call.value_dim + begin,
                        call.y + gate * call.value_dim + begin, static_cast<int64_t>(call.key_dim), static_cast<int64_t>(end - begin),
-                       std::exp(call.log_decay[gate]), call.beta[gate], call.scale);
+                       std::exp(call.log_decay[gate]), call.beta[gate], call.scale, call.skip ? call.skip + head : nullptr, call.corrects);
   }
 }
 
@@ -45,12 +47,12 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
                                              airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
                                              airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
                                              uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim,
-                                             uint64_t value_dim, float scale, int32_t key_heads_take_turns) {
+                                             uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects, int32_t key_heads_take_turns) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   const airk_status invalid =
       airk::check_gated_delta_rule(stream, y, q, q_stride, k, k_stride, v, v_stride, log_decay, beta, state, state_slots, slots, sequences,
-                                   sequence_count, tokens, key_heads, value_heads, key_dim, value_dim, scale);
+                                   sequence_count, tokens, key_heads, value_heads, key_dim, value_dim, scale, skip, corrects);
   if (invalid != AIRK_OK) return invalid;
   airk_context *context = airk::context_of(stream);
   DeltaCall call = {};
@@ -69,6 +71,8 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
   call.key_dim = key_dim;
   call.value_dim = value_dim;
   call.scale = scale;
+  call.skip = skip ? at<const float>(skip) : nullptr;
+  call.corrects = corrects != 0;
   call.key_heads_take_turns = key_heads_take_turns != 0;
   return airk::enqueue(stream, [=]() -> airk_status {
     std::vector<airk::RecurrentSequence> read;

@@ -298,7 +298,7 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
       const Simd::Table table = Simd::table(e2m1);
       for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) {
         const uint64_t block = row * w.blocks + b;
-        const float first = from_e4m3(p.scale[2 * block]) / p.constant[0], last = from_e4m3(p.scale[2 * block + 1]) / p.constant[0];
+        const float first = nvfp4_scale(p, p.scale[2 * block]), last = nvfp4_scale(p, p.scale[2 * block + 1]);
         look_up_32_scaled(p.code + block * 16, table, first, last, out);
       }
       break;

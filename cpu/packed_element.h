@@ -24,6 +24,12 @@ AIRK_INLINE float bnb4_absmax(const PackedView &p, uint64_t block) {
   return plus(times(p.nested_map[p.scale[block]], p.nested[block >> p.packing.second_shift]), p.constant[0]);
 }
 
+// What codes of nvfp4 are multiplied by, of an e4m3 scale.
+AIRK_INLINE float nvfp4_scale(const PackedView &p, uint8_t scale) {
+  const float own = from_e4m3(scale);
+  return p.packing.product ? times(own, p.constant[0]) : divide(own, p.constant[0]);
+}
+
 // What torch multiplies an LLM.int8 product by: 1/127 as bitsandbytes writes it, in float32.
 constexpr float scb_step = 0.00787401574803149606f;
 
@@ -50,7 +56,7 @@ template <Family F> AIRK_INLINE float packed_element(const PackedView &p, uint64
   } else if constexpr (F == Family::mxfp4) {
     return times(from_e2m1(nibble(p.code, blocks, row, col)), from_e8m0(p.scale[row * blocks + col / 32]));
   } else if constexpr (F == Family::nvfp4) {
-    const float scale = divide(from_e4m3(p.scale[row * blocks * 2 + col / nvfp4_group]), p.constant[0]);
+    const float scale = nvfp4_scale(p, p.scale[row * blocks * 2 + col / nvfp4_group]);
     return times(from_e2m1(nibble(p.code, blocks, row, col)), scale);
   } else if constexpr (F == Family::iq4_nl) {
     return times(from_iq4_nl(nibble(p.code, blocks, row, col)), from_f16(load_u16(p.scale + 2 * (row * blocks + col / 32))));

@@ -25,6 +25,7 @@ struct Packing {
   int32_t type;  // bnb4: that weights are rounded to. int4, int8: of the scales.
   bool zero;     // int4, int8: zero points are stored
   bool order;    // int4, int8: which group a column belongs to is stored too, as columns were not grouped in their order
+  bool product;  // nvfp4: scales are multiplied by the global one, as ModelOpt has it, where compressed-tensors divides
 };
 constexpr int32_t group_row = -1, not_nested = -1;
 

@@ -32,7 +32,7 @@ struct RowKernels {
   void (*log_decay)(float *y, const float *x, const float *a_log, const float *bias, int64_t count);
   // One token of the gated delta rule for `columns` <= kDeltaColumns of a state [key_dim][state_stride]; v, y: [columns].
   void (*delta_step)(float *state, int64_t state_stride, const float *q, const float *k, const float *v, float *y, int64_t key_dim,
-                     int64_t columns, float decay, float beta, float scale);
+                     int64_t columns, float decay, float beta, float scale, const float *skip, bool corrects);
   // Codes [ceil(count / 32) * 32] and float16 scales [ceil(count / 32)] of a q8 cache row: airk_kv_append in cuda/airkern.h.
   void (*to_q8)(int8_t *codes, uint16_t *scales, const float *x, int64_t count);
 };

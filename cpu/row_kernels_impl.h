@@ -99,6 +99,7 @@ void gated_run(float *y, const float *gate, const float *up, int64_t count, Acti
 
 void gated(float *y, const float *gate, const float *up, int64_t count, int32_t activation) {
   switch (activation) {
+    case -1: return gated_run(y, gate, up, count, [](S::Reg x) { return x; });
     case AIRK_SILU: return gated_run(y, gate, up, count, [](S::Reg x) { return silu(x); });
     case AIRK_GELU: return gated_run(y, gate, up, count, [](S::Reg x) { return gelu(x); });
     case AIRK_GELU_TANH: return gated_run(y, gate, up, count, [](S::Reg x) { return gelu_tanh(x); });
@@ -171,10 +172,10 @@ void log_decay_run(float *y, const float *x, const float *a_log, const float *bi
 }
 
 void delta_step(float *state, int64_t state_stride, const float *q, const float *k, const float *v, float *y, int64_t key_dim,
-                int64_t columns, float decay, float beta, float scale) {
+                int64_t columns, float decay, float beta, float scale, const float *skip, bool corrects) {
   float recalled[kDeltaColumns] = {}, read[kDeltaColumns] = {};
   const S::Reg by = S::set(decay);
-  for (int64_t i = 0; i < key_dim; i++) {
+  for (int64_t i = 0; corrects && i < key_dim; i++) {
     const float *row = state + i * state_stride;
     const S::Reg key = S::set(k[i]);
     each_vector(columns, [&](int64_t j, auto n) {
@@ -191,7 +192,7 @@ void delta_step(float *state, int64_t state_stride, const float *q, const float 
       store(read + j, S::fma(s, query, load(read + j, n)), n);
     });
   }
-  for (int64_t j = 0; j < columns; j++) y[j] = scale * read[j];
+  for (int64_t j = 0; j < columns; j++) y[j] = scale * read[j] + (skip ? *skip * v[j] : 0.0f);
 }
 
 constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, half_run, l2norm_row, log_decay_run, delta_step, q8_run};

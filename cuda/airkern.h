@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 5
+#define AIRK_ABI_VERSION 6
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */
@@ -113,7 +113,10 @@ enum { AIRK_F32 = 0, AIRK_F16 = 1, AIRK_BF16 = 2, AIRK_Q8 = 3 };
  *
  *  mxfp4  w = 2 ^ (scale - 127) * code: scale u8 [rows][blocks]; code e2m1, u8 [rows][blocks * 16]
  *
- *  nvfp4  w = scale / global * code, a scale for 16 columns: global f32 [1]; scale e4m3 [rows][blocks * 2]; code e2m1, u8 [rows][blocks * 16]
+ *  nvfp4, nvfp4-product   w = scale / global * code, or scale * global * code, a scale for 16 columns
+ *         global        f32  [1]
+ *         scale         e4m3 [rows][blocks * 2]
+ *         code          e2m1, u8 [rows][blocks * 16]
  *
  *  q4_k, q5_k, q6_k   GGUF's blocks of 256 columns (ggml-common.h): [rows][cols / 256] of 144, 176, 210 bytes; cols is a multiple of 256
  *
@@ -311,12 +314,14 @@ AIRK_API airk_status airk_causal_conv1d(airk_stream *stream, airk_ptr y, airk_pt
 /*
  * The gated delta rule, token after token of each sequence (Yang et al. 2024, arXiv:2412.06464). With S the state of a value head, [key_dim,
  * value_dim], which reads key head h / (value_heads / key_heads), or h % key_heads where key heads take turns:
- *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S.
+ *   S = exp(log_decay) S;   S = S + k (x) (beta (v - k S));   y = scale q S + skip[h] v.
+ * Where `corrects` is 0, S = S + k (x) (beta v): gated linear attention, and so the state space of Mamba 2 (Dao and Gu 2024, arXiv:2405.21060).
+ * skip: f32 [value_heads], or 0 for none.
  * q, k: head h of token t at q + t * q_stride + h * key_dim, and alike for k; v: [value_heads, value_dim] at v + t * v_stride.
  * y [tokens, value_heads, value_dim]; log_decay, beta: f32 [tokens, value_heads]. key_dim <= 256.
  * state: f32 [slots, value_heads, key_dim, value_dim].
  */
-AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale, int32_t key_heads_take_turns);
+AIRK_API airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, airk_ptr q, uint64_t q_stride, airk_ptr k, uint64_t k_stride, airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state, airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count, uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim, uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects, int32_t key_heads_take_turns);
 
 /*
  * Activations of airk_gated, where g is an element of gate and u the same of up (1 where up is 0):
@@ -335,7 +340,7 @@ enum {
   AIRK_SWIGLU_OAI = 7
 };
 
-/* y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0; count elements. y may be gate or up. */
+/* y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0; count elements. y may be gate or up. Activation -1, gate[i] * up[i], needs up. */
 AIRK_API airk_status airk_gated(airk_stream *stream, airk_ptr y, airk_ptr gate, airk_ptr up, uint64_t count, int32_t activation);
 
 /* y[i] += factor * x[i], count elements; exactly y + x where factor is 1. x may be y. */

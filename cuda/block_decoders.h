@@ -185,9 +185,9 @@ template <Family F> struct TableBlockDecoder {
     set_words(raw.code, load_streaming_16(view.code + index * 16));
     if constexpr (F == Family::nvfp4) {
       const unsigned both = reinterpret_cast<const uint16_t *>(view.scale)[index];
-      raw.scale = divide(from_e4m3(static_cast<uint8_t>(both)), view.constant[0]);
+      raw.scale = nvfp4_scale(view, static_cast<uint8_t>(both));
       // What belongs to no column may be NaN, which zero times it would not hide.
-      raw.last_scale = cols - block * 32 > nvfp4_group ? divide(from_e4m3(static_cast<uint8_t>(both >> 8)), view.constant[0]) : 0.0f;
+      raw.last_scale = cols - block * 32 > nvfp4_group ? nvfp4_scale(view, static_cast<uint8_t>(both >> 8)) : 0.0f;
     } else if constexpr (F == Family::mxfp4) {
       raw.scale = 0.5f * from_e8m0(view.scale[index]);
     } else {

@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kElementThreads)
     if (activation == AIRK_SWIGLU_OAI) {
       y[i] = swiglu_oai(gate[i], up[i]);
     } else {
-      const float value = activate(activation, gate[i]);
+      const float value = activation < 0 ? gate[i] : activate(activation, gate[i]);
       y[i] = up ? value * up[i] : value;
     }
   }

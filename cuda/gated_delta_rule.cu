@@ -17,6 +17,8 @@ struct DeltaCall {
   uint64_t q_stride, k_stride, v_stride, key_heads, value_heads, value_dim;
   int key_dim;
   float scale;
+  const float *skip;  // nullptr for none
+  bool corrects;
   bool key_heads_take_turns;
 };
 
@@ -60,8 +62,10 @@ template <int kRows> __global__ void __launch_bounds__(kThreads) advance(const D
     recalled[warp][lane] = part;
     __syncthreads();
     float known = 0.0f;
+    if (call.corrects) {
 #pragma unroll
-    for (int w = 0; w < kWarps; w++) known += recalled[w][lane];
+      for (int w = 0; w < kWarps; w++) known += recalled[w][lane];
+    }
     const float value = exists ? call.v[t * call.v_stride + head * call.value_dim + col] : 0.0f;
     const float change = (value - known) * call.beta[gate];
     part = 0.0f;
@@ -77,7 +81,7 @@ template <int kRows> __global__ void __launch_bounds__(kThreads) advance(const D
       float sum = 0.0f;
 #pragma unroll
       for (int w = 0; w < kWarps; w++) sum += read[w][lane];
-      call.y[gate * call.value_dim + col] = call.scale * sum;
+      call.y[gate * call.value_dim + col] = call.scale * sum + (call.skip ? call.skip[head] * value : 0.0f);
     }
   }
   float *state = call.state + (to * call.value_heads + head) * state_elements + col;
@@ -97,12 +101,12 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
                                              airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
                                              airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
                                              uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim,
-                                             uint64_t value_dim, float scale, int32_t key_heads_take_turns) {
+                                             uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects, int32_t key_heads_take_turns) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   const airk_status invalid =
       check_gated_delta_rule(stream, y, q, q_stride, k, k_stride, v, v_stride, log_decay, beta, state, state_slots, slots, sequences,
-                             sequence_count, tokens, key_heads, value_heads, key_dim, value_dim, scale);
+                             sequence_count, tokens, key_heads, value_heads, key_dim, value_dim, scale, skip, corrects);
   if (invalid != AIRK_OK) return invalid;
   constexpr uint64_t kMostHeads = 65535;
   if (sequence_count > kMostSequences || value_heads > kMostHeads) {
@@ -128,6 +132,8 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
   call.value_dim = value_dim;
   call.key_dim = static_cast<int>(key_dim);
   call.scale = scale;
+  call.skip = skip ? at<const float>(skip) : nullptr;
+  call.corrects = corrects != 0;
   call.key_heads_take_turns = key_heads_take_turns != 0;
   const dim3 grid(static_cast<unsigned>((value_dim + kColumns - 1) / kColumns), static_cast<unsigned>(value_heads),
                   static_cast<unsigned>(sequence_count));

@@ -6,6 +6,7 @@
 import { BudgetError, UsageError } from "../errors.ts";
 import { AIRK_F16, AIRK_F32, AIRK_Q8 } from "../ffi/abi.ts";
 import type { DeviceAllocator, DeviceSpan } from "../ffi/context.ts";
+import { firstVisible, firstWithin, type View, viewKey } from "./view.ts";
 
 /**
  * Tokens a page. A run of 32 keys of one head is 8 KiB at head size 128 in f16, long enough to read at full speed; larger pages would leave
@@ -29,49 +30,86 @@ const CACHE_TYPES: Record<KvCacheType, { native: number; rowBytes(dim: number): 
 /** All of them, the default first. */
 export const KV_CACHE_TYPES: readonly ["f16", "f32", "q8"] = ["f16", "f32", "q8"];
 
+/** Layers whose keys and values have one shape, and in which a token sees as much of its sequence. */
+export interface KvGroup {
+  numKvHeads: number;
+  /** Elements of a key. */
+  headDim: number;
+  /** Elements of a value. */
+  valueDim: number;
+  /** Whether keys begin with their values, and keys alone are cached. */
+  sharesKeys: boolean;
+  /** What a token sees; all before it where this is absent. */
+  view?: View;
+}
+
 /** Shape of a cache. */
 export interface KvCacheShape {
-  numLayers: number;
-  numKvHeads: number;
-  headDim: number;
-  /** Elements of a value where keys begin with their values, and keys alone are cached; absent where values are cached beside keys. */
-  sharedValueDim?: number;
   type: KvCacheType;
+  groups: readonly KvGroup[];
+  /** For each layer that keeps keys and values, the index of its group. */
+  layers: readonly number[];
 }
 
-/** Returns the bytes that one token's keys and values take in all layers. */
-export function kvBytesPerToken(shape: KvCacheShape): number {
-  const { numLayers, numKvHeads, headDim, sharedValueDim, type } = shape;
-  return numLayers * (sharedValueDim === undefined ? 2 : 1) * numKvHeads * CACHE_TYPES[type].rowBytes(headDim);
+/** Returns the bytes that one token's keys and values take in a layer of a group. */
+export function kvBytesPerToken(type: KvCacheType, { numKvHeads, headDim, valueDim, sharesKeys }: KvGroup): number {
+  const { rowBytes } = CACHE_TYPES[type];
+  return numKvHeads * (rowBytes(headDim) + (sharesKeys ? 0 : rowBytes(valueDim)));
 }
 
-/** Keys and values of all layers, in pages that sequences take and give back. */
+/**
+ * Returns the pages that a sequence holds at most in a group: all of its context, or what the first token of a pass sees and the pass itself, whose
+ * first and last page may be used in part.
+ */
+export function pagesPerSequence({ view }: KvGroup, contextPages: number, passTokens: number): number {
+  return view ? Math.min(contextPages, Math.ceil((view.tokens - 1 + passTokens) / PAGE_TOKENS) + 1) : contextPages;
+}
+
+/** Where a layer's keys and values are, relative to the cache's start. */
+interface LayerPlace {
+  keys: bigint;
+  values: bigint;
+  bytes: number;
+}
+
+/** Keys and values of all layers, in pages that sequences take and give back, of each group its own. */
 export class KvCache implements Disposable {
   readonly shape: KvCacheShape;
-  /** Pages of the pool. A page holds PAGE_TOKENS tokens of every layer. */
-  readonly pages: number;
+  /** Pages of each group's pool. A page holds PAGE_TOKENS tokens of every layer of the group. */
+  readonly pages: readonly number[];
   readonly #buffer: DeviceSpan;
-  readonly #freePages: number[];
-  readonly #layerBytes: bigint;
+  readonly #freePages: number[][];
+  readonly #places: readonly LayerPlace[];
 
-  /** Reserves a pool of `pages` pages from a device or an arena. */
-  constructor(memory: DeviceAllocator, shape: KvCacheShape, pages: number) {
+  /** Reserves pools of so many pages from a device or an arena, one for each group. */
+  constructor(memory: DeviceAllocator, shape: KvCacheShape, pages: readonly number[]) {
     this.shape = shape;
     this.pages = pages;
-    const bytes = pages * PAGE_TOKENS * kvBytesPerToken(shape);
-    this.#buffer = memory.deviceBuffer(bytes);
-    this.#layerBytes = BigInt(bytes / shape.numLayers);
+    let offset = 0;
+    this.#places = shape.layers.map((index) => {
+      const group = shape.groups[index], tokens = pages[index] * PAGE_TOKENS, bytes = tokens * kvBytesPerToken(shape.type, group);
+      const keyBytes = tokens * group.numKvHeads * CACHE_TYPES[shape.type].rowBytes(group.headDim);
+      const place = { keys: BigInt(offset), values: BigInt(offset + keyBytes), bytes };
+      offset += bytes;
+      return place;
+    });
+    this.#buffer = memory.deviceBuffer(offset);
     // Popped from the end, so that the first sequence gets the first pages.
-    this.#freePages = Array.from({ length: pages }, (_, index) => pages - 1 - index);
+    this.#freePages = pages.map((count) => Array.from({ length: count }, (_, index) => count - 1 - index));
+  }
+
+  /** Returns the bytes of a cache with so many pages in each group's pool. */
+  static bytes({ type, groups, layers }: KvCacheShape, pages: readonly number[]): number {
+    return layers.reduce((sum, group) => sum + pages[group] * PAGE_TOKENS * kvBytesPerToken(type, groups[group]), 0);
   }
 
   get bytes(): number {
     return this.#buffer.bytes;
   }
 
-  /** Pages that no sequence holds. */
-  get freePages(): number {
-    return this.#freePages.length;
+  /** Pages of a group that no sequence holds. */
+  freePages(group: number): number {
+    return this.#freePages[group].length;
   }
 
   /** AIRK_F16, AIRK_F32 or AIRK_Q8. */
@@ -79,19 +117,30 @@ export class KvCache implements Disposable {
     return CACHE_TYPES[this.shape.type].native;
   }
 
-  /** Device address of a layer's keys: [pages, kvHeads, PAGE_TOKENS, headDim] in the type's layout. */
-  keys(layer: number): bigint {
-    return this.#buffer.address + BigInt(layer) * this.#layerBytes;
+  /** The group of a layer. */
+  group(layer: number): KvGroup {
+    return this.shape.groups[this.shape.layers[layer]];
   }
 
-  /** Device address of a layer's values, in the shape of its keys; 0 where those begin with them. */
+  /** Bytes of a layer's keys and values, and of its keys alone. */
+  layerBytes(layer: number): { bytes: number; keyBytes: number } {
+    const { keys, values, bytes } = this.#places[layer];
+    return { bytes, keyBytes: Number(values - keys) };
+  }
+
+  /** Device address of a layer's keys: [pages, kvHeads, PAGE_TOKENS, headDim] in the type's layout. */
+  keys(layer: number): bigint {
+    return this.#buffer.address + this.#places[layer].keys;
+  }
+
+  /** Device address of a layer's values, [pages, kvHeads, PAGE_TOKENS, valueDim]; 0 where keys begin with them. */
   values(layer: number): bigint {
-    return this.shape.sharedValueDim === undefined ? this.keys(layer) + this.#layerBytes / 2n : 0n;
+    return this.group(layer).sharesKeys ? 0n : this.#buffer.address + this.#places[layer].values;
   }
 
   /** Opens an empty sequence that may hold at most `capacityTokens`. */
   sequence(capacityTokens: number): CachedSequence {
-    return new CachedSequence(this.#freePages, capacityTokens);
+    return new CachedSequence(this.shape.groups.map(({ view }, i) => ({ view, freePages: this.#freePages[i] })), capacityTokens);
   }
 
   [Symbol.dispose](): void {
@@ -99,21 +148,34 @@ export class KvCache implements Disposable {
   }
 }
 
-/** The pages of one sequence. */
+/** The pages that one sequence has of a group. */
+interface HeldPages {
+  readonly view: View | undefined;
+  /** The group's pool. */
+  readonly freePages: number[];
+  /** Page numbers in order of position; NO_PAGE for those that no token will see any more. */
+  readonly pages: number[];
+  /** Pages that were given back at the front. */
+  forgotten: number;
+}
+
+/** Stands for a page that was given back; attention does not read what no token sees. */
+export const NO_PAGE = -1;
+
+/** The pages of one sequence. What lies before all that its next token sees is given back as it grows. */
 export class CachedSequence implements Disposable {
   readonly capacityTokens: number;
-  readonly #freePages: number[];
-  readonly #pages: number[] = [];
+  readonly #groups: readonly HeldPages[];
   #tokens = 0;
   #disposed = false;
 
   /** Made by {@linkcode KvCache.sequence}. */
-  constructor(freePages: number[], capacityTokens: number) {
-    this.#freePages = freePages;
+  constructor(groups: readonly Pick<HeldPages, "view" | "freePages">[], capacityTokens: number) {
+    this.#groups = groups.map((group) => ({ ...group, pages: [], forgotten: 0 }));
     this.capacityTokens = capacityTokens;
   }
 
-  /** Tokens whose keys and values are in the cache. */
+  /** Tokens whose keys and values are in the cache, or were and are not seen any more. */
   get tokens(): number {
     return this.#tokens;
   }
@@ -122,19 +184,24 @@ export class CachedSequence implements Disposable {
     return this.#disposed;
   }
 
-  /** Page numbers in order of position. */
-  get pages(): readonly number[] {
-    return this.#pages;
+  /** Page numbers of a group in order of position, as many in each; NO_PAGE for those that were given back. */
+  pages(group: number): readonly number[] {
+    return this.#groups[group].pages;
   }
 
-  /** Returns the slot of a position: its index among the tokens of the whole pool. */
-  slot(position: number): number {
-    return this.#pages[Math.floor(position / PAGE_TOKENS)] * PAGE_TOKENS + position % PAGE_TOKENS;
+  /** Pages of a group that were given back: the first ones. */
+  forgottenPages(group: number): number {
+    return this.#groups[group].forgotten;
+  }
+
+  /** Returns the slot of a position in a group: its index among the tokens of the whole pool. */
+  slot(group: number, position: number): number {
+    return this.#groups[group].pages[Math.floor(position / PAGE_TOKENS)] * PAGE_TOKENS + position % PAGE_TOKENS;
   }
 
   /**
    * Makes room for `tokens` more, all or none.
-   * @throws {BudgetError} where the sequence would outgrow its capacity or the pool has too few free pages.
+   * @throws {BudgetError} where the sequence would outgrow its capacity or a pool has too few free pages.
    */
   extend(tokens: number): void {
     if (this.#disposed) throw new UsageError("Cannot extend a sequence: it is closed");
@@ -144,25 +211,52 @@ export class CachedSequence implements Disposable {
         `Cannot hold ${total} tokens in a sequence (${this.#tokens} cached, ${tokens} new): the context is ${this.capacityTokens} tokens`,
       );
     }
-    const missing = Math.ceil(total / PAGE_TOKENS) - this.#pages.length;
-    if (missing > this.#freePages.length) {
-      const free = this.#freePages.length * PAGE_TOKENS + this.#pages.length * PAGE_TOKENS - this.#tokens;
-      throw new BudgetError(`Cannot cache ${tokens} more tokens: the KV cache has room for ${free}`);
+    // Kept is what the first new token sees: so the sequence can be taken back to where it was.
+    const steps = this.#groups.map((group) => ({
+      group,
+      forgotten: Math.max(group.forgotten, Math.floor(firstVisible(group.view, this.#tokens) / PAGE_TOKENS)),
+      missing: Math.ceil(total / PAGE_TOKENS) - group.pages.length,
+    }));
+    for (const { group: { freePages, pages, forgotten: before }, forgotten, missing } of steps) {
+      const available = freePages.length + forgotten - before;
+      if (missing <= available) continue;
+      const room = (available + pages.length) * PAGE_TOKENS - this.#tokens;
+      throw new BudgetError(`Cannot cache ${tokens} more tokens: the KV cache has room for ${room}`);
     }
-    for (let i = 0; i < missing; i++) this.#pages.push(this.#freePages.pop()!);
+    for (const { group, forgotten, missing } of steps) {
+      for (; group.forgotten < forgotten; group.forgotten++) {
+        group.freePages.push(group.pages[group.forgotten]);
+        group.pages[group.forgotten] = NO_PAGE;
+      }
+      for (let i = 0; i < missing; i++) group.pages.push(group.freePages.pop()!);
+    }
     this.#tokens = total;
   }
 
   /**
    * Forgets all but the first `tokens` and gives their pages back.
-   * @throws {UsageError} where the sequence has fewer.
+   * @throws {UsageError} where the sequence has fewer, or has given back what the next token would see.
    */
   truncate(tokens: number): void {
     if (!Number.isInteger(tokens) || tokens < 0 || tokens > this.#tokens) {
       throw new UsageError(`Cannot truncate a sequence to ${tokens} tokens: it has ${this.#tokens}`);
     }
+    for (const { view, forgotten } of tokens > 0 ? this.#groups : []) {
+      const least = view && forgotten > 0 ? firstWithin(view, forgotten * PAGE_TOKENS) : 0;
+      if (tokens >= least) continue;
+      throw new UsageError(
+        `Cannot truncate a sequence to ${tokens} tokens: layers that see a ${viewKey(view!)} have kept what comes after ` +
+          `${forgotten * PAGE_TOKENS} tokens, required is 0 or at least ${least}`,
+      );
+    }
     const keep = Math.ceil(tokens / PAGE_TOKENS);
-    while (this.#pages.length > keep) this.#freePages.push(this.#pages.pop()!);
+    for (const group of this.#groups) {
+      while (group.pages.length > keep) {
+        const page = group.pages.pop()!;
+        if (page !== NO_PAGE) group.freePages.push(page);
+      }
+      group.forgotten = Math.min(group.forgotten, keep);
+    }
     this.#tokens = tokens;
   }
 

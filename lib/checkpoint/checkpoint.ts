@@ -14,6 +14,7 @@ import { isJsonObject, isPlainFileName, type JsonObject, readJsonObject } from "
 import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, PYTORCH_FILE, SINGLE_FILE, WEIGHT_FILES } from "./model_files.ts";
 import { readAt } from "./positional_io.ts";
 import { readPytorchHeader } from "./pytorch_bin.ts";
+import { withQuantizationFile } from "./quantization_file.ts";
 import { readHeader, type SafetensorsHeader, type SafetensorsTensor } from "./safetensors.ts";
 import { readStrided } from "./strided_reads.ts";
 import type { WeightSupply } from "./weight_supply.ts";
@@ -359,8 +360,9 @@ export async function openCheckpoint(path: string, supply?: WeightSupply): Promi
   const gguf = supply === undefined ? ggufFiles(path) : undefined;
   if (gguf !== undefined) return await openGguf(path, gguf);
   const list = listFiles(path, supply);
-  const config = readJsonObject(join(path, CONFIG_FILE));
-  if (config === undefined) throw new FormatError(`Cannot read model ${path}: it holds no ${CONFIG_FILE}`);
+  const ownConfig = readJsonObject(join(path, CONFIG_FILE));
+  if (ownConfig === undefined) throw new FormatError(`Cannot read model ${path}: it holds no ${CONFIG_FILE}`);
+  const config = withQuantizationFile(path, ownConfig);
   const generationConfig = readJsonObject(join(path, GENERATION_CONFIG_FILE)) ?? null;
   if (supply !== undefined) {
     const files = await suppliedFiles(path, list.names, supply);

@@ -6,6 +6,7 @@ import fs from "node:fs";
 import { dirname, join } from "node:path";
 import { AirkernError } from "../errors.ts";
 import type { Context } from "../ffi/context.ts";
+import type { Speeds } from "../memory/planner.ts";
 import { measureCopySeconds, measureReadSeconds } from "../ffi/measure.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { measureDiskReadBytesPerSecond } from "../stream/disk.ts";
@@ -56,6 +57,15 @@ export async function diskCeilingOf(context: Context, directory: string, signal:
     fs.rmSync(path, { force: true });
   }
 }
+
+/**
+ * What a GPU that is not in this machine is taken to give: a card of 8 GB on PCIe 4.0 x8, such as an RTX 4060, whose memory gives 272 GB/s and whose
+ * products are no bound. Both are rounded down to what such a card gives of it.
+ */
+export const ASSUMED_GPU: Pick<Speeds, "busBytesPerSecond" | "memoryBytesPerSecond"> = {
+  busBytesPerSecond: 12 * 2 ** 30,
+  memoryBytesPerSecond: 220 * 2 ** 30,
+};
 
 /** Returns bytes a second at which all threads together read the memory that the device computes from. */
 export async function memoryCeiling(context: Context): Promise<number> {

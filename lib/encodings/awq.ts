@@ -1,10 +1,11 @@
 /**
- * AWQ (version gemm): `X.qweight` [cols, rows / 8], `X.qzeros` [groups, rows / 8] have words of eight 4-bit codes along the rows of the matrix,
+ * AWQ, and of its version gemm: `X.qweight` [cols, rows / 8], `X.qzeros` [groups, rows / 8] have words of eight 4-bit codes along the rows of the matrix,
  * in the order 0 2 4 6 1 3 5 7; `X.scales` [groups, rows]. Source: AutoAWQ's awq/utils/packing_utils.py.
  * @module
  */
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import { UnsupportedError } from "../errors.ts";
+import { gemvMatrix } from "./awq_gemv.ts";
 import { readColumns, turn } from "./column_reads.ts";
 import { Companions, type EncodedMatrix, type EncodedTensor, type Encoding } from "./encoding.ts";
 import { codeRowBytes } from "./nibbles.ts";
@@ -63,19 +64,23 @@ export const AWQ: Encoding = {
   find(checkpoint, config) {
     const { bits = config.w_bit, zero_point: zeroPoint = true } = config;
     // AutoAWQ's key, and those of GPTQModel.
-    const version = config.version ?? config.checkpoint_format ?? config.format ?? "gemm";
-    if (bits !== 4 || `${version}`.toLowerCase() !== "gemm" || zeroPoint !== true) {
+    const version = config.version ?? config.checkpoint_format ?? config.format ?? "gemm", layout = `${version}`.toLowerCase();
+    if (bits !== 4 || layout !== "gemm" && layout !== "gemv" || zeroPoint !== true) {
       throw new UnsupportedError(
         `Cannot use model ${checkpoint.path}: quantization_config has bits ${JSON.stringify(bits)}, version ${
           JSON.stringify(version)
         }, ` +
-          `zero_point ${JSON.stringify(zeroPoint)}, supported: 4, "gemm", true`,
+          `zero_point ${JSON.stringify(zeroPoint)}, supported: 4, "gemm" or "gemv", true`,
       );
     }
     const groupSize = groupSizeOf(checkpoint, config), found: EncodedTensor[] = [];
     for (const [key, codes] of checkpoint.tensors) {
       const [, module] = /^(.+)\.qweight$/.exec(key) ?? [];
       if (module === undefined) continue;
+      if (layout === "gemv") {
+        found.push(gemvMatrix(checkpoint, module, groupSize));
+        continue;
+      }
       const name = `${module}.weight`, companions = new Companions(checkpoint, name);
       companions.required(key, ["I32"]);
       if (codes.shape.length !== 2) throw companions.refuse(`has qweight [${codes.shape.join(", ")}], required two dimensions`);

@@ -53,6 +53,14 @@ export interface Encoding {
    * @throws {UnsupportedError} for a setting that is not known.
    */
   find(checkpoint: Checkpoint, config: Record<string, unknown>): Promise<EncodedTensor[]>;
+  /** Returns why a tensor that belongs to none of those is not needed; undefined where it is not one of the encoding's. */
+  needlessTensorReason?(name: string): string | undefined;
+}
+
+/** Returns why what some tools add for a quantized KV cache is not needed; undefined for other tensors. */
+export function cacheScaleReason(name: string): string | undefined {
+  const isOne = /\.(k|v|kv)_(scale|bias|zero_point|global_scale)$/.test(name);
+  return isOne ? "belongs to a quantized KV cache, whose type is chosen when a model is opened" : undefined;
 }
 
 /** Reads companions of one tensor, each checked. */
@@ -65,6 +73,11 @@ export class Companions {
   constructor(checkpoint: Checkpoint, subject: string) {
     this.#checkpoint = checkpoint;
     this.#subject = subject;
+  }
+
+  /** All of the checkpoint's tensors. */
+  get tensors(): ReadonlyMap<string, CheckpointTensor> {
+    return this.#checkpoint.tensors;
   }
 
   /** Returns the error for a checkpoint that contradicts itself. */

@@ -3,6 +3,7 @@
  * @module
  */
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import { readByteRows, spreadRows } from "./byte_rows.ts";
 import { commonPower, type Companions, type EncodedTensor, floatsOf } from "./encoding.ts";
 import { readPaddedRows } from "./padded_rows.ts";
 
@@ -66,5 +67,38 @@ export function fp8Tensor(
         },
       };
     },
+  };
+}
+
+/**
+ * Returns a stack of matrices of e4m3 codes that lie turned, [n, cols, rows], and share a scale in each row, or each matrix, or all together.
+ * @param scale Its shape was checked: n * rows, n or 1 elements.
+ */
+export function turnedFp8Tensor(
+  checkpoint: Checkpoint,
+  name: string,
+  encoding: string,
+  codes: CheckpointTensor,
+  scale: CheckpointTensor,
+  companions: Companions,
+): EncodedTensor {
+  const [matrices, cols, rows] = codes.shape, rowBytes = Math.ceil(cols / 32) * 32;
+  let scales: Promise<Float32Array> | undefined;
+  return {
+    name,
+    encoding,
+    shape: codes.shape,
+    turned: true,
+    parts: companions.parts,
+    cut: () => ({
+      format: "fp8-1xrow",
+      async read(firstRow, count, [scaleSection, codeSection], atRow) {
+        scales ??= companions.read(scale).then((bytes) => floatsOf(bytes, scale.dtype));
+        const values = await scales, rowsTogether = matrices * rows / values.length;
+        const into = new Float32Array(scaleSection.buffer, scaleSection.byteOffset, scaleSection.byteLength / 4);
+        for (let row = 0; row < count; row++) into[atRow + row] = values[Math.floor((firstRow + row) / rowsTogether)];
+        spreadRows(await readByteRows(checkpoint, codes, true, firstRow, count), cols, codeSection, rowBytes, atRow);
+      },
+    }),
   };
 }

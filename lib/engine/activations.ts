@@ -2,9 +2,9 @@
  * The memory of a pass's activations: how wide each is, and where it lies.
  * @module
  */
-import { deltaNetWidths } from "../layers/delta_net.ts";
 import type { AttentionConfig } from "../layers/model_config.ts";
 import type { Activations } from "../layers/pass.ts";
+import { recurrentWidths } from "../layers/recurrent.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 
 /** What all that operations use is aligned to, in bytes. */
@@ -41,13 +41,11 @@ export function activationWidths(config: ModelConfig): { residual: number; strea
 }
 
 /** Returns the width of each of a layer's activations by their order, 0 for those it does not use. */
-function attentionWidths(config: ModelConfig, { gated, deltaNet, latent }: AttentionConfig): number[] {
+function attentionWidths(config: ModelConfig, attention: AttentionConfig): number[] {
+  const { gated, latent } = attention;
   const query = config.numHeads * config.headDim, keys = config.numKvHeads * config.headDim;
-  if (deltaNet) {
-    const { keys, values } = deltaNetWidths(deltaNet), { valueHeads } = deltaNet;
-    // What is to be convolved goes through `attended`.
-    return [keys, keys, values, Math.max(keys, values), values, valueHeads, valueHeads, 0, 0];
-  }
+  const recurrent = recurrentWidths(config, attention);
+  if (recurrent) return ATTENTION_NAMES.map((name) => recurrent[name] ?? 0);
   const plain = [query, keys, keys, query, gated ? query : 0, 0, 0];
   if (!latent) return [...plain, 0, 0];
   const { queryRank = 0, rank, plainDim, rotaryDim, valueDim } = latent;

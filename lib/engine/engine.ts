@@ -2,15 +2,16 @@
  * Runs a model one pass at a time: sequences bring tokens, and get logits where they ask.
  * @module
  */
-import { kvBytesPerToken, KvCache, PAGE_TOKENS } from "../cache/kv_cache.ts";
+import { KvCache } from "../cache/kv_cache.ts";
 import { RecurrentStates } from "../cache/recurrent_states.ts";
 import { BudgetError, CancelledError, NativeError, UsageError } from "../errors.ts";
 import type { Context, DeviceAllocator, DeviceDescription, Stream } from "../ffi/context.ts";
-import { Ops } from "../ffi/ops.ts";
+import { Ops, type WeightExtent } from "../ffi/ops.ts";
 import { RotaryTable } from "../layers/rope.ts";
 import { residentSet } from "../memory/budget.ts";
 import type { Plan } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
+import type { TensorEntry } from "../shard/manifest.ts";
 import { openShards, type ShardDirectory } from "../shard/reader.ts";
 import { Prefetcher } from "../stream/prefetcher.ts";
 import { Transfer } from "../stream/transfer.ts";
@@ -21,6 +22,7 @@ import type { EngineOptions, ModelPlan } from "./model_plan.ts";
 import { KvWindow } from "./kv_window.ts";
 import { keepsStates, kvCacheShape, kvLayers, stateShapes } from "./layer_caches.ts";
 import { layOutPass, MOST_TOP_K, type PassItem, type PassLayout } from "./pass_layout.ts";
+import { residentMatrix } from "./resident_matrix.ts";
 import { Sequence } from "./sequence.ts";
 import { RoutedExperts } from "./routed_experts.ts";
 import { addExperts, type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
@@ -30,6 +32,11 @@ import { Workspace } from "./workspace.ts";
 
 export type { DeviceDescription, EngineOptions, EngineStatistics, PassItem, PassTotals };
 export { Sequence };
+
+/** Returns the embeddings of positions in the workspace. */
+function positionsOf(context: Context, tensor: TensorEntry, workspace: Workspace): WeightExtent {
+  return residentMatrix(context.formatId(tensor.format), workspace.vectorAddress(tensor.name), tensor);
+}
 
 /** What a pass gives back for one item, in the order its `logits` asked. */
 export interface PassOutput {
@@ -85,7 +92,7 @@ async function reserveKvCache(
   const shape = kvCacheShape(config, model.kvCacheType);
   const isInHostMemory = plan.device !== undefined && model.kvCacheLocation === "ram";
   if (!isInHostMemory) return { cache: resources.use(new KvCache(memory, shape, kvCachePages)), kvWindow: undefined };
-  const pool = await context.hostBuffer(kvCachePages * PAGE_TOKENS * kvBytesPerToken(shape));
+  const pool = await context.hostBuffer(KvCache.bytes(shape, kvCachePages));
   const cache = resources.use(new KvCache({ deviceBuffer: () => pool }, shape, kvCachePages));
   const transfer = resources.use(new Transfer(context, ops.stream, memory));
   return { cache, kvWindow: resources.use(new KvWindow(cache, transfer, ops)) };
@@ -163,6 +170,7 @@ export class Engine implements AsyncDisposable {
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),
       embedding,
       embeddingFormat: context.formatId(embeddingTensor.format),
+      positions: config.learnedPositions && positionsOf(context, directory.tensor(tensors.positionsName), workspace),
     };
     return new Engine({
       shards: directory,

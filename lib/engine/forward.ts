@@ -5,6 +5,7 @@
 import type { CachedSequence, KvCache } from "../cache/kv_cache.ts";
 import { PAGE_TOKENS } from "../cache/kv_cache.ts";
 import type { RecurrentStates, SequenceState } from "../cache/recurrent_states.ts";
+import { firstVisible, viewKey } from "../cache/view.ts";
 import { CancelledError, UsageError } from "../errors.ts";
 import type { AttentionInput, Ops, Precision, RecurrentInput, RowGroups, WeightExtent } from "../ffi/ops.ts";
 import { norm } from "../layers/norm.ts";
@@ -13,11 +14,12 @@ import type { RotaryTable } from "../layers/rope.ts";
 import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
 import { blankPositions } from "./blank_filling.ts";
 import type { EmbeddingRows } from "./embedding_rows.ts";
+import { viewOf } from "./layer_caches.ts";
 import { depthInPass, fillMask, MOST_TOP_K, type PassLayout } from "./pass_layout.ts";
 import type { RoutedExperts } from "./routed_experts.ts";
 import type { WeightTape } from "./weight_tape.ts";
 import type { KvWindow } from "./kv_window.ts";
-import { viewKey, viewOf, type Workspace } from "./workspace.ts";
+import type { HostInts, Workspace } from "./workspace.ts";
 
 /** What every pass of an engine works with. */
 export interface ForwardParts {
@@ -42,6 +44,8 @@ export interface ForwardParts {
   embedding: EmbeddingRows;
   /** Id of the embedding's weight format. */
   embeddingFormat: number;
+  /** The embeddings of positions, if there are any. */
+  positions: WeightExtent | undefined;
 }
 
 /** A pass under way, as layers see it. */
@@ -58,6 +62,9 @@ export class ForwardPass implements Pass {
   readonly #signal: AbortSignal | undefined;
   readonly #attention: AttentionInput;
   readonly #recurrent: RecurrentInput;
+  /** Of each group of layers, where the tokens go in the cache, and the sequences' pages. */
+  readonly #slots: readonly HostInts[];
+  readonly #pageTables: readonly HostInts[];
   /** Device addresses of the first position that each token sees, by the view's name. */
   readonly #firstVisible = new Map<string, bigint>();
 
@@ -81,13 +88,16 @@ export class ForwardPass implements Pass {
     this.activations = workspace.activations;
     const rotary = workspace.fillRotary(layout.tokens);
     this.ropes = rotary.map(({ cos, sin }) => ({ cos: cos.address, sin: sin.address }));
+    this.#slots = workspace.fillSlots(layout.tokens);
+    // All groups have as many pages of a sequence, given back or not.
+    this.#pageTables = workspace.fillPageTables(sequences.reduce((sum, sequence) => sum + sequence.pages(0).length, 0));
     this.#attention = {
       kCache: 0n,
       vCache: 0n,
       cacheType: cache.nativeType,
       sequences: workspace.address("sequences"),
       sequenceCount: layout.items.length,
-      pageTable: workspace.address("pageTable"),
+      pageTable: 0n,
       mask: layout.masked ? workspace.address("mask") : 0n,
       tokens: layout.tokens,
       heads: config.numHeads,
@@ -120,19 +130,20 @@ export class ForwardPass implements Pass {
       ...{ table: this.#parts.rotary[index], positions: this.config.ropes[index].positions, cos: cos.values, sin: sin.values },
     }));
     const { tokens: passTokens, items } = this.#layout;
-    const pages = sequences.reduce((sum, sequence) => sum + sequence.pages.length, 0);
-    const slots = workspace.fillInt32("slots", passTokens), table = workspace.fillInt32("pageTable", pages);
     const rows = workspace.fillInt32("sequences", items.length * 4);
+    const positionRows = workspace.fillInt32("positionRows", this.config.learnedPositions ? passTokens : 0);
+    const firstRow = this.config.learnedPositions?.firstRow ?? 0;
     let entries = 0;
     items.forEach(({ item, firstToken, tokens, blank }, index) => {
       const sequence = sequences[index];
       const before = sequence.tokens - tokens;
       rows.set([firstToken, tokens, before, entries], index * 4);
-      table.set(sequence.pages, entries);
-      entries += sequence.pages.length;
+      this.#pageTables.forEach(({ values }, group) => values.set(sequence.pages(group), entries));
+      entries += sequence.pages(0).length;
       for (let i = 0; i < tokens; i++) {
-        slots[firstToken + i] = sequence.slot(before + i);
+        this.#slots.forEach(({ values }, group) => values[firstToken + i] = sequence.slot(group, before + i));
         const place = before + depthInPass(item, i), spanTokens = item.ropeSpanTokens ?? sequence.tokens;
+        if (positionRows.length > 0) positionRows[firstToken + i] = place + firstRow;
         const two = blank && blankPositions(blank, place);
         for (const { table, positions, cos, sin } of ropes) {
           table.fill(cos, sin, firstToken + i, positions && two ? two[positions] : place, spanTokens);
@@ -171,8 +182,7 @@ export class ForwardPass implements Pass {
       items.forEach(({ item, firstToken, tokens }, index) => {
         const before = sequences[index].tokens - tokens;
         for (let i = 0; i < tokens; i++) {
-          const position = before + depthInPass(item, i);
-          values[firstToken + i] = kind === "window" ? Math.max(0, position - viewTokens + 1) : position - position % viewTokens;
+          values[firstToken + i] = firstVisible(view, before + depthInPass(item, i));
         }
       });
     }
@@ -212,20 +222,25 @@ export class ForwardPass implements Pass {
   }
 
   appendKeysValues(layer: number, key: bigint, value: bigint): AttentionInput {
-    const { cache, kvWindow, workspace, config, kvLayers } = this.#parts;
+    const { cache, kvWindow, config, kvLayers } = this.#parts;
     const place = kvLayers[layer];
     if (place === undefined) throw new Error(`Cannot append to layer ${layer}: it has no keys and values`);
     const { keys, values } = kvWindow?.enter(place) ?? { keys: cache.keys(place), values: cache.values(place) };
     const { attention } = config.layers[layer], { scale, softcap } = attention, view = viewOf(attention);
+    const group = cache.shape.layers[place], { numKvHeads, headDim, valueDim } = cache.group(place);
     const input = {
       ...this.#attention,
+      pageTable: this.#pageTables[group].address,
+      kvHeads: numKvHeads,
+      headDim,
+      valueDim,
       kCache: keys,
       vCache: values,
       firstVisible: view && this.#firstVisible.get(viewKey(view)),
       scale,
       softcap,
     };
-    this.ops.kvAppend(input, key, value, workspace.address("slots"), this.tokens);
+    this.ops.kvAppend(input, key, value, this.#slots[group].address, this.tokens);
     kvWindow?.appended(place);
     return input;
   }
@@ -249,7 +264,7 @@ export class ForwardPass implements Pass {
   }
 
   async #embed(): Promise<void> {
-    const { workspace, embedding, embeddingFormat, config } = this.#parts;
+    const { workspace, embedding, embeddingFormat, positions, config } = this.#parts;
     const { rows, bytes } = await embedding.gather(
       this.#layout.ids,
       workspace.fillBytes("embeddingRows", embedding.extentBytes(this.tokens)),
@@ -264,9 +279,14 @@ export class ForwardPass implements Pass {
       cols: BigInt(config.hiddenSize),
       outliers: 0n,
     };
-    const { hidden } = this.activations, { embeddingMultiplier, hiddenSize } = config;
+    const { hidden, normed } = this.activations, { embeddingMultiplier, hiddenSize } = config;
     this.ops.embedding(hidden, extent, workspace.address("embeddingIndexes"), this.tokens);
     if (embeddingMultiplier !== 1) this.ops.scale(hidden, hidden, this.tokens * hiddenSize, embeddingMultiplier);
+    if (positions) {
+      this.ops.embedding(normed, positions, workspace.address("positionRows"), this.tokens);
+      this.ops.add(hidden, normed, this.tokens * hiddenSize);
+    }
+    if (config.embeddingNorm) norm(this, hidden, hidden, "", config.embeddingNorm);
   }
 
   /** Norm and head of the rows that were asked for alone; the likeliest token of those that want no more. */
@@ -276,7 +296,8 @@ export class ForwardPass implements Pass {
     const rows = this.#layout.logitRows.length, logits = workspace.address("logits");
     this.ops.gatherRows(normed, hidden, workspace.address("logitRowIds"), rows, this.tokens, config.hiddenSize);
     norm(this, normed, normed, "", config.finalNorm, rows);
-    await weights.linear(this.ops, logits, normed, rows, tensors.headName, 0n, this.precision);
+    const bias = config.headBias ? this.vector(tensors.headBiasName) : 0n;
+    await weights.linear(this.ops, logits, normed, rows, tensors.headName, bias, this.precision);
     const { logitsMultiplier, logitsSoftcap, vocabSize } = config;
     if (logitsMultiplier !== 1 || logitsSoftcap !== 0) {
       this.ops.scale(logits, logits, rows * vocabSize, logitsMultiplier, logitsSoftcap);

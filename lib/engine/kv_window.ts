@@ -36,12 +36,10 @@ export class KvWindow implements Disposable {
   readonly #ops: Ops;
   readonly #device: DeviceSpan;
   readonly #layers: number;
-  readonly #pageBytes: number;
-  /** Bytes of a layer's keys, and of its values where it has them beside. */
-  readonly #partBytes: bigint;
-  readonly #parts: number;
-  #earlier: PageRun[] = [];
-  #written: PageRun[] = [];
+  /** Device bytes from one layer to the next. */
+  readonly #stride: number;
+  /** Of each group, pages that the sequences had before the pass, and those that it writes to. */
+  #pages: readonly { earlier: PageRun[]; written: PageRun[] }[] = [];
   /** A layer whose pages are on their way, and an event behind their copies. */
   #brought: { layer: number; copied: Event } | undefined;
 
@@ -53,24 +51,23 @@ export class KvWindow implements Disposable {
     this.#pool = pool;
     this.#transfer = transfer;
     this.#ops = ops;
-    this.#layers = Math.min(KV_WINDOW_LAYERS, pool.shape.numLayers);
-    const layerBytes = pool.bytes / pool.shape.numLayers;
-    this.#parts = pool.shape.sharedValueDim === undefined ? 2 : 1;
-    this.#partBytes = BigInt(layerBytes / this.#parts);
-    this.#pageBytes = layerBytes / this.#parts / pool.pages;
-    this.#device = transfer.memory.deviceBuffer(layerBytes * this.#layers);
+    const { length } = pool.shape.layers;
+    this.#layers = Math.min(KV_WINDOW_LAYERS, length);
+    this.#stride = Math.max(...Array.from({ length }, (_, layer) => pool.layerBytes(layer).bytes));
+    this.#device = transfer.memory.deviceBuffer(this.#stride * this.#layers);
   }
 
   /** Begins a pass in which each sequence, already extended by them, has so many new tokens. The pass before must be over. */
   beginPass(sequences: readonly CachedSequence[], newTokens: readonly number[]): void {
-    const earlier: number[] = [], written: number[] = [];
-    sequences.forEach(({ pages, tokens }, index) => {
-      const before = tokens - newTokens[index];
-      earlier.push(...pages.slice(0, Math.ceil(before / PAGE_TOKENS)));
-      written.push(...pages.slice(Math.floor(before / PAGE_TOKENS)));
+    this.#pages = this.#pool.shape.groups.map((_, group) => {
+      const earlier: number[] = [], written: number[] = [];
+      sequences.forEach((sequence, index) => {
+        const before = sequence.tokens - newTokens[index], pages = sequence.pages(group);
+        earlier.push(...pages.slice(sequence.forgottenPages(group), Math.ceil(before / PAGE_TOKENS)));
+        written.push(...pages.slice(Math.floor(before / PAGE_TOKENS)));
+      });
+      return { earlier: runsOf(earlier), written: runsOf(written) };
     });
-    this.#earlier = runsOf(earlier);
-    this.#written = runsOf(written);
     this.#bring(0);
   }
 
@@ -79,17 +76,17 @@ export class KvWindow implements Disposable {
     // A layer may be left out, where it keeps no keys and values.
     if (this.#brought?.layer !== layer) this.#bring(layer);
     this.#transfer.computeAfter(this.#brought!.copied);
-    if (layer + 1 < this.#pool.shape.numLayers) this.#bring(layer + 1);
-    const keys = this.#address(layer);
-    return { keys, values: this.#parts === 2 ? keys + this.#partBytes : 0n };
+    if (layer + 1 < this.#pool.shape.layers.length) this.#bring(layer + 1);
+    const [{ device: keys }, values] = this.#parts(layer);
+    return { keys, values: values?.device ?? 0n };
   }
 
   /** Enqueues taking back to the pool what was appended to a layer. */
   appended(layer: number): void {
-    for (const [to, from] of this.#addresses(layer)) {
-      for (const { first, pages } of this.#written) {
-        const offset = BigInt(first * this.#pageBytes);
-        this.#ops.copyToHost(to + offset, from + offset, pages * this.#pageBytes);
+    for (const { pool, device, pageBytes } of this.#parts(layer)) {
+      for (const { first, pages } of this.#pagesOf(layer).written) {
+        const offset = BigInt(first * pageBytes);
+        this.#ops.copyToHost(pool + offset, device + offset, pages * pageBytes);
       }
     }
   }
@@ -106,24 +103,27 @@ export class KvWindow implements Disposable {
     const used = this.#transfer.computed();
     this.#transfer.copyAfter(used);
     this.#transfer.events.giveBack(used);
-    for (const [from, to] of this.#addresses(layer)) {
-      for (const { first, pages } of this.#earlier) {
-        const offset = BigInt(first * this.#pageBytes);
-        this.#transfer.copy(to + offset, from + offset, pages * this.#pageBytes);
+    for (const { pool, device, pageBytes } of this.#parts(layer)) {
+      for (const { first, pages } of this.#pagesOf(layer).earlier) {
+        const offset = BigInt(first * pageBytes);
+        this.#transfer.copy(device + offset, pool + offset, pages * pageBytes);
       }
     }
     this.#brought = { layer, copied: this.#transfer.copied() };
   }
 
-  /** The addresses of a layer's keys, and of its values if it has them beside, in the pool, each with that on the device. */
-  #addresses(layer: number): [pool: bigint, device: bigint][] {
-    const device = this.#address(layer);
-    const keys: [bigint, bigint] = [this.#pool.keys(layer), device];
-    return this.#parts === 1 ? [keys] : [keys, [this.#pool.values(layer), device + this.#partBytes]];
+  #pagesOf(layer: number): { earlier: PageRun[]; written: PageRun[] } {
+    return this.#pages[this.#pool.shape.layers[layer]];
   }
 
-  #address(layer: number): bigint {
-    return this.#device.address + BigInt(this.#parts) * this.#partBytes * BigInt(layer % this.#layers);
+  /** A layer's keys, and its values if it has them beside: where they are in the pool and on the device, and the bytes of a page of them. */
+  #parts(layer: number): { pool: bigint; device: bigint; pageBytes: number }[] {
+    const device = this.#device.address + BigInt(this.#stride * (layer % this.#layers));
+    const { bytes, keyBytes } = this.#pool.layerBytes(layer), pages = this.#pool.pages[this.#pool.shape.layers[layer]];
+    const keys = { pool: this.#pool.keys(layer), device, pageBytes: keyBytes / pages };
+    if (bytes === keyBytes) return [keys];
+    const values = { pool: this.#pool.values(layer), device: device + BigInt(keyBytes), pageBytes: (bytes - keyBytes) / pages };
+    return [keys, values];
   }
 
   #forget(): void {

@@ -2,10 +2,11 @@
  * Says how much memory a model needs of the host and of the device, as the planner counts it.
  * @module
  */
+import { kvBytesPerToken, type KvCacheShape, PAGE_TOKENS, pagesPerSequence } from "../cache/kv_cache.ts";
 import { recurrentStateBytes } from "../cache/recurrent_states.ts";
 import type { Precision } from "../ffi/ops.ts";
 import { arenaBytes } from "../ffi/device_arena.ts";
-import type { PlanRequest } from "../memory/plan.ts";
+import type { KvDemand, PlanRequest } from "../memory/plan.ts";
 import type { ModelConfig } from "../models/architecture.ts";
 import { expertWorkspaceBytes } from "./expert_workspace.ts";
 import { stateShapes } from "./layer_caches.ts";
@@ -25,7 +26,7 @@ export interface DeviceMemory {
 export interface MemoryNeeds {
   request: Pick<
     PlanRequest,
-    "vectorBytes" | "kvBytesPerToken" | "stateBytes" | "activationBytesPerToken" | "logitsBytesPerRow" | "device"
+    "vectorBytes" | "kv" | "stateBytes" | "activationBytesPerToken" | "logitsBytesPerRow" | "device"
   >;
   /** Returns the device memory that operations keep between their kernels; 0 where they use the library's own. */
   scratchBytes(passTokens: number): number;
@@ -55,12 +56,12 @@ function workspaceWithExperts(config: ModelConfig, shape: WorkspaceShape): Retur
 }
 
 /** Returns what a model needs where host memory is all there is. */
-export function hostNeeds(config: ModelConfig, shape: WorkspaceShape, kvBytesPerToken: number): MemoryNeeds {
+export function hostNeeds(config: ModelConfig, shape: WorkspaceShape, kv: readonly KvDemand[]): MemoryNeeds {
   const { arrays, activationBytesPerToken, vectorBytes, widestInput } = workspaceWithExperts(config, shape);
   return {
     request: {
       vectorBytes: vectorBytes + arrays.fixedBytes,
-      kvBytesPerToken,
+      kv,
       stateBytes: recurrentStateBytes(stateShapes(config), shape.maxSequences),
       activationBytesPerToken: activationBytesPerToken + cpuScratchBytesPerToken({ widestInput }) + arrays.bytesPerToken,
       logitsBytesPerRow: arrays.bytesPerLogitRow,
@@ -69,13 +70,38 @@ export function hostNeeds(config: ModelConfig, shape: WorkspaceShape, kvBytesPer
   };
 }
 
+/** What a group of layers keeps. */
+export interface GroupDemand extends KvDemand {
+  layers: number;
+}
+
+/** Returns what layers keep, by group, in passes of so many tokens. */
+export function groupDemands({ type, groups, layers }: KvCacheShape, contextPages: number, passTokens: number): GroupDemand[] {
+  return groups.map((group, index) => {
+    const count = layers.filter((of) => of === index).length;
+    return {
+      layers: count,
+      bytesPerToken: count * kvBytesPerToken(type, group),
+      mostTokens: group.view && pagesPerSequence(group, contextPages, passTokens) * PAGE_TOKENS,
+    };
+  });
+}
+
+/** Returns what is on the device of a cache in host memory: that many layers, each as large as the largest may be. */
+function kvWindowDemand(groups: readonly GroupDemand[]): KvDemand {
+  const layers = Math.min(KV_WINDOW_LAYERS, groups.reduce((sum, group) => sum + group.layers, 0));
+  const mostTokens = Math.max(...groups.map(({ mostTokens = Infinity }) => mostTokens));
+  return { bytesPerToken: layers * Math.max(...groups.map((group) => group.bytesPerToken / group.layers)), mostTokens };
+}
+
 /** What {@linkcode deviceNeeds} depends on beside the model. */
 export interface DeviceNeedsOptions {
   device: DeviceMemory;
   /** Budget of device memory. */
   vramBytes: number | undefined;
   precision: Precision;
-  kvCache: { bytesPerToken: number; layers: number; location: KvCacheLocation };
+  /** What layers keep, by group, and where. */
+  kvCache: { groups: readonly GroupDemand[]; location: KvCacheLocation };
   contextTokens: number;
 }
 
@@ -86,12 +112,11 @@ export function deviceNeeds(config: ModelConfig, shape: WorkspaceShape, options:
   const { numHeads, headDim } = config, { maxSequences } = shape;
   const scratch = cudaScratchBytes({ precision, widestInput, numHeads, headDim, maxSequences, contextTokens });
   const inVram = kvCache.location === "vram";
-  const layerBytesPerToken = kvCache.bytesPerToken / kvCache.layers;
   return {
     request: {
       // Vectors pass through host memory when the engine opens.
       vectorBytes: vectorBytes + arrays.fixedBytes,
-      kvBytesPerToken: inVram ? 0 : kvCache.bytesPerToken,
+      kv: inVram ? [] : kvCache.groups,
       stateBytes: 0,
       activationBytesPerToken: arrays.bytesPerToken,
       logitsBytesPerRow: arrays.bytesPerLogitRow,
@@ -100,7 +125,7 @@ export function deviceNeeds(config: ModelConfig, shape: WorkspaceShape, options:
         freeBytes: device.freeBytes,
         vectorBytes: vectorBytes + arrays.fixedBytes,
         scratchBytes: scratch.fixedBytes + ARENA_PARTS * arenaBytes(1),
-        kvBytesPerToken: inVram ? kvCache.bytesPerToken : layerBytesPerToken * Math.min(kvCache.layers, KV_WINDOW_LAYERS),
+        kv: inVram ? kvCache.groups : [kvWindowDemand(kvCache.groups)],
         stateBytes: recurrentStateBytes(stateShapes(config), maxSequences),
         activationBytesPerToken: activationBytesPerToken + scratch.bytesPerToken + arrays.bytesPerToken,
         logitsBytesPerRow: arrays.bytesPerLogitRow,

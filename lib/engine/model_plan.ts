@@ -2,24 +2,24 @@
  * Plans how a model runs within a memory budget, without loading anything.
  * @module
  */
-import { KV_CACHE_TYPES, kvBytesPerToken, type KvCacheType, PAGE_TOKENS } from "../cache/kv_cache.ts";
-import { FormatError, UsageError } from "../errors.ts";
+import { KV_CACHE_TYPES, type KvCacheType, PAGE_TOKENS, pagesPerSequence } from "../cache/kv_cache.ts";
+import { FormatError, UnsupportedError, UsageError } from "../errors.ts";
 import type { ContextOptions } from "../ffi/context.ts";
 import type { DeviceChoice } from "../ffi/device.ts";
 import type { Precision } from "../ffi/ops.ts";
 import { baselineBytes, machineBytes } from "../memory/budget.ts";
-import type { ExpertTable, Plan, PlanRequest, TapeExtent } from "../memory/plan.ts";
+import type { ExpertTable, KvDemand, Plan, PlanRequest, TapeExtent } from "../memory/plan.ts";
 import { planWithExperts } from "../memory/expert_planner.ts";
-import { plan } from "../memory/planner.ts";
+import { kvCacheBytes, plan } from "../memory/planner.ts";
 import { limitResident } from "../memory/resident_limit.ts";
-import type { Architecture, ModelConfig, ModelTensors } from "../models/architecture.ts";
+import { type Architecture, isResidentMatrix, type ModelConfig, type ModelTensors } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { EXTENT_ALIGNMENT } from "../shard/manifest.ts";
 import type { ShardDirectory } from "../shard/reader.ts";
 import { embeddingRowBytes } from "./embedding_rows.ts";
 import { expertTableOf } from "./expert_table.ts";
 import { kvCacheShape } from "./layer_caches.ts";
-import { type DeviceMemory, deviceNeeds, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
+import { type DeviceMemory, deviceNeeds, groupDemands, hostNeeds, type KvCacheLocation } from "./memory_needs.ts";
 import { layerWeightsPerToken } from "./token_products.ts";
 import type { WorkspaceShape } from "./workspace.ts";
 
@@ -88,8 +88,8 @@ export interface ModelPlan {
   workspace: WorkspaceShape;
   logitRows: number;
   maxSequences: number;
-  /** Pages of the KV cache. */
-  kvCachePages: number;
+  /** Pages of the KV cache, of each group of layers. */
+  kvCachePages: readonly number[];
   kvCacheType: KvCacheType;
   kvCacheLocation: KvCacheLocation;
   /** Multiplications and additions that the weights' products take for a token. */
@@ -114,7 +114,8 @@ function oneOf<T extends string>(name: string, value: T | undefined, known: read
 }
 
 /** Returns the longest context a model can have: its own, unless its rotary embeddings reach further, dynamic ones as far as asked. */
-export function longestContextTokens({ ropes, contextTokens }: ModelConfig): number {
+export function longestContextTokens({ ropes, contextTokens, contextLimit }: ModelConfig): number {
+  if (contextLimit) return Math.min(contextTokens, contextLimit.tokens);
   // Where layers have different ones, max_position_embeddings counts the stretched.
   if (ropes.length !== 1) return contextTokens;
   const { scaling } = ropes[0];
@@ -125,6 +126,12 @@ export function longestContextTokens({ ropes, contextTokens }: ModelConfig): num
 
 function checkContextTokens(config: ModelConfig, options: EngineOptions): number {
   const asked = positiveInteger("contextTokens", options.contextTokens, Math.min(config.contextTokens, DEFAULT_CONTEXT_TOKENS));
+  const { contextLimit } = config;
+  if (contextLimit && asked > contextLimit.tokens) {
+    throw new UnsupportedError(
+      `Cannot use contextTokens ${asked}: ${contextLimit.reason}, required at most ${contextLimit.tokens}`,
+    );
+  }
   if (asked > longestContextTokens(config)) {
     throw new UsageError(`Cannot use contextTokens ${asked}: the model was made for ${longestContextTokens(config)}`);
   }
@@ -144,16 +151,18 @@ function checkTensors(shards: ShardDirectory, tensors: ModelTensors): void {
       throw new FormatError(`Cannot use vector ${spec.name}: it is stored as ${entry.format}, required f32`);
     }
     // Only of these is a matrix the same as its extents one after the other.
-    if (spec.kind === "router" && !["f32", "f16", "bf16"].includes(entry.format)) {
-      throw new FormatError(`Cannot use router ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
+    if (isResidentMatrix(spec) && !["f32", "f16", "bf16"].includes(entry.format)) {
+      throw new FormatError(`Cannot use ${spec.kind} ${spec.name}: it is stored as ${entry.format}, required f32, f16 or bf16`);
     }
   }
 }
 
-/** Returns what stays in memory whatever the budget, norms, biases and routers, with the 4-byte words that each takes. */
+/** Returns what stays in memory whatever the budget, norms, biases, routers and embeddings of positions, with the 4-byte words that each takes. */
 function residentWords(shards: ShardDirectory, tensors: ModelTensors): Map<string, number> {
+  const resident = [...tensors.embedding, ...tensors.layers.flat(), ...tensors.head]
+    .filter((spec) => spec.kind === "vector" || isResidentMatrix(spec));
   return new Map(
-    [...tensors.layers.flat(), ...tensors.head].filter(({ kind }) => kind === "vector" || kind === "router").map(({ name }) => {
+    resident.map(({ name }) => {
       const bytes = shards.tensor(name).extents.reduce((sum, extent) => sum + extent.bytes, 0);
       return [name, Math.ceil(bytes / 4)];
     }),
@@ -215,12 +224,14 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   };
   const tape = tapeOf(shards, tensors), expertTable = expertTableOf(shards, config, tensors);
   const cacheShape = kvCacheShape(config, kvCacheType);
-  const kvCache = { bytesPerToken: kvBytesPerToken(cacheShape), layers: cacheShape.numLayers, location: kvCacheLocation };
+  // A smaller pass than asked for leaves fewer tokens to keep beside a window; counting those asked for keeps the plan independent of that.
+  const groups = groupDemands(cacheShape, contextPages, askedPassTokens);
+  const kvCache = { groups, location: kvCacheLocation };
   const needs = device
     ? deviceNeeds(config, shape, {
       ...{ device, vramBytes: options.vramBytes, precision, kvCache, contextTokens: contextPages * PAGE_TOKENS },
     })
-    : hostNeeds(config, shape, kvCache.bytesPerToken);
+    : hostNeeds(config, shape, groups);
   const request: PlanRequest = {
     ramBytes: options.ramBytes,
     machineBytes: machineBytes(),
@@ -236,7 +247,8 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
   };
   const planned = expertTable ? planWithExperts(request, expertTable, options.expertCacheBytes) : plan(request);
   const limited = limitResident(planned, tape, options.residentBytes ?? Infinity);
-  const { pages, contextTokens, ...sizes } = wholePages(limited, maxSequences);
+  const { contextTokens, ...sizes } = wholePages(limited, request);
+  const plannedPages = contextTokens / PAGE_TOKENS;
   const logitRows = Math.min(askedLogitRows, planned.passTokens);
   return {
     architecture,
@@ -245,10 +257,10 @@ export function planModel(shards: ShardDirectory, options: EngineOptions = {}, d
     tape,
     expertTable,
     plan: { ...limited, ...sizes, contextTokens: Math.min(askedContextTokens, contextTokens) },
-    workspace: { ...shape, passTokens: planned.passTokens, logitRows, pageTableEntries: pages },
+    workspace: { ...shape, passTokens: planned.passTokens, logitRows, pageTableEntries: plannedPages * maxSequences },
     logitRows,
     maxSequences,
-    kvCachePages: pages,
+    kvCachePages: cacheShape.groups.map((group) => maxSequences * pagesPerSequence(group, plannedPages, askedPassTokens)),
     kvCacheType,
     kvCacheLocation,
     flopsPerToken: flopsPerToken(config, tensors),
@@ -283,18 +295,16 @@ function checkDeviceOptions(options: EngineOptions, hasOwnMemory: boolean): void
 /** Rounds a plan's KV cache to whole pages: what the planner lowered is rounded down, never up. */
 function wholePages(
   planned: Plan,
-  maxSequences: number,
-): Pick<Plan, "kvCacheBytes" | "totalBytes" | "device" | "contextTokens"> & { pages: number } {
-  const pagesPerSequence = Math.floor(planned.contextTokens / PAGE_TOKENS);
-  const contextTokens = pagesPerSequence * PAGE_TOKENS, share = contextTokens / planned.contextTokens;
-  const round = (part: { kvCacheBytes: number; totalBytes: number }) => {
-    const kvCacheBytes = Math.round(part.kvCacheBytes * share);
-    return { kvCacheBytes, totalBytes: part.totalBytes - part.kvCacheBytes + kvCacheBytes };
+  { kv, device, maxSequences }: PlanRequest,
+): Pick<Plan, "kvCacheBytes" | "totalBytes" | "device" | "contextTokens"> {
+  const contextTokens = Math.floor(planned.contextTokens / PAGE_TOKENS) * PAGE_TOKENS;
+  const round = (part: { kvCacheBytes: number; totalBytes: number }, demands: readonly KvDemand[]) => {
+    const bytes = kvCacheBytes(demands, contextTokens, maxSequences);
+    return { kvCacheBytes: bytes, totalBytes: part.totalBytes - part.kvCacheBytes + bytes };
   };
   return {
-    ...round(planned),
-    ...(planned.device ? { device: { ...planned.device, ...round(planned.device) } } : {}),
+    ...round(planned, kv),
+    ...(planned.device ? { device: { ...planned.device, ...round(planned.device, device!.kv) } } : {}),
     contextTokens,
-    pages: pagesPerSequence * maxSequences,
   };
 }

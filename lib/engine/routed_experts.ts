@@ -15,6 +15,7 @@ import type { Transfer } from "../stream/transfer.ts";
 import { expertLayers } from "./expert_table.ts";
 import { ExpertWorkspace } from "./expert_workspace.ts";
 import { readWhole } from "./positional_reads.ts";
+import { residentMatrix } from "./resident_matrix.ts";
 
 function correctionName(layer: number): string {
   return `${layerPrefix(layer)}mlp.gate.e_score_correction_bias`;
@@ -138,15 +139,8 @@ export class RoutedExperts implements PassExperts, AsyncDisposable {
   router(y: bigint, x: bigint, name: string, biasName?: string): void {
     const { ops, shards, residentAddress } = this.#parts;
     const tensor = shards.tensorIndex(name);
-    const { rows, cols, extents } = shards.manifest.tensors[tensor];
-    const weight: WeightExtent = {
-      format: this.#formats[tensor],
-      address: residentAddress(name),
-      bytes: BigInt(extents.reduce((sum, { bytes }) => sum + bytes, 0)),
-      rows: BigInt(rows),
-      cols: BigInt(cols),
-      outliers: 0n,
-    };
+    const { rows, cols } = shards.manifest.tensors[tensor];
+    const weight = residentMatrix(this.#formats[tensor], residentAddress(name), shards.manifest.tensors[tensor]);
     const bias = biasName === undefined ? 0n : residentAddress(biasName);
     ops.matmul(y, rows, x, cols, this.#tokens, weight, bias, false, "exact");
   }

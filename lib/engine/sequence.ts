@@ -34,7 +34,8 @@ export class Sequence implements Disposable {
   }
 
   /**
-   * Forgets all but the first `tokens`, so that the next pass continues from there. A model with recurrent layers can forget its last pass, or all.
+   * Forgets all but the first `tokens`, so that the next pass continues from there. A model with recurrent layers can forget its last pass, or all; one
+   * with sliding windows its last pass, all, or as much as still lies within what its windows have kept.
    * @throws {UsageError} where there are fewer, for another number where layers keep states, while a pass uses the sequence, or in the middle of a text
    * that was read in both directions.
    */

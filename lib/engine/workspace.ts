@@ -3,9 +3,12 @@
  * device about the pass, and the resident vectors.
  * @module
  */
+import { KV_CACHE_TYPES } from "../cache/kv_cache.ts";
+import type { View } from "../cache/view.ts";
 import type { Context, DeviceAllocator, DeviceSpan, HostBuffer, Stream } from "../ffi/context.ts";
 import { Ops } from "../ffi/ops.ts";
 import { activationBytes, activationWidths, align, ALIGNMENT, ATTENTION_NAMES, placeActivations } from "./activations.ts";
+import { kvCacheShape, viewsOf } from "./layer_caches.ts";
 import { MOST_TOP_K } from "./pass_layout.ts";
 import type { Activations } from "../layers/pass.ts";
 import type { ModelConfig } from "../models/architecture.ts";
@@ -15,7 +18,7 @@ export interface WorkspaceShape {
   passTokens: number;
   logitRows: number;
   maxSequences: number;
-  /** Entries of the page table, over all sequences. */
+  /** Entries of a group's page table, over all sequences. */
   pageTableEntries: number;
   /** Bytes of one stored embedding row. */
   embeddingRowBytes: number;
@@ -28,27 +31,9 @@ function rotaryWidth({ ropes }: ModelConfig): number {
   return ropes.reduce((sum, { dim }) => sum + dim, 0);
 }
 
-/** What a layer sees of a sequence where it does not see all: the latest tokens, or those of the same chunk. */
-export interface View {
-  kind: "window" | "chunk";
-  tokens: number;
-}
-
-/** Returns what a layer sees, or undefined where that is all before. */
-export function viewOf({ windowTokens, chunkTokens }: ModelConfig["layers"][number]["attention"]): View | undefined {
-  if (windowTokens !== undefined) return { kind: "window", tokens: windowTokens };
-  return chunkTokens === undefined ? undefined : { kind: "chunk", tokens: chunkTokens };
-}
-
-/** Names a view, so that equal ones are known as such. */
-export function viewKey({ kind, tokens }: View): string {
-  return `${kind} of ${tokens}`;
-}
-
-/** Returns the views of all layers, each once. */
-function viewsOf({ layers }: ModelConfig): View[] {
-  const views = layers.flatMap(({ attention }) => viewOf(attention) ?? []);
-  return [...new Map(views.map((view) => [viewKey(view), view])).values()];
+/** Returns the groups that layers are in by what they keep: each has page numbers of its own. */
+function kvGroups(config: ModelConfig): number {
+  return kvCacheShape(config, KV_CACHE_TYPES[0]).groups.length;
 }
 
 /** Returns each host array's bytes, in the order they are laid out. */
@@ -56,7 +41,8 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
   const tokens = shape.passTokens;
   return {
     embeddingIndexes: tokens * 4,
-    slots: tokens * 4,
+    positionRows: config.learnedPositions ? tokens * 4 : 0,
+    slots: kvGroups(config) * align(tokens * 4),
     rotary: config.ropes.reduce((sum, { dim }) => sum + 2 * align(tokens * dim * 2), 0),
     firstVisible: viewsOf(config).length * align(tokens * 4),
     slopes: (config.alibiSlopes?.length ?? 0) * 4,
@@ -66,7 +52,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
     topIds: shape.logitRows * MOST_TOP_K * 4,
     sequences: shape.maxSequences * 16,
     stateSlots: shape.maxSequences * 8,
-    pageTable: shape.pageTableEntries * 4,
+    pageTable: kvGroups(config) * shape.pageTableEntries * 4,
     mask: tokens * tokens,
     // An embedding row may be in two sections, each aligned.
     embeddingRows: tokens * shape.embeddingRowBytes + 2 * ALIGNMENT,
@@ -76,6 +62,7 @@ function hostArrayBytes(config: ModelConfig, shape: WorkspaceShape): Record<Host
 
 type HostArrayName =
   | "embeddingIndexes"
+  | "positionRows"
   | "slots"
   | "rotary"
   | "firstVisible"
@@ -109,13 +96,14 @@ export function workspaceBytes(
   const { residual, streams, attention, mlp } = activationWidths(config);
   const sum = (widths: number[]) => widths.reduce((total, width) => total + width, 0);
   const host = hostArrayBytes(config, shape);
-  const windows = viewsOf(config).length;
-  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, the activations and the two sections of an embedding.
-  const aligned = Object.keys(host).length + 3 + ATTENTION_NAMES.length + 2 + 2 * config.ropes.length + windows;
+  const windows = viewsOf(config).length, groups = kvGroups(config);
+  // Each array is aligned: at most the host arrays, the ropes' tables, the windows, the groups' slots, the activations and the two sections of an embedding.
+  const aligned = Object.keys(host).length + 3 + ATTENTION_NAMES.length + 2 + 2 * config.ropes.length + windows + groups;
   return {
     arrays: {
       // A smaller pass than asked for needs a mask of fewer columns; counting those asked for keeps the sum linear.
-      bytesPerToken: 8 + rotaryWidth(config) * 4 + windows * 4 + shape.passTokens + shape.embeddingRowBytes,
+      bytesPerToken: 4 + (config.learnedPositions ? 4 : 0) + rotaryWidth(config) * 4 + (windows + groups) * 4 +
+        shape.passTokens + shape.embeddingRowBytes,
       bytesPerLogitRow: config.vocabSize * 4 + 8 + 8 * MOST_TOP_K,
       fixedBytes: host.sequences + host.stateSlots + host.pageTable + host.slopes + aligned * ALIGNMENT,
     },
@@ -123,6 +111,13 @@ export function workspaceBytes(
     vectorBytes: [...shape.vectors.values()].reduce((total, count) => total + align(count * 4), 0),
     widestInput: Math.max(residual, config.intermediateSize, ...attention),
   };
+}
+
+/** Part of an array of i32. */
+export interface HostInts {
+  /** On the device. */
+  address: bigint;
+  values: Int32Array<ArrayBuffer>;
 }
 
 /** Part of an array of f32. */
@@ -149,6 +144,7 @@ export class Workspace implements Disposable {
   readonly #sizes: Record<HostArrayName, number>;
   readonly #ropes: ModelConfig["ropes"];
   readonly #views: readonly View[];
+  readonly #groups: number;
   readonly #vectorOffsets: ReadonlyMap<string, number>;
   /** Where vectors are read into, at their offsets; the host's memory of them, given back once they are on the device. */
   #vectorSource: HostBuffer | undefined;
@@ -170,6 +166,7 @@ export class Workspace implements Disposable {
     this.#vectorSource = vectors;
     this.#ropes = config.ropes;
     this.#views = viewsOf(config);
+    this.#groups = kvGroups(config);
     this.activations = placeActivations(config, shape.passTokens, activations);
   }
 
@@ -224,11 +221,30 @@ export class Workspace implements Disposable {
   }
 
   /** Returns the first visible positions of `tokens` tokens to be filled, i32 [tokens], of each of the views that layers have. */
-  fillFirstVisible(tokens: number): { view: View; address: bigint; values: Int32Array<ArrayBuffer> }[] {
+  fillFirstVisible(tokens: number): (HostInts & { view: View })[] {
+    const rows = this.#fillRows("firstVisible", this.#views.length, tokens);
+    return this.#views.map((view, i) => ({ view, ...rows[i] }));
+  }
+
+  /** Returns the cache slots of `tokens` tokens to be filled, i32 [tokens], of each group of layers. */
+  fillSlots(tokens: number): HostInts[] {
+    return this.#fillRows("slots", this.#groups, tokens);
+  }
+
+  /** Returns the page tables of all sequences to be filled, i32 [entries], of each group of layers. */
+  fillPageTables(entries: number): HostInts[] {
+    const values = this.fillInt32("pageTable", this.#groups * entries), address = this.address("pageTable");
+    return Array.from({ length: this.#groups }, (_, i) => ({
+      address: address + BigInt(i * entries * 4),
+      values: values.subarray(i * entries, (i + 1) * entries),
+    }));
+  }
+
+  /** Returns `count` arrays of i32 [tokens] of an array that holds them one after the other, each aligned. */
+  #fillRows(name: HostArrayName, count: number, tokens: number): HostInts[] {
     const stride = align(tokens * 4) / 4;
-    const values = this.fillInt32("firstVisible", this.#views.length * stride), address = this.address("firstVisible");
-    return this.#views.map((view, i) => ({
-      view,
+    const values = this.fillInt32(name, count * stride), address = this.address(name);
+    return Array.from({ length: count }, (_, i) => ({
       address: address + BigInt(i * stride * 4),
       values: values.subarray(i * stride, i * stride + tokens),
     }));

@@ -129,4 +129,8 @@ export interface DeltaRuleInput {
   keyDim: number;
   valueDim: number;
   scale: number;
+  /** f32 [valueHeads], what values are added to the answers with; 0n for none. */
+  skip?: bigint;
+  /** Whether a token corrects what the state recalls for its key, or adds to it; true without it. */
+  corrects?: boolean;
 }

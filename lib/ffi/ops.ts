@@ -256,11 +256,11 @@ export class Ops {
     );
   }
 
-  /** y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0n. */
-  gated(y: bigint, gate: bigint, up: bigint, count: number, activation: Activation): void {
+  /** y[i] = activation(gate[i]) * up[i], or activation(gate[i]) where up is 0n. Without an activation, gate[i] * up[i]. */
+  gated(y: bigint, gate: bigint, up: bigint, count: number, activation: Activation | undefined): void {
     this.#check(
-      this.#symbols.airk_gated(this.#stream.handle, y, gate, up, BigInt(count), ACTIVATIONS[activation]),
-      `gated (${activation})`,
+      this.#symbols.airk_gated(this.#stream.handle, y, gate, up, BigInt(count), activation ? ACTIVATIONS[activation] : -1),
+      `gated (${activation ?? "no activation"})`,
     );
   }
 
@@ -356,6 +356,8 @@ export class Ops {
         BigInt(delta.keyDim),
         BigInt(delta.valueDim),
         delta.scale,
+        delta.skip ?? 0n,
+        delta.corrects === false ? 0 : 1,
         delta.keyHeadsTakeTurns ? 1 : 0,
       ),
       "gated_delta_rule",

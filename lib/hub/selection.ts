@@ -6,7 +6,14 @@
  */
 import { chooseGguf, ggufModels, ggufParts } from "../checkpoint/gguf_files.ts";
 import { isJsonObject, isPlainFileName, type JsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILES, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import {
+  CONFIG_FILE,
+  GENERATION_CONFIG_FILE,
+  QUANTIZATION_FILES,
+  TOKENIZER_FILES,
+  WEIGHT_FILES,
+} from "../checkpoint/model_files.ts";
+import { isNamedTemplate } from "../checkpoint/tokenizer_files.ts";
 import { FormatError, HubError, UnsupportedError } from "../errors.ts";
 import type { RemoteFile, Repository } from "./repository.ts";
 
@@ -22,7 +29,10 @@ export function smallFiles({ id, files }: Repository): RemoteFile[] {
     );
   }
   const { index } = weightFiles((name) => files.has(name)) ?? WEIGHT_FILES[0];
-  return [CONFIG_FILE, GENERATION_CONFIG_FILE, index, ...TOKENIZER_FILES].flatMap((path) => files.get(path) ?? []);
+  const templates = [...files.keys()].filter(isNamedTemplate), quantization = Object.keys(QUANTIZATION_FILES);
+  return [CONFIG_FILE, GENERATION_CONFIG_FILE, ...quantization, index, ...TOKENIZER_FILES, ...templates].flatMap((path) =>
+    files.get(path) ?? []
+  );
 }
 
 /**

@@ -6,7 +6,8 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { chooseGguf, ggufModelOf, ggufModelsWithin, ggufParts, isGgufName } from "../checkpoint/gguf_files.ts";
 import { readJsonObject } from "../checkpoint/json_file.ts";
-import { CONFIG_FILE, SINGLE_FILE, TOKENIZER_FILES, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, QUANTIZATION_FILES, SINGLE_FILE, WEIGHT_FILES } from "../checkpoint/model_files.ts";
+import { isNamedTemplate, tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import { HubError } from "../errors.ts";
 import { ModelCache } from "./cache.ts";
 import { HubClient } from "./client.ts";
@@ -108,11 +109,12 @@ async function compareCommits(
 ): Promise<{ sameWeights: boolean; sameTokenizer: boolean }> {
   const files = await downloads.filesAt(earlier);
   const same = (name: string) => files?.get(name)?.hash.hex === downloads.findHash(name);
+  const tokenizerFiles = [...tokenizerFileNames(downloads.directory), ...[...files?.keys() ?? []].filter(isNamedTemplate)];
   // A GGUF file holds config and tokenizer too.
-  const isGguf = weightNames.every(isGgufName);
+  const isGguf = weightNames.every(isGgufName), configFiles = isGguf ? [] : [CONFIG_FILE, ...Object.keys(QUANTIZATION_FILES)];
   return {
-    sameWeights: files !== undefined && [...(isGguf ? [] : [CONFIG_FILE]), ...weightNames].every(same),
-    sameTokenizer: files !== undefined && (isGguf || TOKENIZER_FILES.every(same)),
+    sameWeights: files !== undefined && [...configFiles, ...weightNames].every(same),
+    sameTokenizer: files !== undefined && (isGguf || tokenizerFiles.every(same)),
   };
 }
 

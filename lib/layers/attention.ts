@@ -26,7 +26,7 @@ function rotate(
 export async function attention(pass: Pass, layer: number, prefix: string, x: bigint): Promise<void> {
   const { ops } = pass;
   const { numHeads, numKvHeads } = pass.config;
-  const { qkvBias, outputBias, queryNorm, keyNorm, rope, secondRope, queryScaling, sinks, gated } =
+  const { qkvBias, outputBias, queryNorm, keyNorm, normsRotated, rope, secondRope, queryScaling, sinks, gated } =
     pass.config.layers[layer].attention;
   const { query, key, value, attended, outputGate, projected } = pass.activations;
   const linear = (y: bigint, x: bigint, name: string, bias: boolean): Promise<void> =>
@@ -36,13 +36,17 @@ export async function attention(pass: Pass, layer: number, prefix: string, x: bi
   await linear(key, x, "k_proj", qkvBias);
   await linear(value, x, "v_proj", qkvBias);
   if (gated) await linear(outputGate, x, "gate_proj", qkvBias);
-  if (queryNorm) headNorm(pass, query, numHeads, prefix, queryNorm);
-  if (keyNorm) headNorm(pass, key, numKvHeads, prefix, keyNorm);
+  const normHeads = (): void => {
+    if (queryNorm) headNorm(pass, query, numHeads, prefix, queryNorm);
+    if (keyNorm) headNorm(pass, key, numKvHeads, prefix, keyNorm);
+  };
+  if (!normsRotated) normHeads();
   for (const each of [rope, secondRope]) {
     if (!each) continue;
     rotate(pass, query, numHeads, each);
     rotate(pass, key, numKvHeads, each);
   }
+  if (normsRotated) normHeads();
   if (queryScaling) rotate(pass, query, numHeads, { ...queryScaling, interleaved: false });
   const input = pass.appendKeysValues(layer, key, value);
   ops.attention(attended, query, sinks ? { ...input, sinks: pass.vector(`${prefix}self_attn.sinks`) } : input);

@@ -3,12 +3,12 @@
  * @module
  */
 import { attention } from "./attention.ts";
-import { deltaNet } from "./delta_net.ts";
 import { latentAttention } from "./latent_attention.ts";
 import { feedForward } from "./mlp.ts";
 import { moe } from "./moe.ts";
 import { norm } from "./norm.ts";
 import { layerPrefix, type Pass } from "./pass.ts";
+import { recurrentLayer, recurrentStates } from "./recurrent.ts";
 
 /**
  * Enqueues decoder block `layer` on the hidden state.
@@ -18,15 +18,15 @@ import { layerPrefix, type Pass } from "./pass.ts";
  * hidden = a * norm(hidden) + attention(norm(hidden)), and likewise.
  */
 export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
-  const { attention: { latent, deltaNet: recurrent }, norms, parallel, feedForward: config } = pass.config.layers[layer];
+  const { attention: mixer, norms, parallel, feedForward: config } = pass.config.layers[layer];
   const { hidden, normed, projected } = pass.activations;
   const prefix = layerPrefix(layer);
 
   const attentionInput = norms.attentionInput ? normed : hidden;
   if (norms.attentionInput) norm(pass, normed, hidden, prefix, norms.attentionInput);
   restartResidual(pass, layer);
-  if (recurrent) await deltaNet(pass, layer, recurrent, prefix, attentionInput);
-  else if (latent) await latentAttention(pass, layer, latent, prefix, attentionInput);
+  if (recurrentStates(mixer)) await recurrentLayer(pass, layer, prefix, attentionInput);
+  else if (mixer.latent) await latentAttention(pass, layer, mixer.latent, prefix, attentionInput);
   else await attention(pass, layer, prefix, attentionInput);
   if (norms.attentionOutput) norm(pass, projected, projected, prefix, norms.attentionOutput);
 

@@ -14,7 +14,7 @@ import type { Pass } from "./pass.ts";
 const WORD = 4n;
 
 /** Enqueues query: [tokens, numHeads, rank + rotaryDim] = the absorbed queries of x, rotated. */
-async function latentQueries(pass: Pass, latent: LatentConfig, prefix: string, x: bigint): Promise<void> {
+async function latentQueries(pass: Pass, layer: number, latent: LatentConfig, prefix: string, x: bigint): Promise<void> {
   const { ops, tokens } = pass, { numHeads } = pass.config;
   const { query, attended, unabsorbed, down } = pass.activations;
   const { queryRank, rank, plainDim, rotaryDim, eps, bias } = latent;
@@ -33,6 +33,11 @@ async function latentQueries(pass: Pass, latent: LatentConfig, prefix: string, x
   const rows = tokens * numHeads, width = rank + rotaryDim;
   ops.copy2d(query, width, attended, rank, rows, rank);
   ops.copy2d(query + BigInt(rank) * WORD, width, unabsorbed + BigInt(plainDim) * WORD, headDim, rows, rotaryDim);
+  const { queryScaling } = pass.config.layers[layer].attention;
+  if (!queryScaling) return;
+  const { cos, sin } = pass.ropes[queryScaling.index];
+  const layout = { stride: numHeads * width, heads: numHeads, headDim: width, first: 0, rotaryDim: width, interleaved: false };
+  ops.rope(query, cos, sin, tokens, layout);
 }
 
 /** Enqueues key: [tokens, rank + rotaryDim] = the latents of x, normalised, and the rotated part. */
@@ -60,7 +65,7 @@ export async function latentAttention(pass: Pass, layer: number, latent: LatentC
   const { query, key, attended, unabsorbed, projected } = pass.activations;
   const { rank, valueDim, bias } = latent;
   const name = (part: string): string => `${prefix}self_attn.${part}`;
-  await latentQueries(pass, latent, prefix, x);
+  await latentQueries(pass, layer, latent, prefix, x);
   await latentKeys(pass, latent, prefix, x);
   pass.ops.attention(attended, query, pass.appendKeysValues(layer, key, 0n));
   const groups = { groupRows: valueDim, xGroupStride: rank };

@@ -35,10 +35,10 @@ export type RopeScaling =
     attentionFactor: number;
   }
   /**
-   * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + 1) / floorTokens)), so that attention stays sharp over long
-   * contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
+   * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + firstPosition) / floorTokens)), so that attention stays
+   * sharp over long contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
    */
-  | { type: "temperature"; attentionScale: number; floorTokens: number };
+  | { type: "temperature"; attentionScale: number; floorTokens: number; firstPosition: 0 | 1 };
 
 /** One kind of rotary position embedding; layers name it by its index in {@linkcode ModelConfig.ropes}. */
 export interface RopeConfig {
@@ -50,6 +50,8 @@ export interface RopeConfig {
   scaling: RopeScaling;
   /** Whether frequencies are rounded to float16, in which a model keeps them. */
   halfFrequencies?: boolean;
+  /** Whether it turns the other way round. */
+  reversed?: boolean;
   /** Which of a token's two positions turns it, where {@linkcode ModelConfig.blankFilling} gives it two; its place in the sequence without it. */
   positions?: "text" | "span";
 }
@@ -70,7 +72,7 @@ export interface NormConfig {
   offset: number;
 }
 
-/** A normalisation of queries or keys before they are rotated. */
+/** A normalisation of queries or keys. */
 export interface HeadNormConfig extends NormConfig {
   /** What a norm spans: every head, with one weight for all (`head`) or a weight for each (`each`, of kind `layer`), or all heads together (`whole`). */
   scope: "head" | "each" | "whole";
@@ -86,6 +88,8 @@ export interface AttentionConfig {
   queryNorm?: HeadNormConfig;
   /** Normalisation of keys. */
   keyNorm?: HeadNormConfig;
+  /** Whether these come behind the rotation. */
+  normsRotated?: boolean;
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
   /** Rotation of further elements of a head, those from `first` on. */
@@ -96,10 +100,14 @@ export interface AttentionConfig {
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
   softcap: number;
-  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `scale` and `softcap` then count. */
+  /** Present where the layer attends to latents, which a model does in all layers or none; of the above, only `queryScaling`, `scale` and `softcap` then count. */
   latent?: LatentConfig;
   /** Present where the layer is a gated delta net and attends to nothing; none of the above then counts. */
   deltaNet?: DeltaNetConfig;
+  /** Present where the layer is a state space, likewise. */
+  mamba?: MambaConfig;
+  /** Present where the layer is a gated short convolution, likewise. */
+  shortConvolution?: ShortConvolutionConfig;
   /** Whether the softmax has one more score a head, `self_attn.sinks`, that has no value. */
   sinks?: boolean;
   /** Whether what a head attends to is multiplied by the sigmoid of a projection, `self_attn.gate_proj`, which has a bias where q_proj has one. */
@@ -154,6 +162,39 @@ export interface DeltaNetConfig {
   activation: Exclude<Activation, "swiglu_oai">;
   /** Of the norm of what heads answer. */
   eps: number;
+}
+
+/**
+ * A state space of Mamba 2, see `mamba.ts`. Tensors: `mamba.` and `in_proj_` with `x` (values), `b`, `c` (what they are written and read under), `z` (the
+ * gate of the output), `dt` (the step); `conv1d_x`, `conv1d_b`, `conv1d_c`, `A_log`, `D`, `dt_bias`, `norm`, `out_proj`.
+ */
+export interface MambaConfig {
+  /** Heads; a multiple of `groups`. */
+  heads: number;
+  /** Elements of a head's value. */
+  headDim: number;
+  /** Groups of heads that write and read under the same. */
+  groups: number;
+  /** Elements of that: rows of a head's state. */
+  stateDim: number;
+  /** Tokens that a convolution sees, the present one included. */
+  kernel: number;
+  /** Whether the convolutions have biases. */
+  convolutionBias: boolean;
+  /** Of the convolutions. */
+  activation: Exclude<Activation, "swiglu_oai">;
+  /** Groups of heads that are normalised together. */
+  normGroups: number;
+  /** Of that norm. */
+  eps: number;
+}
+
+/** A gated short convolution, see `short_convolution.ts`. Tensors: `conv.` and `in_proj_b`, `in_proj_c`, `in_proj_v`, `conv`, `out_proj`. */
+export interface ShortConvolutionConfig {
+  /** Channels: the width of the residual stream. */
+  width: number;
+  /** Tokens that the convolution sees, the present one included. */
+  kernel: number;
 }
 
 /** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
@@ -227,10 +268,20 @@ export interface BlankFilling {
   blankTokenIds: number[];
 }
 
+/** A table of embeddings of positions, `model.embed_positions`, which stays in memory. */
+export interface LearnedPositions {
+  /** Rows of the table. */
+  rows: number;
+  /** Row of a sequence's first token. */
+  firstRow: number;
+}
+
 /** The hyperparameters that layers work from. Hugging Face's spelling ends where a config is parsed. */
 export interface ModelConfig {
   /** `model_type` of the config.json. */
   modelType: string;
+  /** `model_type` of its language model, where that is a part of a whole model. */
+  languageModelType?: string;
   /** Width of the residual stream. */
   hiddenSize: number;
   /** Width inside the feed-forward layers, the widest. */
@@ -249,8 +300,12 @@ export interface ModelConfig {
   vocabSize: number;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
+  /** Present where only shorter contexts are computed as the model was made; the reason is part of a sentence. */
+  contextLimit?: { tokens: number; reason: string };
   /** Whether the embedding gives the logits too. */
   tieWordEmbeddings: boolean;
+  /** Whether the head has a bias, `lm_head.bias`. */
+  headBias?: boolean;
   /** Whether the rows of the head are scaled to unit length, which is done when they are stored. */
   unitHeadRows?: boolean;
   /** The kinds of rotary embeddings that layers use. */
@@ -265,6 +320,10 @@ export interface ModelConfig {
   finalNorm: NormConfig;
   /** Multiplies the token embeddings. */
   embeddingMultiplier: number;
+  /** Present where each position has an embedding too, which is added to the token's: Vaswani et al. 2017. */
+  learnedPositions?: LearnedPositions;
+  /** Normalises what comes into the first layer. */
+  embeddingNorm?: NormConfig;
   /** Multiplies the logits. */
   logitsMultiplier: number;
   /** 0, or c: a logit becomes c * tanh(logit / c), after the multiplier. */

@@ -11,7 +11,7 @@ import type { ExpertTokens, Routing } from "./router.ts";
  *
  * To keep a pass small, what is never needed together shares memory: `projected` is `normed`, whose last reader comes before it is written,
  * unless a layer's sublayers are parallel or a layer has experts; and `gate` and `up` lie over what the first sublayer works in.
- * Queries, keys and values are those of attention or of a gated delta net, as wide as the wider of the two where a model has both.
+ * Queries, keys and values are those of attention or of a recurrent layer, as wide as the wider of the two where a model has both.
  */
 export interface Activations {
   /** [tokens, hiddenSize], the residual stream. */
@@ -26,11 +26,11 @@ export interface Activations {
   value: bigint;
   /** [tokens, numHeads * headDim] */
   attended: bigint;
-  /** [tokens, numHeads * headDim], of gated attention alone, or [tokens, values], of gated delta nets alone. */
+  /** [tokens, numHeads * headDim], of gated attention alone, or [tokens, values], of recurrent layers alone. */
   outputGate: bigint;
-  /** [tokens, valueHeads], of gated delta nets alone. */
+  /** [tokens, valueHeads], of recurrent layers alone: how much a token changes the state. */
   beta: bigint;
-  /** [tokens, valueHeads], of gated delta nets alone. */
+  /** [tokens, valueHeads], of recurrent layers alone: the logarithm of how much of the state stays. */
   decay: bigint;
   /** [tokens, intermediateSize] */
   gate: bigint;

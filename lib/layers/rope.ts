@@ -127,17 +127,18 @@ export class RotaryTable {
     const { scaling } = this.#config;
     if (scaling.type === "temperature") {
       // Rounded as transformers does it.
-      const logarithm = f32(Math.log1p(Math.floor(f32((position + 1) / scaling.floorTokens))));
+      const logarithm = f32(Math.log1p(Math.floor(f32((position + scaling.firstPosition) / scaling.floorTokens))));
       const pairs = this.#frequencies.length;
       cos.fill(f32(f32(logarithm * scaling.attentionScale) + 1), row * pairs, (row + 1) * pairs);
       sin.fill(0, row * pairs, (row + 1) * pairs);
       return;
     }
     const frequencies = this.#frequencies, pairs = frequencies.length, factor = this.#factor;
+    const sineFactor = this.#config.reversed ? -factor : factor;
     for (let i = 0, at = row * pairs; i < pairs; i++, at++) {
       const angle = f32(position * frequencies[i]);
       cos[at] = f32(Math.cos(angle)) * factor;
-      sin[at] = f32(Math.sin(angle)) * factor;
+      sin[at] = f32(Math.sin(angle)) * sineFactor;
     }
   }
 }

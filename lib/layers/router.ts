@@ -14,14 +14,19 @@ export interface RouterConfig {
   /** Experts a token goes to. */
   topK: number;
   /**
-   * How logits become weights. `softmax` (Mixtral, Qwen) and `sigmoid` (DeepSeek-V3, GLM-4.5): of all, before the choice. `topk_softmax` (gpt-oss,
-   * Granite) and `topk_sigmoid` (Llama 4): of the chosen alone, after a choice by logits.
+   * How logits become weights. `softmax` (Mixtral, Qwen, ERNIE) and `sigmoid` (DeepSeek-V3, GLM-4.5): of all, before the choice. `topk_softmax` (gpt-oss,
+   * Granite) and `topk_sigmoid` (Llama 4): of the chosen alone, after a choice by logits. `sparsemixer` (Phi 3.5 MoE): of each choice among those left
+   * that are nearly as good, see `jitter`.
    */
-  score: "softmax" | "sigmoid" | "topk_softmax" | "topk_sigmoid";
+  score: "softmax" | "sigmoid" | "topk_softmax" | "topk_sigmoid" | "sparsemixer";
+  /** Of a sparsemixer: how far below the best, relative to the larger of both, a logit still counts; times two. */
+  jitter?: number;
   /** Whether the chosen experts' weights are divided by their sum. */
   normalize: boolean;
   /** Added to that sum. */
   normalizeEpsilon: number;
+  /** What that sum is raised to where it is less (ERNIE 4.5). */
+  normalizeLeast?: number;
   /** What the weights are multiplied by in the end. */
   scale: number;
   /**
@@ -79,9 +84,30 @@ function keepBestGroups(scores: Float32Array, { count, kept, score }: NonNullabl
   return scores.map((value, expert) => keep.has(Math.floor(expert / size)) ? value : -Infinity);
 }
 
+/**
+ * Returns the experts of a token, the best first, and the weight of each: its share in a softmax over those that were not chosen before and are nearly as
+ * good. Liu et al. 2024 (SparseMixer-v2), arXiv:2409.12136.
+ */
+function sparsemixer({ topK, jitter = 0 }: RouterConfig, logits: Float32Array): { experts: number[]; weights: Float32Array } {
+  const experts = largest(logits, topK);
+  const weights = experts.map((expert, place) => {
+    const best = logits[expert], earlier = experts.slice(0, place);
+    const shares = softmax(logits.map((logit, i) => {
+      const distance = f32(f32(best - logit) / Math.max(Math.abs(logit), best));
+      return earlier.includes(i) || distance > 2 * jitter ? -Infinity : logit;
+    }));
+    return shares[expert];
+  });
+  return { experts, weights: Float32Array.from(weights) };
+}
+
 /** Routes one token. */
 function routeToken(config: RouterConfig, logits: Float32Array, correction: Float32Array | undefined): [number, number][] {
   const { score, topK, groups } = config;
+  if (score === "sparsemixer") {
+    const { experts, weights } = sparsemixer(config, logits);
+    return experts.map((expert, i): [number, number] => [expert, weights[i]]).sort(([a], [b]) => a - b);
+  }
   const scores = score === "softmax" ? softmax(logits) : score === "sigmoid" ? sigmoid(logits) : logits;
   let choice = correction ? scores.map((value, expert) => f32(value + correction[expert])) : scores;
   if (groups) choice = keepBestGroups(choice, groups);
@@ -90,7 +116,8 @@ function routeToken(config: RouterConfig, logits: Float32Array, correction: Floa
   if (score === "topk_softmax") weights = softmax(weights);
   if (score === "topk_sigmoid") weights = sigmoid(weights);
   if (config.normalize) {
-    const sum = f32(f32(weights.reduce((total, value) => f32(total + value), 0)) + config.normalizeEpsilon);
+    const total = f32(f32(weights.reduce((total, value) => f32(total + value), 0)) + config.normalizeEpsilon);
+    const sum = Math.max(total, f32(config.normalizeLeast ?? 0));
     weights = weights.map((value) => value / sum);
   }
   return experts.map((expert, i): [number, number] => [expert, f32(weights[i] * config.scale)]).sort(([a], [b]) => a - b);

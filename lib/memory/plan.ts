@@ -25,6 +25,14 @@ export interface ExpertTable {
   experts: readonly (readonly TapeExtent[])[];
 }
 
+/** Keys and values of some layers. */
+export interface KvDemand {
+  /** Bytes of a token of a sequence. */
+  bytesPerToken: number;
+  /** Most tokens of a sequence that are kept, where its layers see no more; absent where all are. */
+  mostTokens?: number;
+}
+
 /** Sizes and budgets the plan is made from; all in bytes unless named otherwise. */
 export interface PlanRequest {
   /** Budget of the whole process; undefined where the machine's free memory is the limit. */
@@ -36,7 +44,7 @@ export interface PlanRequest {
   tape: readonly TapeExtent[];
   /** Norms, biases and whatever else is always resident. */
   vectorBytes: number;
-  kvBytesPerToken: number;
+  kv: readonly KvDemand[];
   /** States that recurrent layers keep of all sequences, whatever their length. */
   stateBytes: number;
   /** Tokens of context a sequence, and sequences at a time. */
@@ -70,7 +78,7 @@ export interface DeviceRequest {
   /** What operations keep between their kernels, and alignment. */
   scratchBytes: number;
   /** Of all layers where the cache is in device memory, of those that are there at a time where it is in host memory. */
-  kvBytesPerToken: number;
+  kv: readonly KvDemand[];
   /** States of recurrent layers, which are where the device computes. */
   stateBytes: number;
   activationBytesPerToken: number;

@@ -8,7 +8,7 @@
  */
 import { BudgetError } from "../errors.ts";
 import { formatBytes } from "./bytes.ts";
-import type { Plan, PlanRequest, TapeExtent } from "./plan.ts";
+import type { KvDemand, Plan, PlanRequest, TapeExtent } from "./plan.ts";
 
 /** Fewest tokens a pass is lowered to before a budget is refused: below that a prompt would take a pass of the disk a few words. */
 export const MIN_PASS_TOKENS = 32;
@@ -100,6 +100,14 @@ function largestFitting(low: number, high: number, fits: (value: number) => bool
   return low;
 }
 
+/** Returns the bytes of the keys and values of sequences of so many tokens. */
+export function kvCacheBytes(demands: readonly KvDemand[], contextTokens: number, maxSequences: number): number {
+  const tokenBytes = ({ bytesPerToken, mostTokens = Infinity }: KvDemand) => bytesPerToken * Math.min(contextTokens, mostTokens);
+  return maxSequences * sum(demands.map(tokenBytes));
+}
+
+const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
+
 /** One memory that a plan divides. */
 interface Memory {
   /** What errors call it; the machine's where there is no other. */
@@ -109,7 +117,7 @@ interface Memory {
   limit: string;
   /** What it holds in any case, by name. */
   fixed: Record<string, number>;
-  kvBytesPerToken: number;
+  kv: readonly KvDemand[];
   activationBytesPerToken: number;
   logitsBytesPerRow: number;
 }
@@ -127,7 +135,7 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
       [device ? "what is copied" : "norms and biases"]: vectorBytes,
       "states of recurrent layers": request.stateBytes,
     },
-    kvBytesPerToken: request.kvBytesPerToken,
+    kv: request.kv,
     activationBytesPerToken: request.activationBytesPerToken,
     logitsBytesPerRow: request.logitsBytesPerRow,
   };
@@ -148,8 +156,6 @@ function memoriesOf(request: PlanRequest): { computing: Memory; host?: Memory } 
   return { computing, host };
 }
 
-const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
-
 /**
  * Divides the budgets. What computing needs comes first (KV cache, activations, logits), then slots that keep the disk, or the bus to the
  * device, busy; all the rest keeps extents resident. Fewer tokens a pass are taken where they make all weights fit, or where else
@@ -168,7 +174,7 @@ export function plan(request: PlanRequest): Plan {
     ? askedPassTokens
     : Math.min(askedPassTokens, Math.max(MIN_PASS_TOKENS, maxSequences));
   const minSlotBytes = Math.min(MIN_SLOT_EXTENTS * largest, tapeBytes);
-  const kvBytes = (memory: Memory, contextTokens: number) => memory.kvBytesPerToken * contextTokens * maxSequences;
+  const kvBytes = (memory: Memory, contextTokens: number) => kvCacheBytes(memory.kv, contextTokens, maxSequences);
   // A token gives one row of logits at most.
   const activationBytes = (memory: Memory, passTokens: number) =>
     memory.activationBytesPerToken * passTokens + memory.logitsBytesPerRow * Math.min(request.logitRows, passTokens);

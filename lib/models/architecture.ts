@@ -9,9 +9,14 @@ export type { BlankFilling, ModelConfig };
 
 /**
  * The part a tensor plays, which decides how it is stored and when it is read: a `linear` matrix in its turn, an `expert`'s when a token is routed to
- * it, a `router`, which takes little and decides much, once and in the checkpoint's own precision.
+ * it; a `router` or the embeddings of `positions`, which take little and decide much, once and in the checkpoint's own precision.
  */
-export type TensorKind = "embedding" | "linear" | "expert" | "router" | "head" | "vector";
+export type TensorKind = "embedding" | "positions" | "linear" | "expert" | "router" | "head" | "vector";
+
+/** Returns whether a tensor is a matrix that stays in memory in the checkpoint's own precision. */
+export function isResidentMatrix({ kind }: Pick<TensorSpec, "kind">): boolean {
+  return kind === "router" || kind === "positions";
+}
 
 /**
  * The part of a checkpoint's tensor that a stored tensor is made from: where a checkpoint keeps several matrices in one, or stacks, turns or
@@ -20,6 +25,8 @@ export type TensorKind = "embedding" | "linear" | "expert" | "router" | "head" |
  */
 export interface TensorSource {
   name: string;
+  /** Shape that the tensor has to have to count as this place, where another place has its name too. */
+  shape?: readonly number[];
   /** Index into the first dimension of a tensor [n, rows, cols]. */
   index?: number;
   /** 0 without it. */
@@ -53,8 +60,8 @@ export interface TensorSpec {
   expert?: number;
   /** Where the checkpoint has it, a vector in several places one after the other with equal shares; without it, under `name`, whole. */
   source?: TensorSource | readonly TensorSource[];
-  /** Where it is in checkpoints that have no tensor of the name that `source` says. */
-  otherSource?: TensorSource;
+  /** Where it is in checkpoints that have no tensor of the name that `source` says: in the first of these places that they have. */
+  otherSources?: readonly (TensorSource | readonly TensorSource[])[];
   /** Added to each element of a vector. */
   offset?: number;
   /** Whether each row is scaled to unit length. */
@@ -65,14 +72,19 @@ export interface TensorSpec {
 
 /** All tensors of a model by the file they are stored in, matrices in their order of use. */
 export interface ModelTensors {
+  /** What comes before the first layer: embeddings of tokens and, in some models, of positions, and a norm. */
   embedding: TensorSpec[];
   layers: TensorSpec[][];
   /** Final norm and, unless tied, the LM head. */
   head: TensorSpec[];
   /** Name of the tensor that gives token embeddings. */
   embeddingName: string;
+  /** Name of the tensor that gives embeddings of positions, where the model has it. */
+  positionsName: string;
   /** Name of the tensor that gives logits; the embedding's where the two are tied. */
   headName: string;
+  /** Name of the vector that is added to them, of a model that has one. */
+  headBiasName: string;
   /** Prefix of layer i's tensor names, cut off in its shard file: `model.layers.3.`. */
   layerPrefix(layer: number): string;
 }
@@ -91,8 +103,13 @@ export interface Architecture {
   tensors(config: ModelConfig): ModelTensors;
   /** Returns why a tensor of the checkpoint is not needed, or undefined where it is not known at all. */
   ignoredTensorReason(name: string, config: ModelConfig): string | undefined;
-  /** Why transformers does not load its checkpoints with linear layers quantized and experts as they are; undefined where it does. */
-  refusesPartQuantized?: string;
+  /** Why a checkpoint of it that is quantized here is of no use to transformers; undefined where it is. */
+  refusesExport?: string;
+  /**
+   * Whether transformers, once a model is quantized, has linear layers where checkpoints have stacks of experts (quantizers/base.py). They are named
+   * as the tensors' other places are.
+   */
+  linearExperts?: boolean;
   /** Enqueues decoder block `layer` on the pass's hidden state, taking its weights in their order of use. */
   block(pass: Pass, layer: number): Promise<void>;
 }

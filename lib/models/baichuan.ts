@@ -6,7 +6,7 @@
 import { alibiSlopes } from "./alibi.ts";
 import type { ModelConfig } from "./architecture.ts";
 import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import { decoderArchitecture, REMOTE_CODE } from "./decoder.ts";
 import {
   decoderConfig,
   fusedQkv,
@@ -50,6 +50,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
 /** Baichuan. */
 export const BAICHUAN = decoderArchitecture({
   modelTypes: ["baichuan"],
+  refusesExport: REMOTE_CODE,
   parseConfig,
   layerSource: (name, config) => fusedQkv(name, "self_attn.W_pack", config),
 });

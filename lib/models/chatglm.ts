@@ -5,7 +5,7 @@
  */
 import type { ModelConfig, TensorSource } from "./architecture.ts";
 import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import { decoderArchitecture, REMOTE_CODE } from "./decoder.ts";
 import {
   decoderConfig,
   type DecoderShape,
@@ -77,6 +77,7 @@ function layerSource(name: string, config: ModelConfig): TensorSource | undefine
 /** ChatGLM. */
 export const CHATGLM = decoderArchitecture({
   modelTypes: ["chatglm"],
+  refusesExport: REMOTE_CODE,
   parseConfig,
   layerPrefix: (layer) => `transformer.encoder.layers.${layer}.`,
   layerSource,

@@ -7,7 +7,7 @@
 import type { NormConfig } from "../layers/model_config.ts";
 import type { ModelConfig, TensorSource } from "./architecture.ts";
 import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import { decoderArchitecture, REMOTE_CODE } from "./decoder.ts";
 import { decoderConfig, type DecoderShape, plainAttention } from "./decoder_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
@@ -94,6 +94,7 @@ function layerSource(name: string, { headDim }: ModelConfig): TensorSource | und
 /** The first ChatGLM, which has the others' name. */
 export const CHATGLM_1 = decoderArchitecture({
   modelTypes: ["chatglm"],
+  refusesExport: REMOTE_CODE,
   serves: (config) => config.inner_hidden_size !== undefined,
   parseConfig,
   layerPrefix: (layer) => `transformer.layers.${layer}.`,

@@ -30,6 +30,31 @@ export class ConfigReader {
     return this.#values[key];
   }
 
+  /** Returns a reader of the same object with some values changed. */
+  with(values: Record<string, unknown>): ConfigReader {
+    return new ConfigReader({ ...this.#values, ...values }, this.#subject);
+  }
+
+  /** Returns a reader of the same object with values for keys that are not there. */
+  withMissing(values: Record<string, unknown>): ConfigReader {
+    return new ConfigReader({ ...values, ...this.#values }, this.#subject);
+  }
+
+  /**
+   * Returns a reader in which keys have values under other names too, as some families' configuration classes give them.
+   * @param aliases The other names by the keys that are read.
+   * @throws {UnsupportedError} where both are set and differ.
+   */
+  aliased(aliases: Readonly<Record<string, string>>): ConfigReader {
+    const values: Record<string, unknown> = {};
+    for (const [key, alias] of Object.entries(aliases)) {
+      if (!this.has(alias)) continue;
+      if (this.has(key) && this.raw(key) !== this.raw(alias)) throw this.refuse(alias, `the same as ${key} (${this.raw(key)})`);
+      values[key] = this.raw(alias);
+    }
+    return this.with(values);
+  }
+
   /** Makes the error for a value that cannot be used. */
   refuse(key: string, required: string): UnsupportedError {
     const value = this.#values[key];

@@ -5,41 +5,57 @@
 import { decoderBlock } from "../layers/decoder_block.ts";
 import { layerPrefix } from "../layers/pass.ts";
 import { deltaNetWidths } from "../layers/delta_net.ts";
+import { mambaWidths } from "../layers/mamba.ts";
 import type {
   AttentionConfig,
   DeltaNetConfig,
   LatentConfig,
   LayerConfig,
+  MambaConfig,
   MlpConfig,
   MoeConfig,
   NormConfig,
+  ShortConvolutionConfig,
 } from "../layers/model_config.ts";
 import type { Architecture, ModelConfig, ModelTensors, TensorSource, TensorSpec } from "./architecture.ts";
 import { ConfigReader } from "./config_reader.ts";
 
 const EMBEDDING_NAME = "model.embed_tokens.weight";
+const POSITIONS_NAME = "model.embed_positions.weight";
 const HEAD_NAME = "lm_head.weight";
+const HEAD_BIAS_NAME = "lm_head.bias";
+
+/** Under which names a checkpoint has a decoder's tensors. */
+export interface DecoderNames {
+  /** The checkpoint's prefix of a layer's tensors; the stored one without it. */
+  layerPrefix?(layer: number): string;
+  /** The checkpoint's names of tensors outside of layers, by the stored ones. */
+  rootNames?: Readonly<Record<string, string>>;
+}
+
+/** Why nothing is exported of families that came with code of their own. */
+export const REMOTE_CODE = "transformers has this family only by code that comes with the checkpoint";
 
 /** What tells one decoder family from another beside its configuration. */
-export interface DecoderFamily {
+export interface DecoderFamily extends DecoderNames {
   /** Values of `model_type` it serves. */
   modelTypes: string[];
   /** As {@linkcode Architecture.serves}. */
   serves?(config: Record<string, unknown>): boolean;
   /** As {@linkcode Architecture.parseConfig}. */
   parseConfig(config: Record<string, unknown>): ModelConfig;
-  /** The checkpoint's prefix of a layer's tensors; the stored one without it. */
-  layerPrefix?(layer: number): string;
+  /** Names that some of the family's checkpoints have instead. */
+  otherNames?: readonly DecoderNames[];
   /**
    * Returns where a layer's tensor lies in the checkpoint, both names relative to the layer; undefined where it is there under its own name.
    */
   layerSource?(name: string, config: ModelConfig, layer: number): TensorSource | TensorSource[] | undefined;
-  /** Returns where some of the family's checkpoints have a layer's tensor instead, both names relative to the layer. */
-  otherLayerSource?(name: string, config: ModelConfig, layer: number): TensorSource | undefined;
-  /** The checkpoint's names of tensors outside of layers, by the stored ones. */
-  rootNames?: Readonly<Record<string, string>>;
-  /** As {@linkcode Architecture.refusesPartQuantized}. */
-  refusesPartQuantized?: string;
+  /** Returns where some of the family's checkpoints have a layer's tensor instead, or several such places, names relative to the layer. */
+  otherLayerSource?(name: string, config: ModelConfig, layer: number): TensorSource | readonly TensorSource[] | undefined;
+  /** As {@linkcode Architecture.refusesExport}. */
+  refusesExport?: string;
+  /** As {@linkcode Architecture.linearExperts}. */
+  linearExperts?: boolean;
   /** As {@linkcode Architecture.ignoredTensorReason}, for what only this family has. */
   ignoredTensorReason?(name: string, config: ModelConfig): string | undefined;
 }
@@ -142,9 +158,40 @@ function deltaNetTensors({ hiddenSize }: ModelConfig, deltaNet: DeltaNetConfig):
   ];
 }
 
+/** Returns the tensors of a state space. */
+function mambaTensors({ hiddenSize }: ModelConfig, mamba: MambaConfig): TensorSpec[] {
+  const { heads, kernel, convolutionBias } = mamba, { keys, values } = mambaWidths(mamba);
+  const projection = (part: string, rows: number): TensorSpec[] =>
+    linearTensors(`mamba.in_proj_${part}`, rows, hiddenSize, false);
+  const convolved = [["x", values], ["b", keys], ["c", keys]] as const;
+  return [
+    ...convolved.flatMap(([part, rows]) => projection(part, rows)),
+    ...convolved.map(([part, cols]) => vectorTensor(`mamba.conv1d_${part}.weight`, kernel * cols)),
+    ...(convolutionBias ? convolved.map(([part, cols]) => vectorTensor(`mamba.conv1d_${part}.bias`, cols)) : []),
+    ...projection("z", values),
+    ...projection("dt", heads).map((spec) => ({ ...spec, delicate: true })),
+    vectorTensor("mamba.A_log", heads),
+    vectorTensor("mamba.D", heads),
+    vectorTensor("mamba.dt_bias", heads),
+    vectorTensor("mamba.norm.weight", values),
+    ...linearTensors("mamba.out_proj", hiddenSize, values, false),
+  ];
+}
+
+/** Returns the tensors of a gated short convolution. */
+function shortConvolutionTensors({ hiddenSize }: ModelConfig, { width, kernel }: ShortConvolutionConfig): TensorSpec[] {
+  return [
+    ...["b", "c", "v"].flatMap((part) => linearTensors(`conv.in_proj_${part}`, width, hiddenSize, false)),
+    vectorTensor("conv.conv.weight", kernel * width),
+    ...linearTensors("conv.out_proj", hiddenSize, width, false),
+  ];
+}
+
 function mixerTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
-  const { latent, deltaNet } = attention;
+  const { latent, deltaNet, mamba, shortConvolution } = attention;
   if (deltaNet) return deltaNetTensors(config, deltaNet);
+  if (mamba) return mambaTensors(config, mamba);
+  if (shortConvolution) return shortConvolutionTensors(config, shortConvolution);
   return latent ? latentTensors(config, latent) : attentionTensors(config, attention);
 }
 
@@ -162,40 +209,54 @@ function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
   ];
 }
 
+/** Returns a spec with the places where checkpoints have its tensor. */
+function placed(spec: TensorSpec, name: string, places: readonly (TensorSource | TensorSource[])[]): TensorSpec {
+  const [source, ...otherSources] = places;
+  return { ...spec, name, source, ...(otherSources.length > 0 && { otherSources }) };
+}
+
 function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   const { vocabSize: rows, hiddenSize: cols } = config;
-  const prefixOf = family.layerPrefix ?? layerPrefix;
+  const names: readonly DecoderNames[] = [family, ...family.otherNames ?? []];
   const placeInLayer = (spec: TensorSpec, layer: number): TensorSpec => {
-    const name = layerPrefix(layer) + spec.name;
     const source = family.layerSource?.(spec.name, config, layer) ?? { name: spec.name };
-    const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
-    const other = family.otherLayerSource?.(spec.name, config, layer);
-    return {
-      ...{ ...spec, name, source: Array.isArray(source) ? source.map(place) : place(source) },
-      ...(other && { otherSource: place(other) }),
-    };
+    const others = [family.otherLayerSource?.(spec.name, config, layer) ?? []].flat();
+    const places = names.flatMap(({ layerPrefix: prefixOf = layerPrefix }) => {
+      const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
+      return [Array.isArray(source) ? source.map(place) : place(source), ...others.map(place)];
+    });
+    return placed(spec, layerPrefix(layer) + spec.name, places);
   };
   const placeAtRoot = (spec: TensorSpec): TensorSpec => {
-    const name = family.rootNames?.[spec.name];
-    return name === undefined ? spec : { ...spec, source: { name } };
+    const places = names.map(({ rootNames }) => ({ name: rootNames?.[spec.name] ?? spec.name }));
+    return names.some(({ rootNames }) => rootNames?.[spec.name]) ? placed(spec, spec.name, places) : spec;
   };
   const head: TensorSpec[] = normTensors(config.finalNorm, cols);
   if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
+  if (config.headBias) head.push(vectorTensor(HEAD_BIAS_NAME, rows));
+  const embedding: TensorSpec[] = [
+    { name: EMBEDDING_NAME, rows, cols, kind: "embedding" },
+    ...normTensors(config.embeddingNorm, cols),
+  ];
+  if (config.learnedPositions) {
+    embedding.push({ name: POSITIONS_NAME, rows: config.learnedPositions.rows, cols, kind: "positions" });
+  }
   return {
-    embedding: [placeAtRoot({ name: EMBEDDING_NAME, rows, cols, kind: "embedding" })],
+    embedding: embedding.map(placeAtRoot),
     layers: config.layers.map((_, layer) => layerTensors(config, layer).map((spec) => placeInLayer(spec, layer))),
     head: head.map(placeAtRoot),
     embeddingName: EMBEDDING_NAME,
+    positionsName: POSITIONS_NAME,
     headName: config.tieWordEmbeddings ? EMBEDDING_NAME : HEAD_NAME,
+    headBiasName: HEAD_BIAS_NAME,
     layerPrefix,
   };
 }
 
 function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelConfig): string | undefined {
   if (name.endsWith(".rotary_emb.inv_freq")) return "rotary frequencies are recomputed from the config";
-  if (name === (family.rootNames?.[HEAD_NAME] ?? HEAD_NAME) && config.tieWordEmbeddings) {
-    return "tied to the embedding (tie_word_embeddings)";
-  }
+  const heads = [family, ...family.otherNames ?? []].map(({ rootNames }) => rootNames?.[HEAD_NAME] ?? HEAD_NAME);
+  if (config.tieWordEmbeddings && heads.includes(name)) return "tied to the embedding (tie_word_embeddings)";
   if (name.startsWith("mtp.")) return "predicts tokens further ahead, which is not used";
   return family.ignoredTensorReason?.(name, config);
 }
@@ -262,7 +323,8 @@ export function decoderArchitecture(family: DecoderFamily): Architecture {
     parseConfig: (values) => parseStored(family, values),
     tensors: (config) => tensors(family, config),
     ignoredTensorReason: (name, config) => ignoredTensorReason(family, name, config),
-    refusesPartQuantized: family.refusesPartQuantized,
+    refusesExport: family.refusesExport,
+    linearExperts: family.linearExperts,
     block: decoderBlock,
   };
 }

@@ -111,6 +111,11 @@ export function rmsNorm(name: string, eps: number, offset = 0): NormConfig {
   return { kind: "rms", name, eps, bias: false, offset };
 }
 
+/** Returns a LayerNorm with weight and bias by its tensors' name; a family changes what differs. */
+export function layerNorm(name: string, eps: number, changes: Partial<NormConfig> = {}): NormConfig {
+  return { kind: "layer", name, eps, bias: true, offset: 0, ...changes };
+}
+
 /** Returns attention with rotary embedding `ropes[0]` by halves and nothing else; a family changes what differs. */
 export function plainAttention(headDim: number, changes: Partial<AttentionConfig> = {}): AttentionConfig {
   return {
@@ -126,6 +131,11 @@ export function plainAttention(headDim: number, changes: Partial<AttentionConfig
 /** Returns a SwiGLU layer; a family changes what differs. */
 export function gatedMlp(intermediateSize: number, changes: Partial<MlpConfig> = {}): MlpConfig {
   return { kind: "gated", activation: "silu", intermediateSize, bias: false, ...changes };
+}
+
+/** Returns a layer without a gate, with biases; a family changes what differs. */
+export function plainMlp(intermediateSize: number, activation: Activation, changes: Partial<MlpConfig> = {}): MlpConfig {
+  return { kind: "plain", activation, intermediateSize, bias: true, ...changes };
 }
 
 /** Returns Llama's arrangement: each sublayer reads its RMSNorm of the residual stream; a family changes what differs. */
@@ -172,4 +182,20 @@ export function fusedQkv(name: string, fused: string, config: ModelConfig): Tens
 export function fusedGateUp(name: string, fused: string, config: ModelConfig): TensorSource | undefined {
   const match = /^mlp\.(gate|up)_proj(\.weight|\.bias)$/.exec(name);
   return match ? { name: fused + match[2], firstRow: match[1] === "gate" ? 0 : config.intermediateSize } : undefined;
+}
+
+/**
+ * Returns where `q_proj`, `k_proj` or `v_proj` (weight or bias) lies in one tensor that holds, head after head, its query, key and value; undefined for others.
+ * @param fused The tensor's name without `.weight` and `.bias`.
+ */
+export function qkvByHeads(name: string, fused: string, { headDim }: ModelConfig): TensorSource | undefined {
+  const match = /^self_attn\.([qkv])_proj(\.weight|\.bias)$/.exec(name);
+  if (!match) return undefined;
+  return { name: fused + match[2], firstRow: "qkv".indexOf(match[1]) * headDim, runRows: headDim, rowStep: 3 * headDim };
+}
+
+/** Returns where a tensor lies whose name without `.weight` and `.bias` is in a table; undefined for others. */
+export function renamedSource(name: string, names: Readonly<Record<string, string>>): TensorSource | undefined {
+  const match = /^(.*)(\.weight|\.bias)$/.exec(name);
+  return match && Object.hasOwn(names, match[1]) ? { name: names[match[1]] + match[2] } : undefined;
 }

@@ -120,6 +120,7 @@ function layerSource(name: string, { numHeads, numKvHeads, headDim }: ModelConfi
 /** Falcon. */
 export const FALCON = decoderArchitecture({
   modelTypes: ["falcon"],
+  refusesExport: "transformers quantizes none of Falcon's linear layers, which are of a class of its own",
   parseConfig,
   layerPrefix: (layer) => `transformer.h.${layer}.`,
   layerSource,

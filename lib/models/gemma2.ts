@@ -1,6 +1,6 @@
 /**
  * Gemma 2: norms of what sublayers read and of what they add, soft caps, and a window in every other layer. Follows transformers'
- * `modeling_gemma2.py`.
+ * `modeling_gemma2.py`. VaultGemma does without the norms of what is added: `modeling_vaultgemma.py`.
  * @module
  */
 import type { AttentionConfig, LayerConfig } from "../layers/model_config.ts";
@@ -64,7 +64,7 @@ export function gemmaLayer(config: ConfigReader, shape: DecoderShape, attention:
   };
 }
 
-function parseConfig(values: Record<string, unknown>): ModelConfig {
+function parseGemma2(values: Record<string, unknown>, modelType: string, hasOutputNorms: boolean): ModelConfig {
   const config = new ConfigReader(values, "config.json");
   refuseUnimplemented(config, GEMMA_KEYS);
   const shape = readShape(config, { contextTokens: 8192, numKvHeads: 4, headDim: 256 });
@@ -72,11 +72,14 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   const attention = readGemmaAttention(config, shape.headDim, 50);
   const windowTokens = readWindow(config, 4096);
   const sliding = readSlidingLayers(config, shape.numLayers, (layer) => layer % 2 === 0);
-  return decoderConfig("gemma2", shape, {
+  const layerOf = (slides: boolean): LayerConfig => {
+    const layer = gemmaLayer(config, shape, { ...attention, windowTokens: slides ? windowTokens : undefined }, eps);
+    const { attentionInput, feedForwardInput } = layer.norms;
+    return hasOutputNorms ? layer : { ...layer, norms: { attentionInput, feedForwardInput } };
+  };
+  return decoderConfig(modelType, shape, {
     ropes: [parseRope(config, { ...shape, theta: 10_000 })],
-    layers: sliding.map((slides) =>
-      gemmaLayer(config, shape, { ...attention, windowTokens: slides ? windowTokens : undefined }, eps)
-    ),
+    layers: sliding.map(layerOf),
     finalNorm: rmsNorm("model.norm", eps, 1),
     tieWordEmbeddings: config.boolean("tie_word_embeddings", true),
     embeddingMultiplier: Math.sqrt(shape.hiddenSize),
@@ -85,4 +88,13 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
 }
 
 /** Gemma 2. */
-export const GEMMA2 = decoderArchitecture({ modelTypes: ["gemma2"], parseConfig });
+export const GEMMA2 = decoderArchitecture({
+  modelTypes: ["gemma2"],
+  parseConfig: (values) => parseGemma2(values, "gemma2", true),
+});
+
+/** VaultGemma. */
+export const VAULTGEMMA = decoderArchitecture({
+  modelTypes: ["vaultgemma"],
+  parseConfig: (values) => parseGemma2(values, "vaultgemma", false),
+});

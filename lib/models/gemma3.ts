@@ -3,38 +3,13 @@
  * a window. Follows transformers' `modeling_gemma3.py`.
  * @module
  */
-import type { RopeConfig } from "../layers/model_config.ts";
 import type { ModelConfig } from "./architecture.ts";
-import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import type { ConfigReader } from "./config_reader.ts";
 import { decoderConfig, readShape, readSlidingLayers, readWindow, rmsNorm } from "./decoder_config.ts";
 import { GEMMA_KEYS, gemmaLayer, readGemmaAttention, readSoftcap } from "./gemma2.ts";
-import { parseRope, type RopeDefaults, ropeOf } from "./rope_config.ts";
+import { type LanguageFamily, languageModel, NESTED, wholeModel, WRAPPED } from "./language_model.ts";
+import { parseLayerRopes } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
-
-/** Returns the rotary embeddings of layers that see all and of those with a window, in the spellings of transformers v5 and v4. */
-function parseRopes(config: ConfigReader, defaults: Omit<RopeDefaults, "theta">): [global: RopeConfig, local: RopeConfig] {
-  const nested = config.object("rope_parameters");
-  if (nested?.has("full_attention") || nested?.has("sliding_attention")) {
-    for (const key of nested.keys()) {
-      if (key !== "full_attention" && key !== "sliding_attention") {
-        throw nested.refuse(key, "full_attention or sliding_attention");
-      }
-    }
-    const of = (key: string, theta: number): RopeConfig => {
-      const parameters = nested.object(key);
-      const readers = parameters ? [parameters] : [];
-      return ropeOf(readers, config, readers, { ...defaults, theta });
-    };
-    return [of("full_attention", 1_000_000), of("sliding_attention", 10_000)];
-  }
-  const local = {
-    dim: defaults.headDim,
-    theta: config.positive("rope_local_base_freq", 10_000),
-    scaling: { type: "default" } as const,
-  };
-  return [parseRope(config, { ...defaults, theta: 1_000_000 }), local];
-}
 
 /** Sizes of transformers' configuration class: releases leave out what equals them. */
 const MISSING = {
@@ -57,7 +32,7 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
   const pattern = config.integer("sliding_window_pattern", 6);
   const sliding = readSlidingLayers(config, shape.numLayers, (layer) => (layer + 1) % pattern !== 0);
   return decoderConfig(modelType, shape, {
-    ropes: parseRopes(config, shape),
+    ropes: parseLayerRopes(config, shape, { all: 1_000_000, windowed: 10_000 }, config.positive("rope_local_base_freq", 10_000)),
     layers: sliding.map((slides) => {
       const rope = { index: slides ? 1 : 0, interleaved: false };
       return gemmaLayer(config, shape, { ...attention, rope, windowTokens: slides ? windowTokens : undefined }, eps);
@@ -69,26 +44,17 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
   });
 }
 
+const TEXT: LanguageFamily = { parse: parseTextConfig };
+
 /** Gemma 3 without images. */
-export const GEMMA3_TEXT = decoderArchitecture({
-  modelTypes: ["gemma3_text"],
-  parseConfig: (values) => parseTextConfig(new ConfigReader(values, "config.json"), "gemma3_text"),
-});
+export const GEMMA3_TEXT = languageModel(["gemma3_text"], TEXT);
 
 /** Gemma 3 with images, of which the text model is used alone. */
-export const GEMMA3 = decoderArchitecture({
+export const GEMMA3 = wholeModel({
   modelTypes: ["gemma3"],
-  parseConfig(values) {
-    const config = new ConfigReader(values, "config.json"), text = config.object("text_config");
-    if (!text) throw config.refuse("text_config", "an object");
-    return parseTextConfig(text, "gemma3");
-  },
-  layerPrefix: (layer) => `language_model.model.layers.${layer}.`,
-  rootNames: {
-    "model.embed_tokens.weight": "language_model.model.embed_tokens.weight",
-    "model.norm.weight": "language_model.model.norm.weight",
-    "lm_head.weight": "language_model.lm_head.weight",
-  },
-  ignoredTensorReason: (name) =>
-    /^(vision_tower|multi_modal_projector)\./.test(name) ? "images are not read, the text model is used alone" : undefined,
+  languages: { gemma3_text: TEXT },
+  missing: "gemma3_text",
+  names: [WRAPPED, NESTED],
+  needless: /^(model\.)?(vision_tower|multi_modal_projector)\./,
+  tied: true,
 });

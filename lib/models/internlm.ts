@@ -5,7 +5,7 @@
  */
 import type { ModelConfig, TensorSource } from "./architecture.ts";
 import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import { decoderArchitecture, REMOTE_CODE } from "./decoder.ts";
 import { decoderConfig, gatedMlp, plainAttention, preNormLayer, readActivation, readShape, rmsNorm } from "./decoder_config.ts";
 import { parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
@@ -80,6 +80,7 @@ function layerSource(name: string, { numHeads, numKvHeads, headDim }: ModelConfi
 /** InternLM 2 and 2.5. */
 export const INTERNLM2 = decoderArchitecture({
   modelTypes: ["internlm2"],
+  refusesExport: REMOTE_CODE,
   parseConfig: parseInternlm2,
   layerSource,
   rootNames: { "model.embed_tokens.weight": "model.tok_embeddings.weight", "lm_head.weight": "output.weight" },

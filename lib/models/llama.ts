@@ -3,14 +3,13 @@
  * @module
  */
 import type { ModelConfig } from "./architecture.ts";
-import { ConfigReader } from "./config_reader.ts";
-import { decoderArchitecture } from "./decoder.ts";
+import type { ConfigReader } from "./config_reader.ts";
 import { decoderConfig, gatedMlp, plainAttention, preNormLayer, readActivation, readShape, rmsNorm } from "./decoder_config.ts";
+import { type LanguageFamily, languageModel } from "./language_model.ts";
 import { parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
-function parseConfig(values: Record<string, unknown>): ModelConfig {
-  const config = new ConfigReader(values, "config.json");
+function parseLlama(config: ConfigReader, modelType: string): ModelConfig {
   refuseUnimplemented(config, ["attention_bias", "mlp_bias"]);
   // pretraining_tp splits each product into slices and adds their results, which is the same product up to rounding.
   config.integer("pretraining_tp", 1);
@@ -25,7 +24,7 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
     activation: readActivation(config, "hidden_act", "silu"),
     bias: config.boolean("mlp_bias", false),
   });
-  return decoderConfig("llama", shape, {
+  return decoderConfig(modelType, shape, {
     ropes: [parseRope(config, { ...shape, theta: 10_000 })],
     layers: Array(shape.numLayers).fill(preNormLayer(attention, feedForward, eps)),
     finalNorm: rmsNorm("model.norm", eps),
@@ -33,5 +32,11 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
   });
 }
 
+/** Llama within whole models. */
+export const LLAMA_LANGUAGE: LanguageFamily = {
+  parse: parseLlama,
+  sizes: { hidden_size: 4096, intermediate_size: 11_008, num_hidden_layers: 32, num_attention_heads: 32, vocab_size: 32_000 },
+};
+
 /** The Llama family. */
-export const LLAMA = decoderArchitecture({ modelTypes: ["llama"], parseConfig });
+export const LLAMA = languageModel(["llama"], LLAMA_LANGUAGE);

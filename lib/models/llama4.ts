@@ -106,6 +106,7 @@ function parseTextConfig(config: ConfigReader, modelType: string): ModelConfig {
       type: "temperature" as const,
       attentionScale: config.positive("attn_scale", 0.1),
       floorTokens: config.positive("floor_scale", 8192),
+      firstPosition: 1 as const,
     };
     ropes.push({ dim: shape.headDim, theta: 1, scaling });
   }
@@ -128,15 +129,18 @@ function layerSource(name: string, { layers }: ModelConfig, layer: number): Tens
   return { name: "feed_forward.experts.gate_up_proj", ...source, firstRow };
 }
 
-/** In a quantized model transformers has linear layers where others have stacks of experts (quantizers/base.py). */
-const LINEAR_EXPERTS = "transformers takes the experts of Llama 4 apart where it quantizes";
+/** Where quantized checkpoints have experts: each matrix by itself, as transformers takes the stacks apart once it quantizes. */
+function otherLayerSource(name: string): TensorSource | undefined {
+  return name.startsWith("mlp.experts.") ? { name: name.replace("mlp.", "feed_forward.") } : undefined;
+}
 
 /** The language model by itself. */
 export const LLAMA4_TEXT = decoderArchitecture({
-  refusesPartQuantized: LINEAR_EXPERTS,
+  linearExperts: true,
   modelTypes: ["llama4_text"],
   parseConfig: (values) => parseTextConfig(new ConfigReader(values, "config.json"), "llama4_text"),
   layerSource,
+  otherLayerSource,
 });
 
 /** Parts of the whole model that only images go through. */
@@ -144,7 +148,7 @@ const IMAGE_TENSORS = /^(vision_model|multi_modal_projector)\./;
 
 /** The language model within the whole model, as it is released. */
 export const LLAMA4 = decoderArchitecture({
-  refusesPartQuantized: LINEAR_EXPERTS,
+  linearExperts: true,
   modelTypes: ["llama4"],
   parseConfig: (values) => {
     const config = new ConfigReader(values, "config.json");
@@ -156,6 +160,7 @@ export const LLAMA4 = decoderArchitecture({
   },
   layerPrefix: (layer) => `language_model.model.layers.${layer}.`,
   layerSource,
+  otherLayerSource,
   rootNames: {
     "model.embed_tokens.weight": "language_model.model.embed_tokens.weight",
     "model.norm.weight": "language_model.model.norm.weight",

@@ -30,11 +30,12 @@ function parseConfig(values: Record<string, unknown>): ModelConfig {
 
 const PROJECTIONS: Readonly<Record<string, string>> = { gate_proj: "w1", down_proj: "w2", up_proj: "w3" };
 
-function layerSource(name: string): TensorSource | undefined {
+/** Returns where Mixtral keeps a tensor of its experts or its router; undefined for others. */
+export function mixtralExpertSource(name: string): TensorSource | undefined {
   const expert = /^mlp\.experts\.(\d+)\.(\w+)\.weight$/.exec(name);
   if (expert) return { name: `block_sparse_moe.experts.${expert[1]}.${PROJECTIONS[expert[2]]}.weight` };
   return name === "mlp.gate.weight" ? { name: "block_sparse_moe.gate.weight" } : undefined;
 }
 
 /** The Mixtral family. */
-export const MIXTRAL = decoderArchitecture({ modelTypes: ["mixtral"], parseConfig, layerSource });
+export const MIXTRAL = decoderArchitecture({ modelTypes: ["mixtral"], parseConfig, layerSource: mixtralExpertSource });

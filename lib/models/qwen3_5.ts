@@ -10,7 +10,7 @@ import { ConfigReader } from "./config_reader.ts";
 import { decoderArchitecture } from "./decoder.ts";
 import { decoderConfig, gatedMlp, preNormLayer, readActivation, readShape, rmsNorm } from "./decoder_config.ts";
 import { aheadReason, HYBRID_KEYS, hybridNorms, hybridSource, readHybridLayers } from "./hybrid_config.ts";
-import { plainMoe, plainRouter, readExperts, widestIntermediate } from "./moe_config.ts";
+import { plainMoe, plainRouter, readExperts, stackedExpertSource, widestIntermediate } from "./moe_config.ts";
 import { MROPE_KEYS, parseRope } from "./rope_config.ts";
 import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
@@ -59,18 +59,6 @@ function readTied(config: ConfigReader, text: ConfigReader): boolean {
 function projectionSource(part: string, deltaNet: DeltaNetConfig): TensorSource | undefined {
   const { keys } = deltaNetWidths(deltaNet), firstRow = { q: 0, k: keys, v: 2 * keys }[part];
   return firstRow === undefined ? undefined : { name: "linear_attn.in_proj_qkv.weight", firstRow };
-}
-
-const EXPERT_NAME = /^mlp\.experts\.(\d+)\.(gate|up|down)_proj\.weight$/;
-
-/** Returns where an expert's matrix lies in the tensors that stack those of all, as releases in bfloat16 have them; those in FP8 have each by itself. */
-function stackedExpertSource(name: string, config: ModelConfig, layer: number): TensorSource | undefined {
-  const expert = EXPERT_NAME.exec(name);
-  if (!expert) return undefined;
-  const index = Number(expert[1]);
-  if (expert[2] === "down") return { name: "mlp.experts.down_proj", index };
-  const firstRow = expert[2] === "gate" ? 0 : config.layers[layer].feedForward.intermediateSize;
-  return { name: "mlp.experts.gate_up_proj", index, firstRow };
 }
 
 function textModel(modelType: string, hasExperts: boolean) {

@@ -27,8 +27,8 @@ const SCALING_KEYS: Record<Exclude<RopeScaling["type"], "temperature">, readonly
   longrope: ["short_factor", "long_factor", "factor", "original_max_position_embeddings", "attention_factor"],
 };
 
-/** Former names of types. */
-const ALIASES: Readonly<Record<string, keyof typeof SCALING_KEYS>> = { su: "longrope" };
+/** Former names of types; `mrope` is that of positions within pictures, which those of text are not. */
+const ALIASES: Readonly<Record<string, keyof typeof SCALING_KEYS>> = { su: "longrope", mrope: "default" };
 
 /** Keys that say which elements turn by which of a picture's positions: those of text are all the same. */
 export const MROPE_KEYS: readonly string[] = ["mrope_section", "mrope_interleaved"];
@@ -47,12 +47,14 @@ export interface RopeDefaults {
 
 /** Reads the type, which v4 wrote as `type` and later as `rope_type`. */
 function ropeType(parameters: ConfigReader): keyof typeof SCALING_KEYS {
-  const current = parameters.raw("rope_type"), former = parameters.raw("type");
+  const [current, former] = ["rope_type", "type"].map((key) => {
+    const written = parameters.raw(key);
+    return typeof written === "string" && Object.hasOwn(ALIASES, written) ? ALIASES[written] : written;
+  });
   if (parameters.has("rope_type") && parameters.has("type") && current !== former) {
     throw parameters.refuse("type", `the same as rope_type (${JSON.stringify(current)})`);
   }
-  const written = current ?? former ?? "default";
-  const type = typeof written === "string" && Object.hasOwn(ALIASES, written) ? ALIASES[written] : written;
+  const type = current ?? former ?? "default";
   if (typeof type !== "string" || !Object.hasOwn(SCALING_KEYS, type)) {
     throw new UnsupportedError(
       `Cannot use rope type ${JSON.stringify(type)}: known types are ${Object.keys(SCALING_KEYS).join(", ")}`,
@@ -138,6 +140,36 @@ function ropeScaling(
 export function parseRope(config: ConfigReader, defaults: RopeDefaults): RopeConfig {
   const written = [config.object("rope_parameters"), config.object("rope_scaling")].filter((found) => found !== undefined);
   return ropeOf(written, config, [...written, config], defaults);
+}
+
+/**
+ * Returns the rotary embeddings of layers that see all and of those with a window, as transformers v5 writes them, or v4: its scaling is that of the first.
+ * @param thetas Bases where v5's spelling gives none; v4's of layers that see all.
+ * @param windowedTheta Base of layers with a window in v4's spelling.
+ * @throws {UnsupportedError} as {@linkcode parseRope}.
+ */
+export function parseLayerRopes(
+  config: ConfigReader,
+  defaults: Omit<RopeDefaults, "theta">,
+  thetas: { all: number; windowed: number },
+  windowedTheta: number,
+): [all: RopeConfig, windowed: RopeConfig] {
+  const nested = config.object("rope_parameters");
+  if (nested?.has("full_attention") || nested?.has("sliding_attention")) {
+    for (const key of nested.keys()) {
+      if (key !== "full_attention" && key !== "sliding_attention") {
+        throw nested.refuse(key, "full_attention or sliding_attention");
+      }
+    }
+    const of = (key: string, theta: number): RopeConfig => {
+      const parameters = nested.object(key);
+      const readers = parameters ? [parameters] : [];
+      return ropeOf(readers, config, readers, { ...defaults, theta });
+    };
+    return [of("full_attention", thetas.all), of("sliding_attention", thetas.windowed)];
+  }
+  const windowed: RopeConfig = { dim: defaults.headDim, theta: windowedTheta, scaling: { type: "default" } };
+  return [parseRope(config, { ...defaults, theta: thetas.all }), windowed];
 }
 
 /**

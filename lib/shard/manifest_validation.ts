@@ -3,6 +3,7 @@
  * @module
  */
 import { isJsonObject, isPlainFileName, type JsonObject } from "../checkpoint/json_file.ts";
+import { isNamedTemplate } from "../checkpoint/tokenizer_files.ts";
 import { FormatError } from "../errors.ts";
 import { columnUnit, extentBytes, isWeightFormat, PLAIN_FORMATS, rowGranularity } from "./formats.ts";
 import {
@@ -185,7 +186,7 @@ export function validateManifest(body: JsonObject, where: string): Manifest {
     generationConfig: fields.raw("generationConfig") === null ? null : fields.json("generationConfig"),
     tokenizerFiles: fields.list("tokenizerFiles").map((file) => {
       const entry = {
-        name: file.fileName("name"),
+        name: isNamedTemplate(file.raw("name")) ? file.text("name") : file.fileName("name"),
         bytes: file.integer("bytes", 0, Number.MAX_SAFE_INTEGER),
         sha256: file.sha256("sha256"),
       };

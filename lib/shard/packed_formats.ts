@@ -11,6 +11,7 @@ export type PackedFormatName =
   | `fp8-${string}`
   | "mxfp4"
   | "nvfp4"
+  | "nvfp4-product"
   | "q4_k"
   | "q5_k"
   | "q6_k"
@@ -43,10 +44,12 @@ export interface Packing {
   zero: boolean;
   /** int4, int8: the group of each column is stored. */
   order: boolean;
+  /** nvfp4: scales are multiplied by the global one, where compressed-tensors divides. */
+  product: boolean;
 }
 
 const NAME =
-  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(mxfp4|nvfp4|q[2-6]_k|iq4_nl|iq4_xs|q4_1|q5_0|q5_1|tq2_0|iq2_xxs|iq2_xs|iq2_s|iq3_xxs|iq3_s|iq1_s|iq1_m))$/;
+  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(nvfp4)(-product)?|(mxfp4|q[2-6]_k|iq4_nl|iq4_xs|q4_1|q5_0|q5_1|tq2_0|iq2_xxs|iq2_xs|iq2_s|iq3_xxs|iq3_s|iq1_s|iq1_m))$/;
 
 /** Parses a decimal power of two in a range, as the native library does; NaN for anything else. */
 function power(text: string, least: number, most: number): number {
@@ -58,37 +61,36 @@ function power(text: string, least: number, most: number): number {
 export function parsePacking(name: string): Packing | undefined {
   const match = NAME.exec(name);
   if (match === null) return undefined;
-  const [, bnb4, block, nested, rounded, integer, group, scale, zero, order, fp8, rows, cols, plain] = match;
+  const [, bnb4, block, nested, rounded, integer, group, scale, zero, order, fp8, rows, cols, nvfp4, product, plain] = match;
   const columns = (text: string) => text === "row" ? 0 : power(text, 32, 65536);
+  const none = { group: 0, second: 0, type: "f32", zero: false, order: false, product: false } as const;
   let packing: Packing;
   if (bnb4 !== undefined) {
     packing = {
+      ...none,
       family: "bnb4",
       group: power(block, 2, 4096),
       second: nested === undefined ? 0 : power(nested, 1, 4096),
       type: rounded as Packing["type"],
-      zero: false,
-      order: false,
     };
   } else if (integer !== undefined) {
     if (scale === "scb" && (integer === "int4" || zero !== undefined || order !== undefined)) return undefined;
     if (group === "row" && order !== undefined) return undefined;
     packing = {
+      ...none,
       family: integer as Packing["family"],
       group: columns(group),
-      second: 0,
       type: scale as Packing["type"],
       zero: zero !== undefined,
       order: order !== undefined,
     };
-  } else if (fp8 !== undefined) {
-    packing = { family: "fp8", group: columns(cols), second: power(rows, 1, 128), type: "f32", zero: false, order: false };
-  } else packing = { family: plain as Packing["family"], group: 0, second: 0, type: "f32", zero: false, order: false };
+  } else if (fp8 !== undefined) packing = { ...none, family: "fp8", group: columns(cols), second: power(rows, 1, 128) };
+  else packing = { ...none, family: (nvfp4 ?? plain) as Packing["family"], product: product !== undefined };
   return Number.isNaN(packing.group) || Number.isNaN(packing.second) ? undefined : packing;
 }
 
 /** Returns the name of a packing. */
-export function packingName({ family, group, second, type, zero, order }: Packing): PackedFormatName {
+export function packingName({ family, group, second, type, zero, order, product }: Packing): PackedFormatName {
   const columns = group === 0 ? "row" : `${group}`;
   switch (family) {
     case "bnb4":
@@ -98,6 +100,8 @@ export function packingName({ family, group, second, type, zero, order }: Packin
       return `${family}-${columns}-${type}${zero ? "-zero" : ""}${order ? "-order" : ""}`;
     case "fp8":
       return `fp8-${second}x${columns}`;
+    case "nvfp4":
+      return product ? "nvfp4-product" : "nvfp4";
     default:
       return family;
   }

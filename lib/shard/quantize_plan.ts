@@ -7,9 +7,10 @@ import type { Dtype } from "../checkpoint/safetensors.ts";
 import { JoinedVector, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import { TurnedBlocks } from "../checkpoint/turned_blocks.ts";
 import type { EncodedTensor } from "../encodings/encoding.ts";
+import { needlessTensorReason } from "../encodings/registry.ts";
 import { FormatError, UnsupportedError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32 } from "../ffi/abi.ts";
-import type { Architecture, TensorSpec } from "../models/architecture.ts";
+import { type Architecture, isResidentMatrix, type TensorSpec } from "../models/architecture.ts";
 import { EncodedRows } from "./encoded_rows.ts";
 import { TurnedEncoded } from "./turned_encoded.ts";
 import { rowGranularity } from "./formats.ts";
@@ -89,7 +90,7 @@ function storedFormat(
   sourceFormat: WeightFormatName,
 ): WeightFormatName {
   if (kind === "vector") return "f32";
-  if (compression === "none" || kind === "router") return sourceFormat;
+  if (compression === "none" || isResidentMatrix({ kind })) return sourceFormat;
   return (kind === "linear" || kind === "expert") && !delicate ? compression : "q8";
 }
 
@@ -253,7 +254,7 @@ export function planQuantization(
   const ignoredTensors: QuantizePlan["ignoredTensors"] = [];
   for (const name of checkpoint.tensors.keys()) {
     if (used.has(name)) continue;
-    const reason = architecture.ignoredTensorReason(name, config);
+    const reason = architecture.ignoredTensorReason(name, config) ?? needlessTensorReason(checkpoint.config, name);
     if (reason === undefined) {
       throw new FormatError(
         `Cannot use model ${checkpoint.path}: tensor ${

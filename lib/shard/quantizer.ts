@@ -9,8 +9,8 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint } from "../checkpoint/checkpoint.ts";
-import { TOKENIZER_FILES } from "../checkpoint/model_files.ts";
 import { removeCheckpointFile } from "../checkpoint/remove_file.ts";
+import { tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import type { WeightSupply } from "../checkpoint/weight_supply.ts";
 import { encodedTensors } from "../encodings/registry.ts";
 import { AirkernError, BudgetError, FormatError, UsageError } from "../errors.ts";
@@ -160,11 +160,12 @@ function freeBytesOf(path: string): number {
 /** Copies the tokenizer's files and returns their entries. */
 async function copyTokenizer(checkpoint: Checkpoint, out: string): Promise<Manifest["tokenizerFiles"]> {
   const copied: Manifest["tokenizerFiles"] = [];
-  for (const name of TOKENIZER_FILES) {
+  for (const name of tokenizerFileNames(checkpoint.path)) {
     const path = join(checkpoint.path, name), text = checkpoint.tokenizerFiles.get(name);
     // What lies beside a GGUF file may be another model's.
     if (text === undefined && (checkpoint.gguf !== undefined || !fs.existsSync(path))) continue;
     const content = text === undefined ? fs.readFileSync(path) : new TextEncoder().encode(text);
+    fs.mkdirSync(dirname(join(out, name)), { recursive: true });
     await writeWhole(join(out, name), content);
     copied.push({ name, bytes: content.length, sha256: createHash("sha256").update(content).digest("hex") });
   }

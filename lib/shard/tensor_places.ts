@@ -37,18 +37,21 @@ interface SpecRows {
   vectorDims: number[];
 }
 
-/**
- * Returns where a tensor lies in a checkpoint that has the tensors for which `has` is true: where its family has it, or under the name that it is
- * stored by, as tensors of GGUF files are called.
- */
-function sourcesOf({ name, source, otherSource }: TensorSpec, has: (name: string) => boolean): readonly TensorSource[] {
-  const sources: readonly TensorSource[] = Array.isArray(source) ? source : [source ?? { name }];
-  if (has(name) && !sources.some((source) => has(source.name)) && !(otherSource && has(otherSource.name))) return [{ name }];
-  return otherSource && !sources.some(({ name }) => has(name)) && has(otherSource.name) ? [otherSource] : sources;
+/** Returns the shape of a checkpoint's tensor, or undefined where it has none of that name. */
+type ShapeOf = (name: string) => readonly number[] | undefined;
+
+/** Returns where a tensor lies in a checkpoint: where its family has it, or under the name that it is stored by, as GGUF files have theirs. */
+function sourcesOf({ name, source, otherSources = [] }: TensorSpec, shapeOf: ShapeOf): readonly TensorSource[] {
+  const has = ({ name, shape }: TensorSource): boolean => {
+    const found = shapeOf(name);
+    return found !== undefined && (shape === undefined || shape.length === found.length && shape.every((n, i) => n === found[i]));
+  };
+  const places = [source ?? { name }, ...otherSources].map((place) => "name" in place ? [place] : place);
+  return places.find((sources) => sources.some(has)) ?? (has({ name }) ? [{ name }] : places[0]);
 }
 
-function rowsOf(spec: TensorSpec, has: (name: string) => boolean): SpecRows[] {
-  const sources = sourcesOf(spec, has);
+function rowsOf(spec: TensorSpec, shapeOf: ShapeOf): SpecRows[] {
+  const sources = sourcesOf(spec, shapeOf);
   const [rows, cols] = spec.kind === "vector" ? [spec.cols, 1] : [spec.rows, spec.cols];
   const share = rows / sources.length;
   return sources.map((source) => {
@@ -104,8 +107,8 @@ export function placeTensors(
   encoded: ReadonlyMap<string, EncodedTensor> = new Map(),
 ): Map<TensorSpec, TensorPlace[]> {
   const places = new Map<TensorSpec, TensorPlace[]>(specs.map((spec) => [spec, []]));
-  const has = (name: string): boolean => encoded.has(name) || checkpoint.tensors.has(name);
-  const shares = specs.flatMap((spec) => rowsOf(spec, has));
+  const shapeOf: ShapeOf = (name) => (encoded.get(name) ?? checkpoint.tensors.get(name))?.shape;
+  const shares = specs.flatMap((spec) => rowsOf(spec, shapeOf));
   for (const [name, together] of Map.groupBy(shares, ({ tensorName }) => tensorName)) {
     const what = `Cannot use model ${checkpoint.path}: tensor ${JSON.stringify(name)}`;
     const rows = together.reduce((most, one) => Math.max(most, endRow(one)), 0);

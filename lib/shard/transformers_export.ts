@@ -1,15 +1,17 @@
 /**
- * Writes a checkpoint that transformers loads with bitsandbytes: linear layers as NF4 in blocks of 64 without double quantization, all else as it is,
- * routed experts included, which are no linear layers to transformers. Layout: `QuantState.as_dict` in bitsandbytes/functional.py, `Linear4bit` in its
- * nn/modules.py.
+ * Writes a checkpoint that transformers loads with bitsandbytes: linear layers as NF4 in blocks of 64 without double quantization, all else as it is.
+ * Routed experts are quantized where transformers has linear layers for them, and stay as they are in stacks. Layout: `QuantState.as_dict` in
+ * bitsandbytes/functional.py, `Linear4bit` in its nn/modules.py.
  * @module
  */
 import fs from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type Checkpoint, type CheckpointTensor, openCheckpoint } from "../checkpoint/checkpoint.ts";
-import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, TOKENIZER_FILES } from "../checkpoint/model_files.ts";
+import { CONFIG_FILE, GENERATION_CONFIG_FILE, INDEX_FILE } from "../checkpoint/model_files.ts";
 import { sync, writeAt } from "../checkpoint/positional_io.ts";
+import { tokenizerFileNames } from "../checkpoint/tokenizer_files.ts";
 import { type HeaderEntry, writeHeader } from "../checkpoint/safetensors.ts";
+import { type RowPlacement, type RowReader, TensorRows } from "../checkpoint/tensor_rows.ts";
 import { quantizationConfig } from "../encodings/registry.ts";
 import { CancelledError, FormatError, NativeError, UnsupportedError, UsageError } from "../errors.ts";
 import { AIRK_BF16, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
@@ -58,34 +60,46 @@ export interface ExportReport {
   copiedTensors: number;
 }
 
-/** A tensor of the checkpoint and what it becomes. */
+/** A tensor of the checkpoint, or a matrix within one, and what it becomes. */
 interface Item {
   tensor: CheckpointTensor;
-  quantized: boolean;
+  /** The rows of a linear layer; undefined for what is copied. */
+  linear?: Linear;
+  /** Bytes that are read. */
+  bytes: number;
   entries: HeaderEntry[];
 }
 
-function state({ dtype, shape }: CheckpointTensor): Uint8Array<ArrayBuffer> {
+/** A linear layer to quantize. */
+interface Linear {
+  name: string;
+  rows: number;
+  cols: number;
+  reader: RowReader;
+}
+
+function state({ dtype }: CheckpointTensor, { rows, cols }: Linear): Uint8Array<ArrayBuffer> {
   const type = TYPES[dtype]!.name;
   return new TextEncoder().encode(
-    `{"quant_type": "nf4", "blocksize": ${BLOCK}, "dtype": "${type}", "shape": [${shape.join(", ")}]}`,
+    `{"quant_type": "nf4", "blocksize": ${BLOCK}, "dtype": "${type}", "shape": [${rows}, ${cols}]}`,
   );
 }
 
-function planItem(tensor: CheckpointTensor, quantized: boolean): Item {
+function copied(tensor: CheckpointTensor): Item {
   const { name, dtype, shape, bytes } = tensor;
-  if (!quantized) return { tensor, quantized, entries: [{ name, dtype, shape, bytes }] };
-  const elements = shape[0] * shape[1],
-    blocks = Math.ceil(elements / BLOCK),
-    codes = Math.ceil(elements / 2),
-    text = state(tensor).length;
+  return { tensor, bytes, entries: [{ name, dtype, shape, bytes }] };
+}
+
+function quantized(tensor: CheckpointTensor, linear: Linear): Item {
+  const { name, rows, cols } = linear, elements = rows * cols, blocks = Math.ceil(elements / BLOCK);
+  const codes = Math.ceil(elements / 2), text = state(tensor, linear).length;
   const entries: HeaderEntry[] = [
     { name, dtype: "U8", shape: [codes, 1], bytes: codes },
     { name: `${name}.absmax`, dtype: "F32", shape: [blocks], bytes: blocks * 4 },
     { name: `${name}.quant_map`, dtype: "F32", shape: [16], bytes: 64 },
     { name: `${name}.quant_state.bitsandbytes__nf4`, dtype: "U8", shape: [text], bytes: text },
   ];
-  return { tensor, quantized, entries };
+  return { tensor, linear, bytes: elements * TYPES[tensor.dtype]!.bytes, entries };
 }
 
 /** Returns what a tensor of routers or experts belongs to, as `llm_int8_skip_modules` names it. */
@@ -93,31 +107,57 @@ function skippedModule(name: string): string {
   return /^.+\.experts(?=\.)/.exec(name)?.[0] ?? name.replace(/\.(weight|bias)$/, "");
 }
 
-/** Returns the checkpoint's tensors that the model uses, which of them are linear layers, and which modules are not to be taken for some. */
+/** Returns the reader of rows that lie somewhere in a tensor. */
+function readerOf(checkpoint: Checkpoint, tensor: CheckpointTensor, cols: number, placement: RowPlacement): RowReader {
+  return new TensorRows(checkpoint, tensor, { cols, rowsTogether: 1, elementBytes: TYPES[tensor.dtype]!.bytes }, placement);
+}
+
+/** Returns what becomes of the checkpoint's tensors, and which modules are not to be taken for linear layers. */
 function planItems(checkpoint: Checkpoint): { items: Item[]; skipped: string[] } {
   const refuse = (reason: string) => new UnsupportedError(`Cannot write ${checkpoint.path} for transformers: ${reason}`);
   if (quantizationConfig(checkpoint.config) !== undefined) throw refuse("it is quantized already");
   const architecture = architectureFor(checkpoint.config);
-  if (architecture.refusesPartQuantized !== undefined) throw refuse(architecture.refusesPartQuantized);
-  const declared = architecture.tensors(architecture.parseConfig(checkpoint.config));
+  if (architecture.refusesExport !== undefined) throw refuse(architecture.refusesExport);
+  const config = architecture.parseConfig(checkpoint.config), declared = architecture.tensors(config);
   const specs = [...declared.embedding, ...declared.layers.flat(), ...declared.head];
-  const kinds = new Map<CheckpointTensor, boolean>(), skipped = new Set(["lm_head"]);
+  const items = new Map<CheckpointTensor, Item[]>(), skipped = new Set(["lm_head"]);
   for (const [spec, places] of placeTensors(checkpoint, specs)) {
     for (const { source, placement } of places) {
       if (isEncoded(source)) throw refuse("it is quantized already");
-      const linear = spec.kind === "linear" && source.shape.length === 2 && source.name.endsWith(".weight") &&
-        placement.transposed === undefined;
-      if (linear && TYPES[source.dtype] === undefined) {
-        throw refuse(`tensor ${JSON.stringify(source.name)} has dtype ${source.dtype}`);
+      const [rows, cols] = source.shape, { name } = source;
+      // Where a quantized checkpoint has an expert's matrix by itself.
+      const [apart] = architecture.linearExperts === true && spec.expert !== undefined
+        ? [spec.otherSources?.[0] ?? []].flat()
+        : [];
+      const isLinear = apart !== undefined ||
+        spec.kind === "linear" && source.shape.length === 2 && name.endsWith(".weight") && placement.transposed === undefined;
+      if (isLinear && TYPES[source.dtype] === undefined) {
+        throw refuse(`tensor ${JSON.stringify(name)} has dtype ${source.dtype}`);
       }
-      kinds.set(source, linear);
-      if (spec.kind === "router" || spec.expert !== undefined) skipped.add(skippedModule(source.name));
+      if (apart) {
+        const linear = { name: apart.name, rows: spec.rows, cols: spec.cols };
+        const item = quantized(source, { ...linear, reader: readerOf(checkpoint, source, spec.cols, placement) });
+        items.set(source, [...items.get(source) ?? [], item]);
+      } else if (isLinear) {
+        const whole = readerOf(checkpoint, source, cols, { firstRow: 0, runRows: rows, rowStep: rows });
+        items.set(source, [quantized(source, { name, rows, cols, reader: whole })]);
+      } else items.set(source, [copied(source)]);
+      // A linear layer that lies otherwise, too.
+      const isPlainLayer = spec.kind === "router" || (spec.kind === "linear" || spec.expert !== undefined) && !isLinear;
+      if (isPlainLayer) skipped.add(skippedModule(name));
     }
   }
-  const items = [...kinds].sort(([a], [b]) => a.file - b.file || a.offset - b.offset).map(([tensor, quantized]) =>
-    planItem(tensor, quantized)
-  );
-  return { items, skipped: [...skipped] };
+  // What the language model alone does not use: images' parts, which stay as they are.
+  for (const tensor of checkpoint.tensors.values()) {
+    if (items.has(tensor)) continue;
+    if (architecture.ignoredTensorReason(tensor.name, config) === undefined) {
+      throw refuse(`tensor ${JSON.stringify(tensor.name)} is not one of a ${config.modelType} model of this config.json`);
+    }
+    items.set(tensor, [copied(tensor)]);
+    if (tensor.shape.length === 2) skipped.add(skippedModule(tensor.name));
+  }
+  const ordered = [...items].sort(([a], [b]) => a.file - b.file || a.offset - b.offset);
+  return { items: ordered.flatMap(([, items]) => items), skipped: [...skipped] };
 }
 
 /** Distributes tensors over files. */
@@ -165,7 +205,7 @@ class Exporter {
     try {
       await writeAt(descriptor, header, 0);
       for (const item of items) {
-        if (item.quantized) await this.#quantize(descriptor, item, end);
+        if (item.linear) await this.#quantize(descriptor, item, item.linear, end);
         else await this.#copy(descriptor, item, end);
         end += item.entries.reduce((sum, { bytes }) => sum + bytes, 0);
       }
@@ -188,28 +228,28 @@ class Exporter {
     }
   }
 
-  async #quantize(descriptor: number, { tensor, entries }: Item, position: number): Promise<void> {
-    const [rows, cols] = tensor.shape, type = TYPES[tensor.dtype]!, [codes, absmax, map] = entries;
+  async #quantize(descriptor: number, { tensor, entries }: Item, linear: Linear, position: number): Promise<void> {
+    const { name, rows, cols, reader } = linear, type = TYPES[tensor.dtype]!, [codes, absmax, map] = entries;
     const absmaxAt = position + codes.bytes, mapAt = absmaxAt + absmax.bytes, stateAt = mapAt + map.bytes;
     await writeAt(descriptor, new Uint8Array(NF4.buffer), mapAt);
-    await writeAt(descriptor, state(tensor), stateAt);
+    await writeAt(descriptor, state(tensor, linear), stateAt);
     const unit = rowsOfWhole(BLOCK, cols), step = Math.max(1, Math.floor(CHUNK / (cols * unit))) * unit;
     for (let row = 0; row < rows; row += step) {
       const count = Math.min(step, rows - row), source = new Uint8Array(count * cols * type.bytes);
-      await this.#checkpoint.read(tensor, row * cols * type.bytes, source);
+      await reader.read(row, count, source);
       const sections = extentSections("nf4", count, cols, 0), extent = new Uint8Array(sections[1].offset + sections[1].bytes);
       try {
         await quantizeRows(this.#context, this.#context.formatId("nf4"), source, type.id, count, cols, new Uint8Array(0), extent);
       } catch (error) {
         if (!(error instanceof NativeError) || error.status !== AIRK_NOT_FINITE) throw error;
         throw new FormatError(
-          `Cannot quantize model ${this.#checkpoint.path}: tensor ${JSON.stringify(tensor.name)} holds NaN or infinity`,
+          `Cannot quantize model ${this.#checkpoint.path}: tensor ${JSON.stringify(name)} holds NaN or infinity`,
         );
       }
       const [scale, code] = sections.map(({ offset, bytes }) => extent.subarray(offset, offset + bytes));
       await writeAt(descriptor, scale, absmaxAt + row * cols / BLOCK * 4);
       await writeAt(descriptor, code, position + row * cols / 2);
-      this.#progress(tensor.name, source.length);
+      this.#progress(name, source.length);
     }
   }
 }
@@ -244,7 +284,7 @@ export async function exportTransformersNf4(options: ExportOptions): Promise<Exp
   if (fs.existsSync(out) && fs.readdirSync(out).length > 0) throw new UsageError(`Cannot write ${out}: it is not empty`);
   fs.mkdirSync(out, { recursive: true });
   using context = await Context.load({ kind: "cpu", threads: options.threads });
-  const exporter = new Exporter(checkpoint, context, options, items.reduce((sum, { tensor }) => sum + tensor.bytes, 0));
+  const exporter = new Exporter(checkpoint, context, options, items.reduce((sum, { bytes }) => sum + bytes, 0));
   const weightMap: Record<string, string> = {};
   let bytes = 0;
   for (const [i, file] of files.entries()) {
@@ -256,16 +296,18 @@ export async function exportTransformersNf4(options: ExportOptions): Promise<Exp
   if (files.length > 1) {
     await writeWhole(join(out, INDEX_FILE), JSON.stringify({ metadata: { total_size: bytes }, weight_map: weightMap }, null, 2));
   }
-  for (const name of [GENERATION_CONFIG_FILE, ...TOKENIZER_FILES]) {
+  for (const name of [GENERATION_CONFIG_FILE, ...tokenizerFileNames(checkpoint.path)]) {
     const path = join(checkpoint.path, name);
-    if (fs.existsSync(path)) await writeWhole(join(out, name), fs.readFileSync(path));
+    if (!fs.existsSync(path)) continue;
+    fs.mkdirSync(dirname(join(out, name)), { recursive: true });
+    await writeWhole(join(out, name), fs.readFileSync(path));
   }
-  const linear = items.find(({ quantized }) => quantized);
+  const linear = items.find(({ linear }) => linear);
   const dtype = linear === undefined ? "float32" : TYPES[linear.tensor.dtype]!.name;
   // Last, since without it a directory is no checkpoint. In the source's own spelling: transformers tells 0.0 from 0.
   const config = fs.readFileSync(join(checkpoint.path, CONFIG_FILE), "utf8").replace(/\s*\}\s*$/, "");
   const quantization = JSON.stringify(configOf(dtype, skipped), null, 2).replaceAll("\n", "\n  ");
   await writeWhole(join(out, CONFIG_FILE), `${config},\n  "quantization_config": ${quantization}\n}\n`);
-  const quantizedTensors = items.filter(({ quantized }) => quantized).length;
+  const quantizedTensors = items.filter(({ linear }) => linear).length;
   return { out, files: files.length, bytes, quantizedTensors, copiedTensors: items.length - quantizedTensors };
 }

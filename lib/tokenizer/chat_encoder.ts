@@ -25,11 +25,12 @@ export function tokenText(value: unknown): string | undefined {
 /**
  * Returns the chat templates by name: a tokenizer has none, one, or several.
  *
- * @param chatTemplate That of a file of its own, which goes before those of tokenizer_config.json.
+ * @param files Those of files of their own by name, the one without a name as `default`; they go before those of tokenizer_config.json.
  * @throws {FormatError} where what is given is none.
  */
-export function chatTemplates(chatTemplate: string | undefined, tokenizerConfig: Record<string, unknown>): Map<string, string> {
-  const given = chatTemplate ?? tokenizerConfig.chat_template;
+export function chatTemplates(files: ReadonlyMap<string, string>, tokenizerConfig: Record<string, unknown>): Map<string, string> {
+  if (files.size > 0) return new Map(files);
+  const given = tokenizerConfig.chat_template;
   if (given === undefined || given === null) return new Map();
   if (typeof given === "string") return new Map([["default", given]]);
   const refuse = () =>
@@ -41,8 +42,18 @@ export function chatTemplates(chatTemplate: string | undefined, tokenizerConfig:
   }));
 }
 
-/** Names of the special tokens that templates are given. */
-const SPECIAL_TOKEN_NAMES = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/** Returns the special tokens that templates are given: those of tokenizer_config.json that have a name, such as `bos_token`. */
+function namedSpecialTokens(tokenizerConfig: Record<string, unknown>): Record<string, string> {
+  const { extra_special_tokens: extra, model_specific_special_tokens: specific } = tokenizerConfig;
+  const groups = [specific, extra].filter((group) => typeof group === "object" && group !== null && !Array.isArray(group));
+  const named = Object.entries(tokenizerConfig).filter(([name]) => name.endsWith("_token"));
+  return Object.fromEntries(
+    [...named, ...groups.flatMap((group) => Object.entries(group!))].flatMap(([name, value]) => {
+      const text = tokenText(value);
+      return text === undefined ? [] : [[name, text]];
+    }),
+  );
+}
 
 /** Renders conversations and encodes what comes out. */
 export class ChatEncoder {
@@ -64,12 +75,7 @@ export class ChatEncoder {
     this.#added = added;
     this.#normalize = normalize;
     this.#sources = sources;
-    this.#specialTokens = Object.fromEntries(
-      SPECIAL_TOKEN_NAMES.flatMap((name) => {
-        const text = tokenText(tokenizerConfig[name]);
-        return text === undefined ? [] : [[name, text]];
-      }),
-    );
+    this.#specialTokens = namedSpecialTokens(tokenizerConfig);
   }
 
   async apply(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): Promise<ChatPrompt> {

@@ -9,6 +9,7 @@ import { templateGlobals } from "./jinja/globals.ts";
 import { Interpreter } from "./jinja/interpreter.ts";
 import { strip } from "./jinja/methods.ts";
 import type { Statement } from "./jinja/syntax.ts";
+import { rewriteTokens } from "./jinja/token_rewriting.ts";
 import { fromJson, TemplateError, type Value } from "./jinja/values.ts";
 
 /** One part of a message's content. */
@@ -57,8 +58,11 @@ export interface ChatTemplateOptions {
   documents?: readonly Record<string, unknown>[];
   /** Ends with what begins an assistant's message, so that the model writes one. Default: false. */
   addGenerationPrompt?: boolean;
-  /** Leaves the last message open, so that the model goes on with it. Default: false. */
-  continueFinalMessage?: boolean;
+  /**
+   * Leaves the last message open, so that the model goes on with it; the name of a field such as `reasoning_content` says which part of the
+   * message. Default: false; `true` is its `content`.
+   */
+  continueFinalMessage?: boolean | string;
   /** Name of the template, where a tokenizer has several. Default: `tool_use` where tools are given and it has one, else `default`. */
   templateName?: string;
   /** Time that the template is told. Default: now. */
@@ -80,15 +84,26 @@ function prepare(message: ChatMessage): Record<string, unknown> {
   return field === undefined ? set : { thinking: set[field], ...set, reasoning_content: set[field] };
 }
 
-/** Marks where the last message ends. */
-function markEnd(messages: Record<string, unknown>[]): void {
-  const last = messages[messages.length - 1];
-  const { content } = last;
-  const parts: ContentPart[] = Array.isArray(content) ? content : [];
+/**
+ * Marks where a field of the last message ends.
+ *
+ * @returns What the text to continue is, without whitespace at its ends.
+ */
+function markEnd(messages: Record<string, unknown>[], field: string, template: string): string {
+  const last = messages[messages.length - 1], given = last[field];
+  const refuse = (why: string) => new UsageError(`Cannot continue the final message: ${why}`);
+  if (given === undefined) throw refuse(`it has no ${JSON.stringify(field)}`);
+  // Reasoning is there under several names, of which a template reads one.
+  const fields = REASONING_FIELDS.includes(field) ? REASONING_FIELDS.filter((name) => last[name] === given) : [field];
+  if (!fields.some((name) => template.includes(name))) {
+    throw refuse(`the chat template does not read ${JSON.stringify(field)}`);
+  }
+  const parts: ContentPart[] = Array.isArray(given) ? given : [];
   const part = parts.findLast(({ text }) => typeof text === "string");
-  if (typeof content === "string") last.content = content + CONTINUE_MARK;
-  else if (part) last.content = parts.map((one) => one === part ? { ...part, text: part.text + CONTINUE_MARK } : one);
-  else throw new UsageError("Cannot continue the final message: it has no text");
+  if (part) last[field] = parts.map((one) => one === part ? { ...part, text: part.text + CONTINUE_MARK } : one);
+  else if (typeof given === "string") { for (const name of fields) last[name] = given + CONTINUE_MARK; }
+  else throw refuse("it has no text");
+  return strip(part?.text ?? given as string, undefined, true, true);
 }
 
 /** A template that was parsed. */
@@ -114,7 +129,9 @@ export class ChatTemplate {
     // Loaded here, not at the top: importing AirKern must stay cheap for those who need no template.
     const { parse, tokenize } = await import("@huggingface/jinja");
     try {
-      const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+      // Jinja ends lines with a line feed, whatever a template's file ends them with.
+      const tokens = tokenize(source.replace(/\r\n?/g, "\n"), { lstrip_blocks: true, trim_blocks: true });
+      const program = parse(rewriteTokens(tokens));
       return new ChatTemplate(source, program as unknown as Statement, specialTokens);
     } catch (error) {
       throw new FormatError(`Cannot read the chat template: ${(error as Error).message.split("\n")[0]}`);
@@ -145,15 +162,14 @@ export class ChatTemplate {
     const prepared = messages.map((message, i) => {
       // A role becomes part of special tokens, so it may not be just anything.
       if (typeof message.role === "string" && /^[A-Za-z][A-Za-z0-9_-]*$/.test(message.role)) {
-        {
-          return escapeStrings(prepare(message), (text) => escape(text, message.role));
-        }
+        return escapeStrings(prepare(message), (text) => escape(text, message.role));
       }
       throw new UsageError(
         `Cannot apply the chat template: role ${JSON.stringify(message.role)} of message ${i}, required is a plain word`,
       );
     });
-    if (continueFinalMessage) markEnd(prepared);
+    const field = typeof continueFinalMessage === "string" ? continueFinalMessage : "content";
+    const open = continueFinalMessage ? markEnd(prepared, field, this.source) : undefined;
     const given: Record<string, unknown> = {
       ...this.#specialTokens,
       ...escapeStrings(variables, escape),
@@ -171,9 +187,11 @@ export class ChatTemplate {
       if (!(error instanceof TemplateError || error instanceof TypeError || error instanceof RangeError)) throw error;
       throw new UsageError(`Cannot apply the chat template: ${error.message.split("\n")[0]}`, { cause: error });
     }
-    if (!continueFinalMessage) return text;
+    if (open === undefined) return text;
     const end = text.lastIndexOf(CONTINUE_MARK.trimEnd());
-    if (end < 0) throw new UsageError("Cannot continue the final message: the chat template leaves it out");
+    if (end < 0 || !text.includes(open)) {
+      throw new UsageError("Cannot continue the final message: the chat template leaves it out");
+    }
     // A template that trims its messages would have trimmed this one before the mark.
     return text.startsWith(CONTINUE_MARK, end) ? text.slice(0, end) : strip(text.slice(0, end), undefined, false, true);
   }

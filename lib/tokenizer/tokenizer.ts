@@ -2,7 +2,8 @@
  * A model's tokenizer, read from its tokenizer.json.
  * @module
  */
-import { readFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError, UsageError } from "../errors.ts";
 import { ChatEncoder, type ChatPrompt, chatTemplates, tokenText } from "./chat_encoder.ts";
@@ -70,8 +71,11 @@ export interface TokenizerFiles {
   config?: Record<string, unknown> | null;
   /** generation_config.json, for its eos_token_id. */
   generationConfig?: Record<string, unknown> | null;
-  /** The text of chat_template.jinja, or of chat_template.json's `chat_template`, which go before that of tokenizer_config.json. */
-  chatTemplate?: string;
+  /**
+   * The text of chat_template.jinja, or of chat_template.json's `chat_template`, as `default`, and those of additional_chat_templates/ by
+   * name. They go before those of tokenizer_config.json.
+   */
+  chatTemplates?: ReadonlyMap<string, string>;
 }
 
 /** Returns an eos_token_id, which may be one number or several, as a list; undefined where there is none. */
@@ -124,7 +128,7 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
   if (typeof addBos === "boolean") before = addBos && bos !== undefined ? [specialId(bos, "bos_token")] : [];
   if (typeof addEos === "boolean") after = addEos && eos !== undefined ? [specialId(eos, "eos_token")] : [];
 
-  const templates = chatTemplates(files.chatTemplate, tokenizerConfig);
+  const templates = chatTemplates(files.chatTemplates ?? new Map(), tokenizerConfig);
   const chat = new ChatEncoder(encoder, added, parts.normalize, templates, tokenizerConfig);
   const addedTokens = new Map(added.map((token) => [token.id, token]));
   const decoder = tokenDecoder(parts.decoder, { token: (id) => vocabulary[id], addedTokens });
@@ -167,13 +171,8 @@ export async function createTokenizer(files: TokenizerFiles): Promise<Tokenizer>
 
 /** Reads a JSON object, or undefined where there is no such file. */
 async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as { code?: string }).code === "ENOENT") return undefined;
-    throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
-  }
+  const text = await readText(path);
+  if (text === undefined) return undefined;
   try {
     const value = JSON.parse(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
@@ -183,18 +182,40 @@ async function readJson(path: string): Promise<Record<string, unknown> | undefin
   throw new FormatError(`Cannot read ${path}: it is not a JSON object`);
 }
 
-/** Reads the chat template of a file of its own, where there is one. */
-async function readChatTemplate(directory: string): Promise<string | undefined> {
-  const path = join(directory, "chat_template.jinja");
+/** Reads a text, or undefined where there is no such file. */
+async function readText(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    if ((error as { code?: string }).code !== "ENOENT") throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
+    if ((error as { code?: string }).code === "ENOENT") return undefined;
+    throw new FormatError(`Cannot read ${path}: ${(error as Error).message}`);
   }
+}
+
+/** Reads the chat templates of files of their own, by name. */
+async function readChatTemplates(directory: string): Promise<Map<string, string>> {
+  const folder = join(directory, "additional_chat_templates"), templates = new Map<string, string>();
+  const first = await readText(join(directory, "chat_template.jinja")) ?? await readOlderChatTemplate(directory);
+  if (first !== undefined) templates.set("default", first);
+  for (const name of existsSync(folder) ? (await readdir(folder)).filter((name) => name.endsWith(".jinja")).sort() : []) {
+    templates.set(name.slice(0, -".jinja".length), await readText(join(folder, name)) ?? "");
+  }
+  return templates;
+}
+
+async function readOlderChatTemplate(directory: string): Promise<string | undefined> {
   const older = await readJson(join(directory, "chat_template.json"));
   if (older === undefined) return undefined;
   if (typeof older.chat_template === "string") return older.chat_template;
   throw new FormatError(`Cannot read ${join(directory, "chat_template.json")}: it has no chat_template`);
+}
+
+/** Reads tokenizer_config.json. Before that listed the tokens that were added, special_tokens_map.json had the last word on the special ones. */
+async function readTokenizerConfig(directory: string): Promise<Record<string, unknown> | undefined> {
+  const config = await readJson(join(directory, "tokenizer_config.json"));
+  if (config?.added_tokens_decoder !== undefined) return config;
+  const specialTokens = await readJson(join(directory, "special_tokens_map.json"));
+  return config === undefined && specialTokens === undefined ? undefined : { ...config, ...specialTokens };
 }
 
 /** Files of SentencePiece or tiktoken, which some checkpoints have in the place of tokenizer.json: the first ChatGLM the second, Kimi the third. */
@@ -236,8 +257,8 @@ export async function loadTokenizer(
   return await createTokenizer({
     tokenizer,
     sentencePiece: tokenizer === undefined ? await readSentencePiece(directory) : undefined,
-    chatTemplate: await readChatTemplate(directory),
-    tokenizerConfig: await readJson(join(directory, "tokenizer_config.json")),
+    chatTemplates: await readChatTemplates(directory),
+    tokenizerConfig: await readTokenizerConfig(directory),
     config: configs ? configs.config : await readJson(join(directory, "config.json")),
     generationConfig: configs ? configs.generationConfig : await readJson(join(directory, "generation_config.json")),
   });

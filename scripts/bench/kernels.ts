@@ -3,12 +3,15 @@
  * bandwidth, multiplications as a share of the arithmetic peak, both measured in the same run.
  *
  * `deno run -A scripts/bench/kernels.ts [--json] [--isa=avx2,amx] [--format=q4o] [--only=gemv|gemm|attention|quantize] [--bytes=1100]`;
- * --bytes: MiB of distinct weights that a GEMV pass walks through.
+ * --bytes: MiB of distinct weights that a GEMV pass walks through. Formats may be those that keep others' encodings, such as bnb4-64x256-bf16 or q4_k.
  */
 import { Context, type HostBuffer } from "../../lib/ffi/context.ts";
 import { measurePeakFlops, measureReadSeconds } from "../../lib/ffi/measure.ts";
 import { Ops, type Precision, type WeightExtent } from "../../lib/ffi/ops.ts";
 import { quantizedBytesBound, quantizeRows, trainQuantizer } from "../../lib/ffi/quantize.ts";
+import { extentBytes } from "../../lib/shard/formats.ts";
+import type { WeightFormatName } from "../../lib/shard/manifest.ts";
+import { parsePacking } from "../../lib/shard/packed_formats.ts";
 import { AIRK_F16, AIRK_F32 } from "../../lib/ffi/abi.ts";
 
 const option = (name: string) => Deno.args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
@@ -28,6 +31,11 @@ async function extentOf(
   rows: number,
   cols: number,
 ): Promise<{ bytes: Uint8Array; outliers: number; mweights: number }> {
+  if (parsePacking(format)) {
+    // Others quantize these. A byte that in no type of scales makes a number that is slow to compute with.
+    const bytes = new Uint8Array(extentBytes(format as WeightFormatName, rows, cols, 0)).fill(0x3c);
+    return { bytes, outliers: 0, mweights: NaN };
+  }
   const source = new Float32Array(rows * cols);
   let state = 1;
   for (let i = 0; i < source.length; i++) {
@@ -238,7 +246,7 @@ for (const isa of list("isa", ["portable", "avx2", "avx512", "amx"])) {
   for (const format of list("format", ["f32", "f16", "bf16", "q8", "nf4", "q4o"])) {
     if (!only || only === "gemv") await benchGemv(context, format, results);
     if (!only || only === "gemm") await benchGemm(context, format, results);
-    if (!only || only === "quantize") {
+    if ((!only || only === "quantize") && !parsePacking(format)) {
       const { mweights } = await extentOf(context, format, 1024, 4096);
       results.push({
         bench: "quantize",

@@ -4,7 +4,7 @@ import torch
 
 FP8_SCALE = 2.0**-7
 # What releases keep in 16 bits.
-KEPT = ("embed", "lm_head", "mlp.gate.", "shared_expert_gate", "conv1d", "in_proj_ba")
+KEPT = ("embed", "lm_head", "mlp.gate.", "block_sparse_moe.gate.", "shared_expert_gate", "conv1d", "in_proj_ba")
 QUANTIZATION = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
 
 

@@ -82,7 +82,8 @@ def fixture(name):
 def random_weights(model, spec, seed):
     """Weights wide enough that logits vary and greedy choices are clear."""
     generator = torch.Generator().manual_seed(seed)
-    embedding_std = spec.embedding_std or (0.2 if model.config.get_text_config().tie_word_embeddings else 1.0)
+    tied = any(getattr(config, "tie_word_embeddings", False) for config in (model.config, model.config.get_text_config()))
+    embedding_std = spec.embedding_std or (0.2 if tied else 1.0)
     normal = lambda like, mean, std: torch.randn(like.shape, generator=generator) * std + mean
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):

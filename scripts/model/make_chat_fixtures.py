@@ -15,7 +15,7 @@ from transformers.utils import chat_template_utils
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "chat"
 NOW = datetime.datetime(2024, 7, 26, 9, 5, 3)
-LONG = 600
+LONG = 300
 # Whitespace at both ends, characters that HTML and JSON treat apart, several scripts, a character beyond the first plane.
 STRANGE = "  <b>\"5 > 3\" & 'c'</b> {{ x }} {% y %} \\n \u00e9\u4f60\U0001f642\u2028\u00a0\x7f\n\ttab\n\n"
 
@@ -75,6 +75,12 @@ CONVERSATIONS = [
     ("thinking", [user("2+2?"), assistant("<think>\nAdd.\n</think>\n\n4"), user("3+3?")], {"add_generation_prompt": True}),
     ("reasoning", [user("2+2?"), assistant("4", reasoning_content="Add them."), user("3+3?"), assistant("6", reasoning_content="Again.")], {}),
     ("no_thinking", [user("2+2?")], {"add_generation_prompt": True, "enable_thinking": False, "thinking": False}),
+    ("calls", [user("Weather and time?"), assistant("Both.", tool_calls=[call("get_weather", {"place": "Rome"}), {**call("clock", {}), "id": "call00002"}]),
+               RESULT, {"role": "tool", "name": "clock", "tool_call_id": "call00002", "content": "12:00"}],
+     {"add_generation_prompt": True, "tools": [WEATHER, CLOCK]}),
+    ("documents", [user("Where do they live?")],
+     {"add_generation_prompt": True, "documents": [{"title": "Penguins", "text": "They live in the \"south\".\n"}, {"title": "Bears", "text": "North."}]}),
+    ("continue_reasoning", [user("2+2?"), assistant("", reasoning_content="Add them, ")], {"continue_final_message": "reasoning_content"}),
     ("continue", [user("Count."), assistant("One, two ")], {"continue_final_message": True}),
     ("parts", [user([{"type": "text", "text": "One "}, {"type": "text", "text": " two"}])], {"add_generation_prompt": True}),
 ]

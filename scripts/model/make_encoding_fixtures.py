@@ -40,7 +40,7 @@ def is_linear(name):
     return ".layers." in name and name.endswith("proj.weight")
 
 
-def encode(name, seed, quantization_config, encode_tensor, dtype=torch.bfloat16, **config):
+def encode(name, seed, quantization_config, encode_tensor, dtype=torch.bfloat16, made_with=(), **config):
     """Writes a fixture; `encode_tensor(name, weight)` returns the tensors that replace a linear layer's weight, and its values."""
     directory = OUT / name
     shutil.rmtree(directory, ignore_errors=True)
@@ -54,7 +54,7 @@ def encode(name, seed, quantization_config, encode_tensor, dtype=torch.bfloat16,
         else:
             tensors[key] = tensor
     write_checkpoint(directory, tensors, quantization_config)
-    finish(directory, plain, values)
+    finish(directory, plain, values, made_with)
 
 
 def write_checkpoint(directory, tensors, quantization_config):

@@ -11,12 +11,14 @@ along what it depends on:
 import argparse
 import importlib
 import importlib.util
+import json
+import re
 import sys
 import types
 
 import torch
 
-from make_encoding_fixtures import encode
+from make_encoding_fixtures import OUT, encode, write_json
 
 
 def module_of(package, name):
@@ -157,6 +159,33 @@ def make_gptq():
     gptqmodel("gptq_int4_v2", 29, "gptq_v2", 4, -1, False, False)
     gptqmodel("gptq_int8_v2", 22, "gptq_v2", 8, -1, False, False)
     gptqmodel("gptq_int8_act_order", 30, "gptq_v2", 8, 64, False, True)
+    autogptq("gptq_int2", 60, 2, 32, False, False)
+    autogptq("gptq_int3", 61, 3, 32, True, False)
+    gptqmodel("gptq_int3_act_order", 62, "gptq", 3, 64, False, True)
+    gptqmodel("gptq_int3_v2", 63, "gptq_v2", 3, 128, False, False)
+
+
+def make_gptq_dynamic():
+    """Layers of other bits and groups, as GPTQModel's `dynamic` gives them; the settings in quantize_config.json alone."""
+    rules = {"+:.*down_proj": {"bits": 8, "group_size": 64}, r".*\.self_attn\.[kq]_proj": {"bits": 3, "desc_act": True}, "-:.*v_proj": {}}
+
+    def encode_tensor(name, weight):
+        if "v_proj" in name:
+            return {name: weight}, weight.float()
+        bits, group, act_order = (8, 64, False) if "down_proj" in name else (3, 32, True) if re.search("[kq]_proj", name) else (4, 32, False)
+        return from_gptqmodel("gptq", bits, group, False, act_order)(name, weight)
+
+    config = {
+        "quant_method": "gptq", "checkpoint_format": "gptq", "bits": 4, "group_size": 32, "sym": False, "desc_act": False, "lm_head": False,
+        "pack_dtype": "int32", "dynamic": rules,
+    }
+    encode("gptq_dynamic", 64, config, encode_tensor, dtype=torch.float16)
+    path = OUT / "gptq_dynamic" / "config.json"
+    plain = json.loads(path.read_text())
+    del plain["quantization_config"]
+    path.write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n")
+    del config["quant_method"]
+    write_json(OUT / "gptq_dynamic" / "quantize_config.json", config)
 
 
 # --- AWQ ----------------------------------------------------------------------------------------------------
@@ -217,11 +246,32 @@ def make_awq():
     gptqmodel("awq_row", 35, -1)
 
 
-MAKERS = {"gptq": make_gptq, "awq": make_awq}
+def make_awq_gemv():
+    """AutoAWQ multiplies in this layout on GPUs alone: the values are those that its own code packed, which checks are packed as they should be."""
+    linear = module_of("awq", "modules.linear.gemv").WQLinear_GEMV
+
+    def gemv(group):
+        def encode_tensor(name, weight):
+            weight, module = weight.float(), name.removesuffix(".weight")
+            groups = groups_of(weight.shape[1], group, False)
+            scales, zeros, weight = quantized(weight, groups, 4, False)
+            layer = linear.from_linear(linear_of(weight), 4, group, scales=scales, zeros=zeros)
+            codes = (layer.qweight[:, :, None] >> torch.arange(0, 32, 4)) & 15
+            assert torch.equal((codes.flatten(1) - zeros[:, groups]) * scales[:, groups], weight), "the values are not those it was packed with"
+            return {f"{module}.{key}": getattr(layer, key).contiguous() for key in ("qweight", "qzeros", "scales")}, weight
+
+        return encode_tensor
+
+    for name, seed, group, sizes in (("awq_gemv", 65, 32, {}), ("awq_gemv_64", 66, 64, dict(intermediate_size=192))):
+        config = {"quant_method": "awq", "bits": 4, "group_size": group, "version": "gemv", "zero_point": True, "modules_to_not_convert": None}
+        encode(name, seed, config, gemv(group), dtype=torch.float16, **sizes)
+
+
+MAKERS = {"gptq": make_gptq, "gptq_dynamic": make_gptq_dynamic, "awq": make_awq, "awq_gemv": make_awq_gemv}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="what to write; default both")
+    parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="what to write; default all")
     for chosen in parser.parse_args().names or MAKERS:
         MAKERS[chosen]()

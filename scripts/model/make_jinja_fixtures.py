@@ -111,9 +111,67 @@ EXPRESSIONS = """
 {{ s.split("'")[1] | upper }}|{{ (list | sort)[0] }}|{{ d.a.x | length }}|{{ rows[0].k }}|{{ rows[-1]['v'] }}|{{ rows[0]['k'][0] }}
 {{ strftime_now('%Y') | length }}|{{ 'abc'[1:][0] }}|{{ 'x'.join(['a', 'b']) }}|{{ 'a'.upper().lower() }}
 {{ '\u0130\u0131\u00df\u01c5'.lower() }}|{{ '\u00df\ufb01'.upper() }}|{{ '\u03a3\u03a3'.lower() }}
+{{ 4 is divisibleby(2) }}|{{ 4 is divisibleby 3 }}|{{ 4 is not divisibleby(3) }}|{{ 4 is eq 4 }}|{{ 4 is not eq 4 }}|{{ n is gt 6 and n is lt 8 }}|{{ 'a' is in ['a', 'b'] }}|{{ 1 is in [2] }}|{{ n is eq(7) }}
+{{ 'b' is in d }}|{{ 'x' is in 'xyz' }}|{{ none is sameas none }}|{{ yes is sameas true }}|{{ n is ge n }}|{{ n is eq d.b + 6 }}|{{ rows[0].v is eq rows[0]['v'] }}|{{ n is eq [7][0] }}|{{ 'ab' is eq 'a' 'b' }}
+{{ n is defined and n is number }}|{{ not n is odd }}|{{ n is odd | string }}|{{ 'yes' if n is eq 7 else 'no' }}|{{ 'upper' is filter }}|{{ 'odd' is test }}|{{ 'nothing' is filter }}|{{ n is string or n is integer }}
+{{ n is eq -7 }}
+{{ n is odd is sameas true }}
+{{ 'a' is in ['a'] is eq true }}
+{{ () }}|{{ (1,) }}|{{ (1, 2,) }}|{{ ((1, 2), (3,)) }}|{{ () | length }}|{{ (1,) + (2,) }}|{{ 1 in (1,) }}|{{ (n) }}|{{ ('a') }}|{{ ('a',)[0] }}|{{ 'abc'.startswith(('x', 'a')) }}|{{ 'abc'.startswith(('a',)) }}
+{{ 1e3 }}|{{ 1.5e3 }}|{{ 1E-2 }}|{{ 2e+2 }}|{{ -1e2 }}|{{ 1e20 }}|{{ 1_000 }}|{{ 1_0.5 }}|{{ 0xff }}|{{ 0b101 }}|{{ 0o17 }}|{{ [1e2, 0xA][1] }}|{{ n + 1e1 }}|{{ n - 1e1 }}
+{{ 1 < n < 10 }}|{{ 1 < n < 5 }}|{{ 3 > 2 > 1 }}|{{ (3 > 2) > 1 }}|{{ 1 == 1 == 1 }}|{{ (1 == 1) == true }}|{{ (1 == 2) == (3 == 4) }}|{{ 'a' in 'ab' in ['ab'] }}|{{ 1 in list == true }}|{{ (1 in list) == true }}|{{ not 1 == 2 }}|{{ (n == 7) != (n % 2 == 0) }}
+{{ 'a' + 1 ~ 2 }}|{{ ('a' + 'b') ~ 1 }}|{{ 'a' ~ 1 ~ 'b' + 'c' ~ 2 }}|{{ 1 ~ 2 }}|{{ 1 + 2 - 3 }}|{{ 10 - 2 - 3 }}|{{ 10 - (2 - 3) }}|{{ 'x' + 'y' + 'z' }}|{{ (1 + 2) ~ 'x' }}|{{ 2 * 3 ~ 4 }}
+{{ 1 + 2 ~ 'x' }}
+{{ 'a' ~ n - 1 }}
+{{ 'a' ~ (n - 1) }}|{{ (n + 1) * 2 }}|{{ 2 ** 3 ** 2 }}|{{ -2 ** 2 }}|{{ [1] * 3 }}|{{ 3 * 'ab' }}|{{ 'ab' * 0 }}|{{ 'ab' * -1 }}|{{ (1, 2) * 2 }}|{{ [0] * true }}
+{{ 'a' * 1.5 }}
+{{ '<' | safe + '>' }}|{{ '<' + '>' | safe }}|{{ '<' | safe + '>' | safe + '&' }}|{{ '<' | e + '>' }}|{{ '<' | safe ~ '>' }}|{{ 'a' + '<' + '>' | safe }}
+{{ 'a{}b{}'.format(1, 'x') }}|{{ '{0}{1}{0}'.format('a', none) }}|{{ '{x}-{y}'.format(x=1, y=[1]) }}|{{ '{{}}{}'.format(2) }}|{{ '{!r}'.format('q') }}|{{ '{:>5}|{:<5}|{:^5}|{:*^7}'.format('a', 'b', 'c', 'd') }}|{{ '{:5}|{:5}'.format('a', 1) }}
+{{ '{:d}|{:+d}|{:05d}|{:,}|{:x}|{:X}|{:o}|{:b}'.format(7, 7, -7, 1234567, 255, 255, 8, 5) }}|{{ '{:.2f}|{:.0f}|{:.0f}|{:.2f}|{:8.3f}|{:.1%}'.format(3.14159, 0.5, 1.5, 0.125, 2.5, 0.256) }}|{{ '{}'.format(1.0) }}|{{ '{:.2}'.format('abc') }}|{{ '{}'.format(true) }}
+{{ '{} {}'.format(1) }}
+{{ '{:d}'.format('a') }}
+{{ '{'.format(1) }}
+{{ '%s and %s' % ('a', 1) }}|{{ '%d%%' % 5 }}|{{ '%5.2f|%-5s|%05d|%+d' % (3.14159, 'a', 42, 7) }}|{{ '%r' % 'a' }}|{{ '%(k)s' % {'k': 1} }}|{{ '%s' | format(n) }}|{{ '%s-%s' | format('a', none) }}|{{ '%(x)s' | format(x=3) }}|{{ '%s' % [1, 2] }}|{{ '%x|%X|%o' % (255, 255, 8) }}|{{ '%d' % 3.9 }}|{{ '%s' % none }}
+{{ '%s %s' % 'a' }}
+{{ '%d' % 'a' }}
+{{ '%s' % (1, 2) }}
+{% for x in [{'n': 1, 'c': [{'n': 2, 'c': [{'n': 3}]}]}, {'n': 4}] recursive %}{{ x.n }}:{{ loop.depth }}{{ loop.depth0 }}{% if x.c %}({{ loop(x.c) }}){% endif %};{% endfor %}
+{% for x in [1, [2, [3]], 4] if x recursive %}{% if x is sequence %}<{{ loop(x) }}>{% else %}{{ x }}{% endif %}{{ loop.index }}{% endfor %}
+{% for x in list %}{{ loop(list) }}{% endfor %}
+{% for x in (list if yes else empty) %}{{ x }}{% endfor %}|{% for recursive in [1] %}{{ recursive }}{% endfor %}
+{% macro m(a) %}{{ a }}{% endmacro %}{{ m(none) }}|{{ m(a=none) }}|{{ m(missing) }}
+{% macro m(a, b=none, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1, none, none) }}|{{ m(none, c=none) }}
+{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, 2) }}
+{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, b=2) }}
+{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, a=2) }}
+{% macro m(a) %}{{ a }}{{ varargs }}{% endmacro %}{{ m(1, 2) }}|{{ m(1) }}
+{% macro m(a) %}{{ a }}{{ kwargs }}{% endmacro %}{{ m(1, b=2) }}|{{ m(b=2) }}|{{ m(1, a=2) }}
+{% macro m(a) %}{{ a }}{{ kwargs }}{% endmacro %}{{ m(1, 2) }}
+{% macro m(a, b=a) %}{{ a }}{{ b }}{% endmacro %}{{ m(1) }}|{{ m(1, 2) }}
+{% macro m() %}{{ caller is defined }}{% endmacro %}{{ m() }}|{% call m() %}x{% endcall %}
+{% macro m() %}x{% endmacro %}{% call m() %}y{% endcall %}
+{% macro m() %}{{ caller() }}{% endmacro %}{{ m() }}
+{% set ns = namespace(x=none) %}{{ ns.x }}|{{ ns.x is none }}|{{ ns.y is defined }}|{{ [none][0] }}|{{ [none] | first }}|{{ [none] | last }}|{{ [none][-1] is none }}|{{ {'a': none}.a }}
+{% set ns = namespace() %}{% set ns._x = 1 %}
+{% for x in [none, 1] %}{{ loop.previtem is defined }}{{ loop.nextitem }};{% endfor %}|{% for x in [1, 2, 3] %}{{ loop.cycle('a', none) }}{{ loop.changed(x > 1) }}{% endfor %}
+{{ list | select('odd') | length }}
+{{ list | map('string') | tojson }}
+{{ d.keys() | tojson }}
+{{ (list | select('odd'))[0] }}|{{ 'x' if empty | select }}|{{ list | select('odd') | first }}|{{ list | map('string') | join }}|{{ rows | map(attribute='k') | unique | list }}|{{ list | reverse | first }}|{{ d.items() }}|{{ d.keys() }}|{{ d.values() | length }}|{{ d.items() | first }}|{{ 'x' if {}.items() }}
+{{ list | select('odd') | last }}
+{{ d.items()[0] }}|{{ d.items()[0] is defined }}|{{ d.items() is iterable }}|{{ d.items() is sequence }}|{{ list | select is iterable }}|{{ list | select is sequence }}
+{% set g = list | select('odd') %}{{ g | list }}{{ g | list }}{{ 'x' if g }}
+{{ none | select('odd') | list }}|{{ none | map(attribute='x') | list }}|{{ none | selectattr('x') | list }}
+{{ none | list }}
+{{ none | sort }}
+{{ rows | groupby('k') | map('first') | list }}|{{ rows | groupby('on', default=false) | map('length') | list }}|{% for k, items in rows | groupby('k') %}{{ k }}{{ items | length }};{% endfor %}
+{{ list.append is defined }}|{{ list.append }}|{{ d.update is undefined }}
+{{ d.pop('b') }}
 """.strip("\n").split("\n")
-FORMATS = ["%Y-%m-%d", "%d %b %Y", "%B %d, %Y", "%A %a %j %w %u", "%H:%M:%S %I %p", "%-d/%-m/%y %e", "%F %T %R %D", "100%% %-I %-j %h", "%n%t|"]
-TIMES = [datetime.datetime(2024, 7, 26, 9, 5, 3), datetime.datetime(2024, 12, 31, 23, 59, 59), datetime.datetime(2025, 1, 5, 0, 0, 0)]
+LINE_ENDS = ["a{{ n }}{# x #}\r\n{% if yes %}\r\nb\r{% endif %}\r\nc\r\n", "{% if yes %}\n  {% set x = 1 %}\n  {{ x }}\n{% endif %}\n\n"]
+FORMATS = ["%Y-%m-%d", "%d %b %Y", "%B %d, %Y", "%A %a %j %w %u", "%H:%M:%S %I %p", "%-d/%-m/%y %e", "%F %T %R %D", "100%% %-I %-j %h", "%n%t|", "%C %G-W%V %g %U %W", "%k %l %P %r", "%c | %x | %X", "[%z%Z]", "%_d %_m %^b %^A %-H %_I"]
+TIMES = [datetime.datetime(2024, 7, 26, 9, 5, 3), datetime.datetime(2024, 12, 31, 23, 59, 59), datetime.datetime(2025, 1, 5, 0, 0, 0),
+         datetime.datetime(2021, 1, 3, 12, 0, 0), datetime.datetime(2020, 12, 31, 13, 1, 0), datetime.datetime(2024, 1, 1, 1, 1, 1)]
 
 
 def render(source):
@@ -126,7 +184,7 @@ def render(source):
 
 
 def main():
-    sources = list(EXPRESSIONS)
+    sources = list(EXPRESSIONS) + LINE_ENDS
     # Each part of a line by itself too, so that a failure names what failed.
     for line in EXPRESSIONS:
         if "%}" not in line and "}}|{{" in line:

@@ -9,6 +9,7 @@ They are made as those of make_architecture_fixtures.py are.
 import torch
 import transformers
 
+import int4_weights
 from fp8_weights import QUANTIZATION, as_fp8, round_to_fp8
 from make_architecture_fixtures import TINY, Fixture, fixture, main, v4
 
@@ -63,6 +64,66 @@ def granitemoe():
         config,
         v4(("layer_types",), rope_theta=10000, rope_scaling=None, output_router_logits=False, router_aux_loss_coef=0.0),
         embedding_std=0.1,
+    )
+
+
+# Granite 3.2's with a shared expert.
+@fixture("granitemoeshared/base")
+def granitemoeshared():
+    config = transformers.GraniteMoeSharedConfig(
+        **MOE | dict(intermediate_size=16), num_local_experts=8, num_experts_per_tok=3, shared_intermediate_size=20,
+        embedding_multiplier=12.0, logits_scaling=6.0, residual_multiplier=0.22, attention_multiplier=0.125,
+    )
+    return Fixture(
+        config,
+        v4(("layer_types",), rope_theta=10000, rope_scaling=None, output_router_logits=False, router_aux_loss_coef=0.0),
+        embedding_std=0.1,
+    )
+
+
+@fixture("olmoe/base")
+def olmoe():
+    config = transformers.OlmoeConfig(
+        **MOE | dict(intermediate_size=16, num_key_value_heads=4), num_experts=8, num_experts_per_tok=3, norm_topk_prob=False,
+    )
+    return Fixture(config, v4(rope_theta=10000.0, rope_scaling=None, clip_qkv=None, attention_bias=False))
+
+
+# Phi 3.5 MoE; several experts nearly as good as the best.
+@fixture("phimoe/base")
+def phimoe():
+    scaling = {
+        "type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 1.7, 3.5, 6.0],
+        "short_mscale": 1.24, "long_mscale": 1.24, "original_max_position_embeddings": 64,
+    }
+    config = transformers.PhimoeConfig(
+        **MOE | dict(intermediate_size=16), num_local_experts=8, num_experts_per_tok=2, router_jitter_noise=0.2,
+        attention_bias=True, lm_head_bias=True, sliding_window=24,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0} | scaling,
+    )
+    return Fixture(
+        config,
+        v4(("head_dim",), rope_theta=10000.0, rope_scaling=scaling, original_max_position_embeddings=64, input_jitter_noise=0.01,
+           hidden_dropout=0.0, attention_dropout=0.0),
+        prompt_lengths=(5, 20),
+    )
+
+
+# Hunyuan A13B: norms behind the rotation, whose base is stretched, lists of a number a layer.
+@fixture("hunyuan_v1_moe/base")
+def hunyuan_v1_moe():
+    scaling = {
+        "type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
+    }
+    config = transformers.HunYuanMoEV1Config(
+        **MOE | dict(intermediate_size=16), head_dim=12, num_experts=8, moe_topk=[3, 3, 3], tie_word_embeddings=True,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0} | scaling,
+    )
+    return Fixture(
+        config,
+        v4(rope_theta=10000.0, rope_scaling=scaling, moe_intermediate_size=[16, 16, 16], num_shared_expert=[1, 1, 1],
+           moe_topk=[3, 3, 3], num_experts=8, use_qk_norm=True, use_cla=False, cla_share_factor=2, use_mixed_mlp_moe=True,
+           moe_layer_num_skipped=0, norm_type="rms", routed_scaling_factor=False, use_rotary_pos_emb=True, mlp_bias=False),
     )
 
 
@@ -229,6 +290,20 @@ def kimi_k2():
         config
     ) | {"rope_theta": 50000.0}
     return Fixture(config, respell, rearrange=lambda tensors: tensors, prompt_lengths=(5, 20))
+
+
+# Kimi K2 Thinking: its experts in 4 bits.
+@fixture("kimi_k2/int4")
+def kimi_k2_int4():
+    yarn = YARN | dict(factor=32.0, beta_fast=1.0, beta_slow=1.0)
+    config = transformers.DeepseekV3Config(
+        **DEEPSEEK | dict(hidden_size=64), q_lora_rank=12, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=64, n_shared_experts=1,
+        first_k_dense_replace=1, n_group=1, topk_group=1, routed_scaling_factor=2.827, norm_topk_prob=True,
+        rope_parameters=yarn | {"rope_type": "yarn", "rope_theta": 50000.0},
+    )
+    keys = {"rope_theta": 50000.0, "quantization_config": int4_weights.QUANTIZATION}
+    respell = lambda config: deepseek_v4(model_type="kimi_k2", rope_scaling=yarn, scoring_func="sigmoid", topk_method="noaux_tc")(config) | keys
+    return Fixture(config, respell, adjust=int4_weights.round_to_int4, rearrange=int4_weights.as_int4, prompt_lengths=(5, 20))
 
 
 LLAMA4 = MOE | dict(

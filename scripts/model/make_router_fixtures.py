@@ -11,21 +11,27 @@ import transformers
 from transformers import (
     DeepseekV2Config,
     DeepseekV3Config,
+    Ernie4_5_MoeConfig,
     Glm4MoeConfig,
     GptOssConfig,
     GraniteMoeConfig,
     Llama4TextConfig,
+    Mistral4Config,
     MixtralConfig,
+    PhimoeConfig,
     Qwen2MoeConfig,
     Qwen3MoeConfig,
 )
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2TopkRouter
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
+from transformers.models.ernie4_5_moe.modeling_ernie4_5_moe import Ernie4_5_MoeTopKRouter
 from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeTopkRouter
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssTopKRouter
 from transformers.models.granitemoe.modeling_granitemoe import GraniteMoeTopKRouter
 from transformers.models.llama4.modeling_llama4 import Llama4Router
+from transformers.models.mistral4.modeling_mistral4 import Mistral4TopkRouter
 from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
+from transformers.models.phimoe.modeling_phimoe import PhimoeTopKRouter
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeTopKRouter
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
 
@@ -62,6 +68,22 @@ ROUTERS = {
         ),
     ),
     "llama4": (Llama4Router, Llama4TextConfig(**{**SIZES, "num_experts_per_tok": 1}, num_local_experts=EXPERTS)),
+    # Of some tokens the chosen have less than the least sum.
+    "ernie4_5_moe": (
+        Ernie4_5_MoeTopKRouter,
+        Ernie4_5_MoeConfig(
+            hidden_size=EXPERTS, num_attention_heads=4, num_key_value_heads=4, moe_k=4, moe_num_experts=EXPERTS, moe_norm_min=0.7
+        ),
+    ),
+    # Noise so wide that several experts are nearly as good as the best.
+    "phimoe": (
+        PhimoeTopKRouter,
+        PhimoeConfig(**{**SIZES, "num_experts_per_tok": 2}, num_local_experts=EXPERTS, router_jitter_noise=0.25),
+    ),
+    "mistral4": (
+        Mistral4TopkRouter,
+        Mistral4Config(**SIZES, **GROUPS, n_routed_experts=EXPERTS, norm_topk_prob=True, routed_scaling_factor=1.5),
+    ),
 }
 
 
@@ -69,7 +91,7 @@ def main() -> None:
     cases = {}
     for number, (name, (router_class, config)) in enumerate(ROUTERS.items()):
         torch.manual_seed(number)
-        router = router_class(config)
+        router = router_class(config).eval()
         with torch.no_grad():
             weights = dict(router.named_parameters())
             weights["weight"].copy_(torch.eye(EXPERTS))
@@ -80,6 +102,10 @@ def main() -> None:
         if hasattr(router, "e_score_correction_bias"):
             correction = torch.randn(EXPERTS) * 0.3
             router.e_score_correction_bias.copy_(correction)
+        if hasattr(router, "moe_statics"):
+            correction = torch.randn(EXPERTS) * 0.03
+            with torch.no_grad():
+                router.moe_statics.e_score_correction_bias.copy_(correction)
         with torch.no_grad():
             outputs = router(logits)
         if name == "llama4":

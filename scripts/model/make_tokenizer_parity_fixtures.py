@@ -2,11 +2,13 @@
 """Make tests/fixtures/tokenizer/parity.json: small tokenizers with the normalizers, pre-tokenizers, post-processors and decoders of
 released families, and what Hugging Face's tokenizers library gives with them for a corpus and for 10,000 random strings. The strings
 come from a generator that tests/tokenizer/random_strings.ts repeats; of their tokens and decoded texts only hashes are kept, one for
-every CHUNK of them. Training breaks ties by chance, so each run gives other vocabularies, and with them other results."""
+every CHUNK of them. Training breaks ties by chance and gives other vocabularies each time, and with them other results: those of the
+committed file are kept, unless --train asks for new ones."""
 
 import hashlib
 import json
 import pathlib
+import sys
 
 import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -46,6 +48,22 @@ DEEPSEEK = (
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
     "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
 )
+QWEN35 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SEED = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
+EXAONE_MOE = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]"
+    r"|\s+(?!\S)|\s+"
+)
+# Kimi's pattern takes ideographs out of the classes of letters.
+UPPER_HAN, LOWER_HAN = UPPER[:-1] + r"&&[^\p{Han}]]", LOWER[:-1] + r"&&[^\p{Han}]]"
+KIMI = r"[\p{Han}]+|" + O200K.replace(UPPER, UPPER_HAN).replace(LOWER, LOWER_HAN).replace("[\\r\\n/]*", "[\\r\\n]*")
+# What cl100k_base's pattern is in the library's spelling: possessive, so that it never goes back.
+CL100K = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+DEEPSEEK_LLM_LETTERS = (
+    "\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f"
+    "\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd]+"
+)
+GROUPS_OF_THREE = r"\d{1,3}(?=(?:\d{3})*\b)"
 GLM4 = QWEN.replace(r"\p{N}|", r"\p{N}{1,3}|")
 
 
@@ -66,7 +84,17 @@ def training_text():
     return kjv + CORPUS * 3
 
 
+def kept(kind):
+    """Returns the committed vocabulary that a kind uses, None where there is none."""
+    if "--train" in sys.argv or not OUT.exists():
+        return None
+    value = json.loads(OUT.read_text())
+    return value["vocabularies"][value["kinds"][kind]["vocabulary"]]
+
+
 def train_byte_level():
+    if model := kept("llama-3"):
+        return model["vocab"], [tuple(merge) for merge in model["merges"]]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = byte_level(split(LLAMA3))
     trainer = trainers.BpeTrainer(vocab_size=900, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
@@ -76,6 +104,8 @@ def train_byte_level():
 
 
 def train_sentence_piece():
+    if model := kept("llama-2"):
+        return model["vocab"], [tuple(merge) for merge in model["merges"]]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(SPACE, "merged_with_next")
@@ -89,6 +119,8 @@ def train_sentence_piece():
 
 
 def train_unigram():
+    if model := kept("unigram"):
+        return [tuple(entry) for entry in model["vocab"]]
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")
@@ -98,6 +130,8 @@ def train_unigram():
 
 
 def train_word_piece():
+    if model := kept("bert"):
+        return model["vocab"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -156,6 +190,15 @@ def build():
 
     older = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
     strip = decoders.Strip(" ", 1, 0)
+
+    def gemma3():
+        """Gemma 3 has runs of lines and of spaces as tokens that are not special."""
+        tokenizer = sentence_piece(normalizers.Replace(" ", SPACE), pre_tokenizers.Split(" ", "merged_with_previous"), sentence_piece_decoder())
+        runs = ["\n" * n for n in (2, 3, 5)] + [SPACE * n for n in (2, 3, 4)] + ["<unused0>", "<td>", "</td>"]
+        tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in runs])
+        tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("<start_of_turn>", "<end_of_turn>")])
+        return tokenizer
+
     return {
         "llama-3": gpt(byte_level(split(LLAMA3)), ignore_merges=True, tokens=("<|begin_of_text|>", "<|eot_id|>"), begin=True),
         "qwen2": gpt(byte_level(split(QWEN)), normalizers.NFC()),
@@ -164,6 +207,14 @@ def build():
         "deepseek-coder": gpt(byte_level(split("[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), split("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"), pre_tokenizers.Digits(True))),
         "mistral-nemo": gpt(byte_level(split(TEKKEN)), ignore_merges=True, tokens=("<s>", "[INST]", "[/INST]"), begin=True),
         "gpt-oss": gpt(byte_level(split(O200K)), tokens=("<|startoftext|>", "<|start|>", "<|message|>", "<|end|>")),
+        "qwen3.5": gpt(byte_level(split(QWEN35)), normalizers.NFC()),
+        "kimi-k2": gpt(byte_level(split(KIMI)), ignore_merges=True, tokens=("[BOS]", "[EOS]", "<|im_end|>", "<|im_middle|>")),
+        "deepseek-v2": gpt(byte_level(split("[\r\n]"), split(DEEPSEEK_LLM_LETTERS), split("\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"),
+                                      split("\\s+$"), split("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"), pre_tokenizers.Digits(True))),
+        "seed-oss": gpt(byte_level(split(SEED)), ignore_merges=True, tokens=("<seed:bos>", "<seed:eos>")),
+        "exaone-moe": gpt(byte_level(split(EXAONE_MOE))),
+        "tiny-aya": gpt(byte_level(split(GROUPS_OF_THREE), split(O200K)), normalizers.NFC()),
+        "cl100k": gpt(byte_level(split(CL100K))),
         "phi-4": gpt(byte_level(split(LLAMA3)), tokens=("<|endoftext|>", "<|im_start|>", "<|im_sep|>")),
         "gpt2": gpt(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)),
         "gpt2-prefix": gpt(pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)),
@@ -174,6 +225,7 @@ def build():
         "mistral-v0.3": sentence_piece(None, pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False), sentence_piece_decoder(strip)),
         "phi-3": sentence_piece(older, None, sentence_piece_decoder(strip), tokens=("<|user|>", "<|end|>"), rstrip=True),
         "gemma": sentence_piece(normalizers.Replace(" ", SPACE), pre_tokenizers.Split(" ", "merged_with_previous"), sentence_piece_decoder()),
+        "gemma-3": gemma3(),
         "metaspace-split": sentence_piece(None, pre_tokenizers.Metaspace(SPACE, prepend_scheme="always", split=True), decoders.Metaspace(SPACE, prepend_scheme="always")),
         "unigram": unigram,
         "bert": word_piece,

@@ -126,6 +126,28 @@ Deno.test("plan divides a budget and predicts seconds a token from measured spee
   });
 });
 
+Deno.test("plan --vram plans for a GPU that is not there, says what it takes it to be, and not where the CPU is named", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const shards = await quantizeShippedModel(`${directory}/none`, "none");
+    const budgets = ["--vram", "9MiB", "--ram", "1GiB", "--context", "256", "--device", "auto"];
+    const env = { CUDA_VISIBLE_DEVICES: "" };
+    const { code, stdout, stderr } = await airkern(["plan", shards, ...budgets, "--json"], { env });
+    assert.equal(code, 0, stderr);
+    const plan = JSON.parse(stdout);
+    assert.equal(plan.assumedDevice, true);
+    assert.ok(plan.device.totalBytes <= 9 * 2 ** 20 && plan.residentBytes > 0 && plan.pinnedBytes > 0);
+    assert.equal(plan.streamedBytesPerPass, 0);
+    assert.ok(Math.abs(plan.predictedSecondsPerToken - plan.pinnedBytes / plan.busBytesPerSecond) < 1e-9);
+    assert.match(
+      (await airkern(["plan", shards, ...budgets], { env })).stdout,
+      /weights in device memory .*of the GPU assumed: copies to the device 12\.0 GiB\/s, memory reads 220 GiB\/s\npredicted /s,
+    );
+    const refused = await airkern(["plan", shards, ...budgets.slice(0, -1), "cpu"], { env });
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /Cannot use a budget of \d+ bytes of device memory/);
+  });
+});
+
 Deno.test("perplexity measures a model, and against a reference", async () => {
   await withTemporaryDirectory(async (directory) => {
     const text = `${directory}/text.txt`;

@@ -145,7 +145,7 @@ Deno.test(
 
 Deno.test(
   "run --chat answers in the model's template; special tokens in it are text",
-  withHub(async ({ server, command }) => {
+  withHub(async ({ server, command, directory }) => {
     const count = async (...args: string[]): Promise<number> => {
       const { code, stdout, stderr } = await command(["run", ID, ...args, "--max-tokens", "1", "--json", "--device", "cpu"]);
       assert.deepEqual([code, stderr], [0, ""]);
@@ -157,7 +157,22 @@ Deno.test(
     assert.ok(await count("<|end_of_text|>", "--chat") > chat + 5);
     const refused = await command(["run", ID, "Hello", "--system", "x"]);
     assert.deepEqual([refused.code, refused.stderr], [1, "airkern: Cannot use --system: it needs --chat beside it\n"]);
+    // A conversation in a file counts as that on the command line.
+    const messages = join(directory, "messages.json");
+    fs.writeFileSync(messages, JSON.stringify([{ role: "system", content: "Be brief." }, { role: "user", content: "Hello" }]));
+    assert.equal(await count("--chat", "--messages", messages), system);
+    const alone = await command(["run", ID, "--chat"]);
+    assert.deepEqual([alone.code, alone.stderr], [
+      1,
+      "airkern: missing required argument 'prompt'\n",
+    ]);
     const files = new Map(server.repositories.get(ID)!.files);
+    files.set("additional_chat_templates/long.jinja", new TextEncoder().encode("{{ style * 100 }}"));
+    server.repositories.set("airkern/named", { files: new Map(files) });
+    const named = ["run", "airkern/named", "Hello", "--chat", "--template", "long", "--max-tokens", "1", "--json"];
+    const { stdout, stderr } = await command([...named, "--template-variable", "style=word "]);
+    assert.ok(JSON.parse(stdout).promptTokens >= 100, stderr);
+    files.delete("additional_chat_templates/long.jinja");
     const config = JSON.parse(new TextDecoder().decode(files.get("tokenizer_config.json")));
     files.set("tokenizer_config.json", new TextEncoder().encode(JSON.stringify({ ...config, chat_template: undefined })));
     server.repositories.set("airkern/plain", { files });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { kvBytesPerToken, KvCache, PAGE_TOKENS } from "../../lib/cache/kv_cache.ts";
+import { KvCache, type KvCacheShape, NO_PAGE, PAGE_TOKENS } from "../../lib/cache/kv_cache.ts";
 import { KvWindow } from "../../lib/engine/kv_window.ts";
 import { Engine, type EngineOptions } from "../../lib/engine/engine.ts";
 import { Context, type Event, type Stream } from "../../lib/ffi/context.ts";
@@ -9,8 +9,14 @@ import { expectedOf, greedy, logitRows, relativeError, shardFixture } from "../e
 import { random } from "../random.ts";
 import { emulatedTest } from "./emulated_device.ts";
 
-const SHAPE = { numLayers: 5, numKvHeads: 2, headDim: 4, type: "f16" } as const;
-const PAGES = 12;
+const GROUP = { numKvHeads: 2, headDim: 4, valueDim: 4, sharesKeys: false };
+/** The second and the fourth layer see a window, with fewer pages; the fifth's values are narrower. */
+const SHAPE: KvCacheShape = {
+  type: "f16",
+  groups: [GROUP, { ...GROUP, view: { kind: "window", tokens: 12 } }, { ...GROUP, valueDim: 2 }],
+  layers: [0, 1, 0, 1, 2],
+};
+const PAGES = [12, 8, 12];
 const STREAMS = ["eager", "lazy", "random,seed=1", "random,seed=2", "random,seed=3"];
 
 /**
@@ -22,13 +28,20 @@ async function wrongLayers(makeTransfer: (context: Context, stream: Stream) => T
   using stream = context.stream();
   using transfer = makeTransfer(context, stream);
   const ops = new Ops(stream);
-  const pool = await context.hostBuffer(PAGES * PAGE_TOKENS * kvBytesPerToken(SHAPE));
+  const pool = await context.hostBuffer(KvCache.bytes(SHAPE, PAGES));
   using cache = new KvCache({ deviceBuffer: () => pool }, SHAPE, PAGES);
   using kept = new KvWindow(cache, transfer, ops);
   using captured = context.deviceBuffer(pool.bytes);
   using seen = await context.hostBuffer(pool.bytes);
   const next = random(3), model = new Uint8Array(pool.bytes), expected = new Uint8Array(pool.bytes);
-  const layerBytes = pool.bytes / SHAPE.numLayers, pageBytes = layerBytes / 2 / PAGES;
+  /** Where a layer's keys or values begin in the pool, and the bytes of a page of them. */
+  const partOf = (layer: number, half: number) => {
+    const { bytes, keyBytes } = cache.layerBytes(layer), pages = PAGES[SHAPE.layers[layer]];
+    const keys = Number(cache.keys(layer) - pool.address);
+    return half === 0
+      ? { start: keys, pageBytes: keyBytes / pages }
+      : { start: keys + keyBytes, pageBytes: (bytes - keyBytes) / pages };
+  };
   using a = cache.sequence(4 * PAGE_TOKENS);
   using b = cache.sequence(4 * PAGE_TOKENS);
   const sequences = [a, b];
@@ -37,20 +50,25 @@ async function wrongLayers(makeTransfer: (context: Context, stream: Stream) => T
     const newTokens = sequences.map(() => 1 + Math.floor(next() * 20));
     sequences.forEach((sequence, i) => sequence.extend(newTokens[i]));
     kept.beginPass(sequences, newTokens);
-    for (let layer = 0; layer < SHAPE.numLayers; layer++) {
+    for (let layer = 0; layer < SHAPE.layers.length; layer++) {
       // Layers without keys and values are passed over.
       if (pass === 4 && layer === 2) continue;
       const { keys, values } = kept.enter(layer);
       for (const [half, address] of [keys, values].entries()) {
-        const start = layer * layerBytes + half * layerBytes / 2;
+        const { start, pageBytes } = partOf(layer, half), group = SHAPE.layers[layer];
         sequences.forEach((sequence, i) => {
+          // Of a page that another sequence had before, nothing is known.
+          for (const page of sequence.pages(group).slice(Math.ceil((sequence.tokens - newTokens[i]) / PAGE_TOKENS))) {
+            for (const bytes of [model, expected]) bytes.fill(0, start + page * pageBytes, start + (page + 1) * pageBytes);
+          }
           // The last bytes of a page stand for its new tokens.
-          for (const page of sequence.pages.slice(Math.floor((sequence.tokens - newTokens[i]) / PAGE_TOKENS))) {
+          for (const page of sequence.pages(group).slice(Math.floor((sequence.tokens - newTokens[i]) / PAGE_TOKENS))) {
             const value = Math.floor(next() * 256), at = page * pageBytes + 8 * (1 + pass);
             ops.fill(address + BigInt(at), value, 8);
             model.fill(value, start + at, start + at + 8);
           }
-          for (const page of sequence.pages) {
+          for (const page of sequence.pages(group)) {
+            if (page === NO_PAGE) continue;
             const from = start + page * pageBytes;
             ops.copyOnDevice(captured.address + BigInt(from), address + BigInt(page * pageBytes), 8 * (1 + pass));
             expected.set(model.subarray(from, from + 8 * (1 + pass)), from);
@@ -61,15 +79,16 @@ async function wrongLayers(makeTransfer: (context: Context, stream: Stream) => T
     }
     ops.copyToHost(seen.address, captured.address, pool.bytes);
     await stream.synchronize();
-    for (let layer = 0; layer < SHAPE.numLayers; layer++) {
-      if (!sequences.every(({ pages }) => pages.every((page) => isRight(layer, page, 8 * (1 + pass))))) wrong++;
+    for (let layer = 0; layer < SHAPE.layers.length; layer++) {
+      const pages = sequences.flatMap((sequence) => sequence.pages(SHAPE.layers[layer]).filter((page) => page !== NO_PAGE));
+      if (!pages.every((page) => isRight(layer, page, 8 * (1 + pass)))) wrong++;
     }
   }
   return wrong;
 
   function isRight(layer: number, page: number, bytes: number): boolean {
     return [0, 1].every((half) => {
-      const at = layer * layerBytes + half * layerBytes / 2 + page * pageBytes;
+      const { start, pageBytes } = partOf(layer, half), at = start + page * pageBytes;
       // What lies before a sequence's first write is whatever was there.
       const same = (actual: Uint8Array, wanted: Uint8Array) => wanted.every((byte, i) => byte === 0 || byte === actual[i]);
       return same(seen.view(at, bytes), expected.subarray(at, at + bytes)) &&

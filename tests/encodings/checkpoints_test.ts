@@ -23,6 +23,11 @@ const CHECKPOINTS: Record<string, string[]> = {
   bnb_fp4_nested: ["bnb4-64x256-bf16"],
   llm_int8: ["int8-row-scb"],
   fp8_blocks: ["fp8-128x128"],
+  fp8_tensor: ["fp8-1xrow"],
+  fp8_powers: ["fp8-32x32"],
+  mxfp8: ["fp8-1x32"],
+  auto_fp8: ["fp8-1xrow"],
+  fbgemm_fp8: ["bf16", "fp8-1xrow"],
   ct_int4: ["int4-32-bf16"],
   ct_int4_zero: ["int4-32-f16-zero"],
   ct_int8_packed: ["int8-row-bf16-zero"],
@@ -31,6 +36,20 @@ const CHECKPOINTS: Record<string, string[]> = {
   ct_fp8_tensor: ["fp8-1xrow"],
   ct_nvfp4: ["nvfp4"],
   ct_mxfp4: ["mxfp4"],
+  ct_int2: ["int4-32-bf16-zero"],
+  ct_int3: ["int4-32-bf16"],
+  ct_int6: ["int8-row-f16-zero"],
+  ct_int4_order: ["int4-32-bf16-order"],
+  ct_fp8_group: ["fp8-1x32"],
+  ct_mxfp8: ["fp8-1x32"],
+  ct_mixed: ["fp8-1xrow", "int4-32-bf16", "int4-row-bf16-zero", "int8-row-bf16"],
+  modelopt_fp8: ["fp8-1xrow"],
+  modelopt_fp8_channel: ["fp8-1xrow"],
+  modelopt_fp8_blocks: ["fp8-128x128"],
+  modelopt_nvfp4: ["nvfp4-product"],
+  modelopt_mxfp4: ["mxfp4"],
+  modelopt_mxfp8: ["fp8-1x32"],
+  modelopt_mixed: ["bf16", "fp8-1xrow", "nvfp4-product"],
   gptq_int4: ["int4-32-f16-zero"],
   gptq_int4_zero: ["int4-row-f16-zero", "int4-64-f16-zero"],
   gptq_int4_borrow: ["int4-row-f16-zero", "int4-128-f16-zero-order"],
@@ -43,6 +62,19 @@ const CHECKPOINTS: Record<string, string[]> = {
   awq_64: ["int4-row-f16-zero", "int4-64-f16-zero"],
   awq_128: ["int4-row-f16-zero", "int4-128-f16-zero"],
   awq_row: ["int4-row-f16-zero"],
+  gptq_int2: ["int4-32-f16-zero"],
+  gptq_int3: ["int4-32-f16-zero"],
+  gptq_int3_act_order: ["int4-64-f16-zero-order", "int4-row-f16-zero"],
+  gptq_int3_v2: ["int4-128-f16-zero", "int4-row-f16-zero"],
+  gptq_dynamic: ["f16", "int4-32-f16-zero", "int4-32-f16-zero-order", "int8-64-f16-zero"],
+  awq_gemv: ["int4-32-f16-zero"],
+  awq_gemv_64: ["int4-row-f16-zero", "int4-64-f16-zero"],
+  auto_round: ["int4-32-f16-zero"],
+  auto_round_zero: ["int4-32-f16-zero"],
+  auto_round_int2: ["int4-32-f16-zero"],
+  auto_round_int5: ["int8-32-f16-zero"],
+  auto_round_awq: ["int4-32-f16-zero"],
+  auto_round_mixed: ["f16", "int4-32-f16-zero", "int8-row-f16-zero"],
 };
 
 interface ExpectedTensor {
@@ -125,7 +157,13 @@ Deno.test("a checkpoint that is quantized already is kept as it is where no form
     assert.equal(shards.tensor("model.layers.1.mlp.up_proj.weight").format, "bnb4-64x256-bf16");
   }));
 
-for (const [name, format] of Object.entries({ "gpt_oss/mxfp4": "mxfp4", "deepseek_v3/fp8": "fp8-128x128" })) {
+for (
+  const [name, format] of Object.entries({
+    "gpt_oss/mxfp4": "mxfp4",
+    "deepseek_v3/fp8": "fp8-128x128",
+    "kimi_k2/int4": "int4-32-bf16",
+  })
+) {
   Deno.test(`experts of ${name} are kept packed, as ${format}, and are a source of quantize`, () =>
     withTemporaryDirectory(async (directory) => {
       const source = fileURLToPath(new URL(`../fixtures/architectures/${name}`, import.meta.url));

@@ -129,6 +129,20 @@ Deno.test("ggufTokenizerFiles() makes merges of SentencePiece's scores, better p
     eos_token: "</s>",
     add_eos_token: false,
   });
+  const templates = (...more: [string, string | string[]][]) => {
+    const files = ggufTokenizerFiles(new Map([...metadata, ...more]), "test");
+    return JSON.parse(files.get("tokenizer_config.json")!).chat_template;
+  };
+  assert.equal(templates(["tokenizer.chat_template", "D"]), "D");
+  const named: [string, string | string[]][] = [["tokenizer.chat_templates", ["tool_use", "x"]], [
+    "tokenizer.chat_template.tool_use",
+    "T",
+  ]];
+  assert.deepEqual(templates(...named), [{ name: "tool_use", template: "T" }]);
+  assert.deepEqual(templates(["tokenizer.chat_template", "D"], ...named), [
+    { name: "default", template: "D" },
+    { name: "tool_use", template: "T" },
+  ]);
   assert.throws(() => ggufTokenizerFiles(new Map([...metadata, ["tokenizer.ggml.model", "rwkv"]]), "test"), UnsupportedError);
   assert.throws(() => ggufTokenizerFiles(new Map([...metadata, ["tokenizer.ggml.scores", [1]]]), "test"), FormatError);
 });

@@ -59,6 +59,11 @@ const lose = (name: string) => ({ header }: Model) => {
   header["nothing"] = header[name];
   delete header[name];
 };
+/** Gives a tensor another name. */
+const rename = (name: string, other: string) => ({ header }: Model) => {
+  header[other] = header[name];
+  delete header[name];
+};
 const shape = (name: string, dimensions: number[]) => ({ header }: Model) => header[name].shape = dimensions;
 const dtype = (name: string, type: string) => ({ header }: Model) => header[name].dtype = type;
 const config = (changes: Record<string, unknown>) => ({ config }: Model) => Object.assign(config.quantization_config, changes);
@@ -80,7 +85,13 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
     "an unknown method",
     "bnb_nf4",
     config({ quant_method: "hqq" }),
-    /quant_method "hqq", supported: bitsandbytes, fp8, compressed-tensors, gptq, awq, mxfp4, gguf/,
+    /quant_method "hqq", supported: bitsandbytes, fp8, mxfp8, fbgemm_fp8, compressed-tensors, modelopt, modelopt_fp4, modelopt_mixed, gptq, awq, auto-round, intel\/auto-round, mxfp4, gguf/,
+  ],
+  [
+    "MLX's keys",
+    "bnb_nf4",
+    ({ config }) => config.quantization_config = { bits: 4, group_size: 64 },
+    /it is quantized by MLX, which is not supported/,
   ],
   ["no absmax", "bnb_nf4", lose(`${MODULE}.weight.absmax`), /down_proj\.weight" lacks its companion ".*\.absmax"/],
   ["no codes", "bnb_nf4", lose(`${MODULE}.weight`), /is missing, though it has a quant_state/],
@@ -116,10 +127,25 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
   ["no scale_inv", "fp8_blocks", lose(`${MODULE}.weight_scale_inv`), /lacks its companion ".*weight_scale_inv"/],
   ["scale_inv of a wrong shape", "fp8_blocks", shape(`${MODULE}.weight_scale_inv`, [3, 1]), /\[3, 1\], required .* \[1, 3\]/],
   ["a block of 96 columns", "fp8_blocks", config({ weight_block_size: [128, 96] }), /required .*\[1, 4\]|96 columns/],
+  ["no scale of FBGEMM", "fbgemm_fp8", lose(`${MODULE}.weight_scale`), /lacks its companion ".*weight_scale"/],
+  ["a scale of columns", "fbgemm_fp8", shape(`${MODULE}.weight_scale`, [1, 64]), /\[1, 64\], required .* \[64, 1\]/],
   ["fmt e5m2", "fp8_blocks", config({ fmt: "e5m2" }), /fmt "e5m2"/],
-  ["3-bit GPTQ", "gptq_int4", config({ bits: 3 }), /bits 3, supported: 4, 8/],
+  ["5-bit GPTQ", "gptq_int4", config({ bits: 5 }), /bits 5, supported: 2, 3, 4, 8/],
+  [
+    "words of other bits",
+    "gptq_int4",
+    config({ bits: 3 }),
+    /down_proj\.weight" has qzeros \[11, 8\] for 64 rows, required \[\.\., 6\] \(3 bits\)/,
+  ],
   ["a marlin checkpoint_format", "gptq_int4", config({ checkpoint_format: "marlin" }), /checkpoint_format "marlin"/],
-  ["dynamic bits", "gptq_int4", config({ dynamic: { "-:x": {}, "+:.*": { bits: 8 } } }), /dynamic .* supported: rules of -:/],
+  ["AutoGPTQ's marlin", "gptq_int4", config({ is_marlin_format: true }), /is_marlin_format true/],
+  ["dynamic bits", "gptq_int4", config({ dynamic: { "-:x": {}, "+:.*": { bits: 5 } } }), /bits 5, supported: 2, 3, 4, 8/],
+  [
+    "dynamic formats",
+    "gptq_int4",
+    config({ dynamic: { ".*": { format: "fp8" } } }),
+    /dynamic "\.\*" {"format":"fp8"}, supported/,
+  ],
   ["a planar format", "gptq_int4", config({ checkpoint_format: "gptq_p" }), /checkpoint_format "gptq_p", supported: "gptq"/],
   ["groups of 48", "gptq_int4", config({ group_size: 48 }), /2 groups of 48 columns|groups of 48 columns/],
   ["groups of 0", "gptq_int4", config({ group_size: 0 }), /group_size 0, supported: -1, powers of two/],
@@ -132,9 +158,25 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
   ["a group beyond the last", "gptq_act_order", firstWord(`${MODULE}.g_idx`, 11), /group 11 in ".*g_idx", required 0 to 10/],
   ["a negative group", "gptq_act_order", firstWord(`${MODULE}.g_idx`, -1), /group -1 in/],
   ["no zero points", "gptq_int4", lose(`${MODULE}.qzeros`), /lacks its companion ".*qzeros"/],
-  ["AWQ gemv", "awq", config({ version: "gemv" }), /version "gemv"/],
+  ["AWQ gemv", "awq", config({ version: "gemv" }), /qzeros \[11, 8\], required \[352, words of 8 of 2 zero points\]/],
+  ["AWQ marlin", "awq", config({ version: "marlin" }), /version "marlin"/],
   ["AWQ gemv_fast", "awq", config({ version: "gemv_fast" }), /version "gemv_fast"/],
-  ["AWQ gemv of GPTQModel", "awq_row", config({ checkpoint_format: "gemv", format: "gemv" }), /version "gemv"/],
+  ["gemv without a group_size", "awq_gemv", config({ group_size: null }), /for which quantization_config must have a group_size/],
+  ["a rotation", "auto_round", config({ rotation_config: { type: "hadamard" } }), /rotation_config .*, supported: none/],
+  ["activations of 8 bits", "auto_round", config({ act_bits: 8 }), /act_bits 8, supported: 16 and more/],
+  ["floats", "auto_round", config({ data_type: "mx_fp" }), /data_type "mx_fp", supported: "int"/],
+  [
+    "another packing",
+    "auto_round",
+    config({ packing_format: "auto_round:llm_compressor" }),
+    /packing_format "auto_round:llm_compressor"/,
+  ],
+  [
+    "a layer of 1 bit",
+    "auto_round_mixed",
+    config({ extra_config: { x: { bits: 1 } } }),
+    /bits 1, supported: 2, 3, 4, 5, 6, 7, 8/,
+  ],
   ["AWQ without zero points", "awq", config({ zero_point: false }), /zero_point false/],
   ["AWQ groups of 48", "awq", config({ group_size: 48 }), /groups of 48 columns/],
   ["AWQ of 8 bits", "awq", config({ bits: 8 }), /bits 8/],
@@ -144,8 +186,43 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
   ["no weight_shape", "ct_int4", lose(`${MODULE}.weight_shape`), /lacks its companion ".*weight_shape"/],
   ["a shape of other columns", "ct_int4", firstWord(`${MODULE}.weight_shape`, 65), /weight_packed \[64, 44\] for \[65, 352\]/],
   ["sparse weights", "ct_int4", config({ sparsity_config: { format: "sparse-24-bitmask" } }), /sparsity_config/],
+  ["marlin's layout", "ct_int4", config({ format: "marlin-24" }), /format "marlin-24", supported: dense, int-quantized, /],
+  [
+    "a group in a sparse format",
+    "ct_int4",
+    ({ config }) => config.quantization_config.config_groups.group_0.format = "sparse-bitmask",
+    /format "sparse-bitmask", supported/,
+  ],
+  ["no order of its columns", "ct_int4_order", lose(`${MODULE}.weight_g_idx`), /actorder "group" but no weight_g_idx/],
+  [
+    "words of other bits",
+    "ct_int3",
+    shape(`${MODULE}.weight_packed`, [33, 64]),
+    /weight_packed \[33, 64\] for \[64, 352\], supported are/,
+  ],
   ["a transform", "ct_int4", config({ transform_config: { config_groups: {} } }), /transform_config/],
   ["NVFP4 without its scheme", "ct_nvfp4", weights({ group_size: 32 }), /without a symmetric scheme of groups of 16/],
+  ["ModelOpt's AWQ", "modelopt_nvfp4", config({ quant_algo: "NVFP4_AWQ" }), /quant_algo "NVFP4_AWQ", supported: FP8, /],
+  [
+    "a layer of SVDQuant",
+    "modelopt_nvfp4",
+    config({ quant_algo: "MIXED_PRECISION", quantized_layers: { "model.layers.1": { quant_algo: "NVFP4_SVD" } } }),
+    /for model\.layers\.1 quant_algo "NVFP4_SVD"/,
+  ],
+  [
+    "scales of activations before a product",
+    "modelopt_nvfp4",
+    rename(`${MODULE}.input_scale`, `${MODULE}.pre_quant_scale`),
+    /down_proj\.weight" has a pre_quant_scale, by which activations/,
+  ],
+  ["scales of 32 columns", "modelopt_nvfp4", shape(`${MODULE}.weight_scale`, [32, 44]), /\[32, 44\], required .* \[64, 22\]/],
+  [
+    "scales of other blocks",
+    "modelopt_fp8_blocks",
+    shape(`${MODULE}.weight_scale`, [3, 1, 1, 1]),
+    /required .*\[1, 3\] or \[1, 1, 3, 1\]/,
+  ],
+  ["an element type without codes", "modelopt_fp8", dtype(`${MODULE}.weight`, "I8"), /of I8 with a weight_scale/],
   [
     "no exponents",
     "mxfp4_experts",

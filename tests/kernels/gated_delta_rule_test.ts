@@ -44,13 +44,19 @@ function inputs(arena: Arena, heads: Heads, tokens: number, between: number, see
   return { input, q: q.data, k: k.data, v: v.data, logDecay: logDecay.data, beta: beta.data };
 }
 
+/** The rule itself, and gated linear attention, of which Mamba 2 adds its values to the answers. */
+const RULES = [{ corrects: true, skips: false }, { corrects: false, skips: false }, { corrects: false, skips: true }];
+
 for (const [index, pass] of PASSES.entries()) {
-  for (const heads of HEADS) {
+  for (const [heads, { corrects, skips }] of HEADS.flatMap((heads) => RULES.map((rule) => [heads, rule] as const))) {
     const { keyHeads, valueHeads, keyDim, valueDim, keyHeadsTakeTurns } = heads;
-    eachIsa(`gatedDeltaRule() matches float64, pass ${index} ${JSON.stringify(heads)}, nmse<1e-11`, async (context) => {
+    const rule = `${corrects ? "" : ", adding"}${skips ? ", skipping" : ""}`;
+    eachIsa(`gatedDeltaRule() matches float64, pass ${index} ${JSON.stringify(heads)}${rule}, nmse<1e-11`, async (context) => {
       const { tokens, first } = layOut(pass), states = valueHeads * keyDim * valueDim;
       using arena = new Arena(context, 8 << 20);
       const given = inputs(arena, heads, tokens, 3, index), scale = Math.fround(given.input.scale);
+      const skip = arena.f32(random(4).floats(valueHeads), "skip");
+      const input = { ...given.input, corrects, ...skips && { skip: skip.address } };
       const y = arena.f32(tokens * valueHeads * valueDim, "y"), state = arena.f32(random(9).floats(pass.slots * states), "state");
       const expected = Float64Array.from(y.data), expectedState = Float64Array.from(state.data);
       for (const [i, { cached, tokens: own, from, to }] of pass.sequences.entries()) {
@@ -66,15 +72,16 @@ for (const [index, pass] of PASSES.entries()) {
             for (let j = 0; j < valueDim; j++) {
               let recalled = 0, answer = 0;
               for (let d = 0; d < keyDim; d++) recalled += (s[d * valueDim + j] *= decay) * given.k[k + d];
-              const change = given.beta[gate] * (given.v[t * given.input.vStride + h * valueDim + j] - recalled);
+              const value = given.v[t * given.input.vStride + h * valueDim + j];
+              const change = given.beta[gate] * (corrects ? value - recalled : value);
               for (let d = 0; d < keyDim; d++) answer += (s[d * valueDim + j] += change * given.k[k + d]) * given.q[q + d];
-              expected[gate * valueDim + j] = scale * answer;
+              expected[gate * valueDim + j] = scale * answer + (skips ? skip.data[h] * value : 0);
             }
           }
         }
       }
       const recurrent = place(arena, pass);
-      await arena.run((ops) => ops.gatedDeltaRule(y.address, state.address, given.input, recurrent));
+      await arena.run((ops) => ops.gatedDeltaRule(y.address, state.address, input, recurrent));
       const width = valueHeads * valueDim;
       const own = (values: ArrayLike<number>) =>
         pass.sequences.flatMap(({ tokens }, i) => Array.from(values).slice(first[i] * width, (first[i] + tokens) * width));

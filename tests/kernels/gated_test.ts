@@ -101,6 +101,17 @@ eachIsa("gated() swiglu_oai clamps both sides and keeps NaN", async (context) =>
   assertClose(gate.data.slice(2), expected, 1e-12);
 });
 
+eachIsa("gated() without an activation multiplies, to the bit, and needs up", async (context) => {
+  using arena = new Arena(context);
+  const gate = arena.f32(random(1).floats(70), "gate"), up = arena.f32(random(2).floats(70), "up"), y = arena.f32(70, "y");
+  await arena.run((ops) => ops.gated(y.address, gate.address, up.address, 70, undefined));
+  assert.deepEqual(y.data, gate.data.map((value, i) => value * up.data[i]));
+  await assert.rejects(
+    arena.run((ops) => ops.gated(y.address, gate.address, 0n, 70, undefined)),
+    (error) => error instanceof NativeError && /`up` is null, activation -1 requires a tensor/.test(error.message),
+  );
+});
+
 eachIsa("gated() refuses swiglu_oai without up", (context) => {
   using arena = new Arena(context);
   const gate = arena.f32([1], "gate");

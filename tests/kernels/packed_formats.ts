@@ -24,6 +24,7 @@ export const PACKED_FORMATS = [
   "fp8-1xrow",
   "mxfp4",
   "nvfp4",
+  "nvfp4-product",
   "q4_k",
   "q5_k",
   "q6_k",
@@ -193,13 +194,15 @@ export function packedExtent(numbers: Random, format: PackedName, rows: number, 
     case "nvfp4": {
       const global = extent.add(4), scale = extent.add(rows * blocks * 2), code = extent.add(rows * blocks * 16);
       return finish((bytes, view) => {
-        view.setFloat32(global, 1234.5, true);
+        const product = parameters.includes("product");
+        view.setFloat32(global, product ? 1 / 1234.5 : 1234.5, true);
         for (let i = 0; i < rows * blocks * 2; i++) bytes[scale + i] = 1 + numbers.integer(126);
         // A scale of no column may be NaN.
         if (cols % 32 > 0 && cols % 32 <= 16) { for (let r = 1; r <= rows; r++) bytes[scale + r * blocks * 2 - 1] = 0x7f; }
         random(bytes, code, rows * blocks * 16);
         return (r, c) => {
-          const step = f(e4m3(bytes[scale + r * blocks * 2 + (c >> 4)]) / view.getFloat32(global, true));
+          const own = e4m3(bytes[scale + r * blocks * 2 + (c >> 4)]), shared = view.getFloat32(global, true);
+          const step = f(product ? own * shared : own / shared);
           return f(signedE2m1(nibble(bytes, code, r, c)) * step);
         };
       });

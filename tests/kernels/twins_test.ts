@@ -149,10 +149,8 @@ const OPERATIONS: Record<string, Record<string, Prepare>> = {
   l2norm: { "": rowsOf((ops, y, x) => ops.l2norm(y, x, 7, 33, 1e-6)) },
   log_decay: { "": rowsOf((ops, y, x, a, b) => ops.logDecay(y, x, a, b, 7, 33)) },
   gated: Object.fromEntries(
-    (["silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", "tanh", "swiglu_oai"] as Activation[]).map((activation) => [
-      activation,
-      rowsOf((ops, y, x, a) => ops.gated(y, x, a, 33, activation)),
-    ]),
+    (["silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", "tanh", "swiglu_oai", undefined] as (Activation | undefined)[])
+      .map((activation) => [`${activation}`, rowsOf((ops, y, x, a) => ops.gated(y, x, a, 33, activation))]),
   ),
   scale: { "": rowsOf((ops, y, x) => ops.scale(y, x, 231, 1.5, 3)) },
   copy_2d: { "": rowsOf((ops, y, x) => ops.copy2d(y, 33, x, 21, 7, 19)) },
@@ -220,8 +218,9 @@ const OPERATIONS: Record<string, Record<string, Prepare>> = {
       };
     },
   },
-  gated_delta_rule: {
-    "": (arena, numbers) => {
+  gated_delta_rule: Object.fromEntries([true, false].map((corrects) => [
+    corrects ? "" : "adding",
+    (arena, numbers) => {
       const pass = PASSES.at(-1)!, input = place(arena, pass), heads = { keyHeads: 2, valueHeads: 4, keyDim: 20, valueDim: 33 };
       const { tokens } = input;
       const [q, k] = ["q", "k"].map((name) => arena.f32(numbers.floats(tokens * 40, 0.2), name));
@@ -232,7 +231,7 @@ const OPERATIONS: Record<string, Record<string, Prepare>> = {
         y = arena.f32(numbers.floats(tokens * 132), "y");
       const delta = {
         ...{ q: q.address, qStride: 40, k: k.address, kStride: 40, v: v.address, vStride: 132, logDecay: logDecay.address },
-        ...{ beta: beta.address, ...heads, scale: 0.2 },
+        ...{ beta: beta.address, ...heads, scale: 0.2, corrects, ...!corrects && { skip: beta.address } },
       };
       return {
         enqueue: (ops) => ops.gatedDeltaRule(y.address, state.address, delta, input),
@@ -240,7 +239,7 @@ const OPERATIONS: Record<string, Record<string, Prepare>> = {
         tolerance: ROUNDED,
       };
     },
-  },
+  ])),
 };
 
 /** Runs one case on a library; what comes out, its tensors one after another. */

@@ -28,6 +28,12 @@ const ROUTERS: Record<string, RouterConfig> = {
   },
   glm4_moe: { ...plain, score: "sigmoid", normalize: true, normalizeEpsilon: 1e-20, scale: 1.5 },
   llama4: { ...plain, topK: 1, score: "topk_sigmoid", scalesInput: true },
+  ernie4_5_moe: { ...plain, score: "softmax", normalize: true, normalizeLeast: 0.7 },
+  phimoe: { ...plain, topK: 2, score: "sparsemixer", jitter: 0.25 },
+  mistral4: {
+    ...{ ...plain, score: "softmax", normalize: true, normalizeEpsilon: 1e-20, scale: 1.5 },
+    groups: { ...groups, score: "top2" },
+  },
 };
 
 Deno.test("every router of the fixtures has a test", () => {

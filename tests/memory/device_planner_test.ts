@@ -13,6 +13,9 @@ function tapeOf(sizes: number[]): TapeExtent[] {
 const sum = (tape: readonly TapeExtent[]) => tape.reduce((bytes, extent) => bytes + extent.paddedBytes, 0);
 const largestOf = (tape: readonly TapeExtent[]) => tape.reduce((max, extent) => Math.max(max, extent.paddedBytes), 0);
 
+/** Bytes of a token's keys and values of Llama 3.1 405B: 126 layers, 8 heads of 128, f16. */
+const FOUNDING_KV = 126 * 2 * 8 * 128 * 2;
+
 /** Llama 3.1 405B in q4o in extents of 4 MiB, on a GPU of 8 GiB in a machine of 16 GiB. */
 const FOUNDING: PlanRequest = {
   ramBytes: 16 * GiB,
@@ -20,7 +23,7 @@ const FOUNDING: PlanRequest = {
   baselineBytes: 150 * MiB,
   tape: tapeOf(Array(126 * 425).fill(4 * MiB)),
   vectorBytes: 17 * MiB,
-  kvBytesPerToken: 0,
+  kv: [{ bytesPerToken: 0 }],
   stateBytes: 0,
   contextTokens: 2048,
   maxSequences: 1,
@@ -34,7 +37,7 @@ const FOUNDING: PlanRequest = {
     freeBytes: 7.6 * GiB,
     vectorBytes: 17 * MiB,
     scratchBytes: 8 * MiB,
-    kvBytesPerToken: 126 * 2 * 8 * 128 * 2,
+    kv: [{ bytesPerToken: FOUNDING_KV }],
     stateBytes: 0,
     activationBytesPerToken: 4 * (16384 * 5 + 53248 * 2 + 2048),
     logitsBytesPerRow: 4 * 128256,
@@ -52,7 +55,7 @@ function randomRequest(next: () => number): PlanRequest {
     baselineBytes,
     tape,
     vectorBytes: Math.floor(next() * MiB),
-    kvBytesPerToken: next() < 0.3 ? Math.floor(next() ** 3 * 20000) : 0,
+    kv: [{ bytesPerToken: next() < 0.3 ? Math.floor(next() ** 3 * 20000) : 0 }],
     stateBytes: 0,
     contextTokens: 1 + Math.floor(next() * 4096),
     maxSequences: 1 + Math.floor(next() ** 4 * 20),
@@ -66,7 +69,7 @@ function randomRequest(next: () => number): PlanRequest {
       freeBytes: budget(),
       vectorBytes: Math.floor(next() * MiB),
       scratchBytes: Math.floor(next() * MiB),
-      kvBytesPerToken: Math.floor(next() ** 3 * 20000),
+      kv: [{ bytesPerToken: Math.floor(next() ** 3 * 20000) }],
       stateBytes: next() < 0.3 ? Math.floor(next() * MiB) : 0,
       activationBytesPerToken: Math.floor(next() ** 2 * 100000),
       logitsBytesPerRow: Math.floor(next() ** 2 * 500000),
@@ -165,7 +168,7 @@ Deno.test("plan() of a 405B on 8 GiB of device and 16 GiB of host memory fills b
 
 Deno.test("plan() trades context against residency, and refuses naming the memory that does not suffice", () => {
   const short = plan({ ...FOUNDING, contextTokens: 256 }), long = plan({ ...FOUNDING, contextTokens: 8192 });
-  const kvBytes = FOUNDING.device!.kvBytesPerToken * (8192 - 256);
+  const kvBytes = FOUNDING_KV * (8192 - 256);
   const lost = short.residentBytes - long.residentBytes;
   assert.ok(Math.abs(lost - kvBytes) <= 8 * MiB, `${lost} bytes of weights for ${kvBytes} of KV cache`);
   const { device } = FOUNDING;
@@ -182,9 +185,9 @@ Deno.test("plan() trades context against residency, and refuses naming the memor
   });
   // In host memory the cache takes of that instead, and of the device's two layers.
   const inRam = plan({
-    ...{ ...FOUNDING, contextTokens: 16384, kvBytesPerToken: device!.kvBytesPerToken },
-    device: { ...device!, kvBytesPerToken: device!.kvBytesPerToken / 126 * 2 },
+    ...{ ...FOUNDING, contextTokens: 16384, kv: device!.kv },
+    device: { ...device!, kv: [{ bytesPerToken: FOUNDING_KV / 126 * 2 }] },
   });
-  assert.equal(inRam.kvCacheBytes, 16384 * device!.kvBytesPerToken);
+  assert.equal(inRam.kvCacheBytes, 16384 * FOUNDING_KV);
   assert.ok(inRam.residentBytes > long.residentBytes);
 });

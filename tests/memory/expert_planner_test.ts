@@ -25,7 +25,7 @@ const REQUEST: PlanRequest = {
   tape: extentsOf(40, () => MiB),
   vectorBytes: MiB,
   stateBytes: 0,
-  kvBytesPerToken: 1024,
+  kv: [{ bytesPerToken: 1024 }],
   contextTokens: 1024,
   maxSequences: 1,
   contextIsFlexible: false,
@@ -88,7 +88,7 @@ const DEVICE = {
   vectorBytes: MiB,
   scratchBytes: MiB,
   stateBytes: 0,
-  kvBytesPerToken: 1024,
+  kv: [{ bytesPerToken: 1024 }],
   activationBytesPerToken: 10_000,
   logitsBytesPerRow: 1000,
 };

@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { BudgetError } from "../../lib/errors.ts";
 import type { PlanRequest, TapeExtent } from "../../lib/memory/plan.ts";
-import { MIN_CONTEXT_TOKENS, MIN_PASS_TOKENS, plan, predictSecondsPerToken, spreadResident } from "../../lib/memory/planner.ts";
+import {
+  kvCacheBytes,
+  MIN_CONTEXT_TOKENS,
+  MIN_PASS_TOKENS,
+  plan,
+  predictSecondsPerToken,
+  spreadResident,
+} from "../../lib/memory/planner.ts";
 import { random } from "../random.ts";
 
 const MiB = 2 ** 20;
@@ -35,7 +42,10 @@ function randomRequest(next: () => number): PlanRequest {
     baselineBytes,
     tape,
     vectorBytes: Math.floor(next() * MiB),
-    kvBytesPerToken: Math.floor(next() ** 3 * 20000),
+    kv: [
+      { bytesPerToken: Math.floor(next() ** 3 * 20000) },
+      ...(next() < 0.3 ? [{ bytesPerToken: Math.floor(next() ** 3 * 20000), mostTokens: 1 + Math.floor(next() * 2000) }] : []),
+    ],
     stateBytes: next() < 0.3 ? Math.floor(next() * MiB) : 0,
     contextTokens: 1 + Math.floor(next() * 4096),
     maxSequences: 1 + Math.floor(next() ** 4 * 40),
@@ -57,6 +67,12 @@ function tryPlan(request: PlanRequest): ReturnType<typeof plan> | BudgetError {
   }
 }
 
+Deno.test("kvCacheBytes() counts of windows no more than they keep", () => {
+  const demands = [{ bytesPerToken: 10 }, { bytesPerToken: 7, mostTokens: 96 }];
+  assert.equal(kvCacheBytes(demands, 64, 3), 3 * 64 * 17);
+  assert.equal(kvCacheBytes(demands, 4096, 1), 4096 * 10 + 96 * 7);
+});
+
 Deno.test("plan() keeps every random request within its budget, with sums that agree", () => {
   const next = random(1);
   let refused = 0, streaming = 0, partly = 0;
@@ -76,7 +92,7 @@ Deno.test("plan() keeps every random request within its budget, with sums that a
     assert.equal(made.resident.length, tape.length);
     assert.equal(made.residentBytes, sum(tape.filter((_, i) => made.resident[i])));
     assert.equal(made.residentBytes + made.streamedBytesPerPass, sum(tape));
-    assert.equal(made.kvCacheBytes, request.kvBytesPerToken * made.contextTokens * request.maxSequences);
+    assert.equal(made.kvCacheBytes, kvCacheBytes(request.kv, made.contextTokens, request.maxSequences));
     assert.equal(
       made.activationBytes,
       request.activationBytesPerToken * made.passTokens +
@@ -151,6 +167,9 @@ Deno.test("spreadResident() alternates equal extents", () => {
   assert.equal(kept(4, 4), "RRRR");
 });
 
+/** Bytes of a token's keys and values of Llama 3.1 405B: 126 layers, 8 heads of 128, f16. */
+const FOUNDING_KV = 126 * 2 * 8 * 128 * 2;
+
 /** Llama 3.1 405B in q4o: 126 layers of 1.7 GB, 126 extents of 13.5 MiB each. */
 const FOUNDING: PlanRequest = {
   ramBytes: 8 * 2 ** 30,
@@ -158,7 +177,7 @@ const FOUNDING: PlanRequest = {
   baselineBytes: 150 * MiB,
   tape: tapeOf(Array(126 * 126).fill(13.5 * MiB)),
   vectorBytes: 17 * MiB,
-  kvBytesPerToken: 126 * 2 * 8 * 128 * 2,
+  kv: [{ bytesPerToken: FOUNDING_KV }],
   stateBytes: 0,
   contextTokens: 1024,
   maxSequences: 1,
@@ -184,8 +203,8 @@ Deno.test("plan() fits a 405B into 8 GiB and into 2 GiB", () => {
 
 Deno.test("plan() shortens passes, then refuses with what is needed and what takes the most", () => {
   const request = { ...FOUNDING, contextTokens: 128 };
-  const { baselineBytes, vectorBytes, kvBytesPerToken, activationBytesPerToken, logitsBytesPerRow } = request;
-  const needed = baselineBytes + vectorBytes + 128 * kvBytesPerToken + 32 * activationBytesPerToken + logitsBytesPerRow +
+  const { baselineBytes, vectorBytes, kv: [{ bytesPerToken }], activationBytesPerToken, logitsBytesPerRow } = request;
+  const needed = baselineBytes + vectorBytes + 128 * bytesPerToken + 32 * activationBytesPerToken + logitsBytesPerRow +
     2 * 13.5 * MiB;
   const least = plan({ ...request, ramBytes: needed });
   assert.equal(least.passTokens, 32);
@@ -216,7 +235,7 @@ Deno.test("plan() shortens passes, then refuses with what is needed and what tak
 Deno.test("plan() shortens a flexible context only, to a quarter of what is spare at most", () => {
   const made = plan({ ...FOUNDING, contextTokens: 131072, contextIsFlexible: true });
   assert.ok(made.contextTokens < 131072);
-  assert.ok(made.kvCacheBytes <= 8 * 2 ** 30 / 4 + MIN_CONTEXT_TOKENS * FOUNDING.kvBytesPerToken);
+  assert.ok(made.kvCacheBytes <= 8 * 2 ** 30 / 4 + MIN_CONTEXT_TOKENS * FOUNDING_KV);
   assert.ok(made.kvCacheBytes > 1.5 * 2 ** 30);
   assert.equal(plan({ ...FOUNDING, contextTokens: 300, contextIsFlexible: true }).contextTokens, 300);
 });

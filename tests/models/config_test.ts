@@ -112,6 +112,76 @@ Deno.test("families refuse keys that would change what they compute, naming key,
       { tie_word_embeddings: false },
       /tie_word_embeddings is true, required the same as beside text_config \(false\)/,
     ],
+    ["olmo3/base", { layer_types: ["full_attention"] }, /layer_types is .*a list of 4/],
+    ["olmo3/base", { rope_scaling: { rope_type: "yarn", beta: 1 } }, /beta is 1, required only/],
+    ["exaone4/base", { sliding_window: null }, /sliding_window is null, required set where layer_types has windows/],
+    ["exaone4/base", { layer_types: undefined }, /sliding_window_pattern is "LLLG", required a positive integer/],
+    ["hunyuan_v1_dense/base", { use_cla: true }, /use_cla is true, required false/],
+    ["nemotron/base", { hidden_act: "mish" }, /hidden_act is "mish"/],
+    ["phi/base", { qk_layernorm: true }, /qk_layernorm is true/],
+    ["gpt_neox/base", { partial_rotary_factor: 0.5 }, /rotary_pct is 0.25, required the same as partial_rotary_factor \(0.5\)/],
+    ["gpt2/base", { add_cross_attention: true }, /add_cross_attention is true/],
+    ["gpt2/base", { hidden_size: 64 }, /n_embd is 32, required the same as hidden_size \(64\)/],
+    ["gpt_neo/base", { attention_types: [[["global"], 3]] }, /attention_types is .*for 4 layers/],
+    ["gpt_neo/base", { attention_types: [[["global"], 1e9]] }, /attention_types is .*for 4 layers/],
+    ["gpt_bigcode/base", { num_key_value_heads: 4 }, /num_key_value_heads is 4, required 1, as multi_query says/],
+    ["gptj/base", { rotary_dim: 12 }, /rotary_dim is 12, required even and at most 8/],
+    ["codegen/base", { n_head: 2 }, /n_head is 2, required a multiple of 4/],
+    ["opt/base", { do_layer_norm_before: false }, /do_layer_norm_before is false, required true/],
+    ["opt/base", { word_embed_proj_dim: 16 }, /word_embed_proj_dim is 16, required hidden_size \(32\)/],
+    ["bloom/base", { apply_residual_connection_post_layernorm: true }, /apply_residual.* is true, required false/],
+    ["nanochat/base", { final_logit_softcapping: 0 }, /final_logit_softcapping is 0/],
+    ["mistral3/base", { text_config: null }, /text_config is null, required an object/],
+    ["mistral3/base", { text_config: { model_type: "gemma" } }, /model_type is "gemma", required "mistral" or "ministral3"/],
+    ["mistral3/base", { sliding_window: 8 }, /Cannot use config.json: sliding_window is 8/],
+    [
+      "llava/base",
+      { text_config: { model_type: "llama", attention_bias: "yes" } },
+      /text_config of config.json: attention_bias is "yes"/,
+    ],
+    ["ministral3/base", { rope_parameters: { rope_type: "yarn", factor: 4 } }, /llama_4_scaling_beta is missing/],
+    ["qwen2_vl/base", { use_sliding_window: "no" }, /use_sliding_window is "no"/],
+    ["qwen2/base", { rope_scaling: { type: "mrope", mrope_section: [2, 1, 1] } }, /mrope_section is \[2,1,1\], required only/],
+    ["qwen3_vl_moe/base", { text_config: { norm_topk_prob: false } }, /norm_topk_prob is false, required true/],
+    ["glm4v/base", { text_config: { attention_bias: false } }, /attention_bias is false, required true/],
+    [
+      "qwen3_vl/base",
+      { tie_word_embeddings: false },
+      /tie_word_embeddings is true, required the same as beside text_config \(false\)/,
+    ],
+    ["minimax_m2/fp8", { attn_type_list: [1, 0, 1] }, /attn_type_list is \[1,0,1\], required a list of 1/],
+    ["minimax_m2/fp8", { qk_norm_type: "per_head" }, /qk_norm_type is "per_head", required "per_layer"/],
+    ["minimax_m2/fp8", { shared_intermediate_size: 64 }, /shared_intermediate_size is 64, required 0/],
+    ["ernie4_5_moe/base", { use_bias: true }, /use_bias is true, required false/],
+    ["ernie4_5_moe/base", { moe_k: 9 }, /moe_k is 9, required at most moe_num_experts \(8\)/],
+    ["hunyuan_v1_moe/base", { moe_topk: [3, 2, 3] }, /moe_topk is \[3,2,3\], required the same number for every layer/],
+    ["hunyuan_v1_moe/base", { use_cla: true }, /use_cla is true, required false/],
+    ["hunyuan_v1_moe/base", { num_shared_expert: [2, 2, 2] }, /num_shared_expert is 2, required 1/],
+    ["hunyuan_v1_moe/base", { rope_scaling: { type: "linear", alpha: 2 } }, /type is "linear", required "dynamic" with alpha/],
+    ["hy_v3/base", { qk_norm: false }, /qk_norm is false, required true/],
+    ["hy_v3/base", { mlp_bias: true }, /mlp_bias is true/],
+    ["hy_v3/base", { mlp_layer_types: ["sparse"] }, /mlp_layer_types is \["sparse"\], required a list of 3 of dense, sparse/],
+    ["phimoe/base", { num_experts_per_tok: 3 }, /num_experts_per_tok is 3, required 2/],
+    ["phimoe/base", { rope_scaling: { type: "linear", factor: 2 } }, /type is "linear", required "longrope"/],
+    ["lfm2/base", { conv_bias: true }, /conv_bias is true, required false/],
+    ["lfm2/base", { conv_L_cache: 1 }, /conv_L_cache is 1, required 2 to 16/],
+    ["lfm2/base", { layer_types: Array(4).fill("conv") }, /layer_types is .* full_attention in some layer/],
+    ["lfm2_moe/base", { layer_types: ["conv"] }, /layer_types is \["conv"\], required a list of 4/],
+    ["granitemoehybrid/h_dense", { layer_types: undefined }, /layer_types is missing, required a list of 4/],
+    ["granitemoehybrid/h_dense", { mamba_d_state: 512 }, /mamba_d_state is 512, required at most 256/],
+    ["granitemoehybrid/h_dense", { mamba_d_head: 7 }, /mamba_d_head is 7, required "auto" or 8/],
+    ["granitemoehybrid/h_dense", { mamba_proj_bias: true }, /mamba_proj_bias is true, required false/],
+    ["granitemoehybrid/h_dense", { time_step_limit: [0, 0.5] }, /time_step_limit is \[0,0.5\], required from 0 to infinity/],
+    ["granitemoehybrid/attention", { position_embedding_type: "alibi" }, /position_embedding_type is "alibi"/],
+    ["deepseek_v32/base", { layer_types: Array(3).fill("full_attention") }, /layer_types is .*a list of indexed_attention/],
+    ["dots1/base", { scoring_func: "softmax" }, /scoring_func is "softmax", required "sigmoid"/],
+    ["olmoe/base", { clip_qkv: 8 }, /clip_qkv is 8/],
+    ["exaone_moe/base", { layer_types: undefined }, /sliding_window_pattern is "LLLG", required a positive integer/],
+    ["exaone_moe/base", { sliding_window: null }, /sliding_window is null/],
+    ["solar_open/base", { use_qk_norm: true }, /use_qk_norm is true/],
+    ["solar_open/base", { first_k_dense_replace: 1 }, /first_k_dense_replace is 1, required 0/],
+    ["afmoe/base", { route_norm: false }, /route_norm is false, required true/],
+    ["afmoe/base", { n_group: 2 }, /n_group is 2, required 1/],
     ["baichuan/rope", { num_key_value_heads: 2 }, /num_key_value_heads is 2, required num_attention_heads \(4\)/],
   ];
   for (const [fixture, changes, pattern] of refused) {
@@ -131,6 +201,8 @@ Deno.test("every family refuses a quantization it does not read and an encoder, 
       phi3: "mini",
       gemma3_text: "v5",
       llama4_text: "scout",
+      minimax_m2: "fp8",
+      granitemoehybrid: "attention",
       falcon: "new",
       baichuan: "rope",
     };
@@ -140,10 +212,10 @@ Deno.test("every family refuses a quantization it does not read and an encoder, 
 });
 
 Deno.test("a family that is not supported is named, with those that are", () => {
-  assert.throws(() => architectureFor({ model_type: "gpt_neox" }), (error: unknown) => {
+  assert.throws(() => architectureFor({ model_type: "xlnet" }), (error: unknown) => {
     assert.ok(error instanceof UnsupportedError);
     for (const { modelTypes } of architectures()) for (const name of modelTypes) assert.ok(error.message.includes(name), name);
-    return /"gpt_neox"/.test(error.message);
+    return /"xlnet"/.test(error.message);
   });
 });
 
@@ -184,4 +256,16 @@ Deno.test("keys that are missing stand for what transformers' configuration clas
   });
   assert.equal(parse("baichuan/rope").alibiSlopes, undefined);
   assert.equal(parse("baichuan/alibi").ropes.length, 0);
+});
+
+Deno.test("a text_config leaves out what transformers' configuration classes have, a type of its own too", () => {
+  // LLaVA 1.5 7B.
+  const written = { model_type: "llama", max_position_embeddings: 4096, rms_norm_eps: 1e-5, vocab_size: 32_064 };
+  const llava = parse("llava/base", { text_config: written });
+  const { modelType, languageModelType, hiddenSize, intermediateSize, numLayers, numHeads, vocabSize } = llava;
+  assert.deepEqual([modelType, languageModelType], ["llava", "llama"]);
+  assert.deepEqual([hiddenSize, intermediateSize, numLayers, numHeads, vocabSize], [4096, 11_008, 32, 32, 32_064]);
+  assert.deepEqual(windows(parse("mistral3/base", { text_config: { num_hidden_layers: 2, vocab_size: 96 } })), [4096, 4096]);
+  assert.equal(parse("mistral3/base").languageModelType, "mistral");
+  assert.ok(!parse("mistral3/base").tieWordEmbeddings);
 });

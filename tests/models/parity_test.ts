@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import type { Engine, Sequence } from "../../lib/engine/engine.ts";
+import { recurrentStates } from "../../lib/layers/recurrent.ts";
 import { architectures } from "../../lib/models/registry.ts";
 import {
   architectureNames,
@@ -46,10 +47,12 @@ async function checkAlone(engine: Engine, { promptIds, promptLogits, greedyIds, 
   const stepError = relativeError(steps, decodeLogits);
   assert.ok(stepError < TOLERANCE, `steps after a prompt of ${promptIds.length}: relative error ${stepError}`);
   assert.equal(greedyIds.length, GREEDY_TOKENS);
-  // States go back by one pass alone.
-  const keepsStates = engine.config.layers.some(({ attention }) => attention.deltaNet);
-  sequence.truncate(keepsStates ? 0 : promptIds.length);
-  if (keepsStates) await prefill(engine, sequence, promptIds, engine.plan.passTokens);
+  // States go back by one pass alone, windows as far as they are kept.
+  const forgets = engine.config.layers.some(({ attention }) =>
+    recurrentStates(attention) || attention.windowTokens || attention.chunkTokens
+  );
+  sequence.truncate(forgets ? 0 : promptIds.length);
+  if (forgets) await prefill(engine, sequence, promptIds, engine.plan.passTokens);
   assert.deepEqual(await greedy(engine, sequence, greedyIds[0], GREEDY_TOKENS), greedyIds);
 }
 

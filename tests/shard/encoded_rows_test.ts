@@ -41,8 +41,15 @@ for (
     "ct_int4_zero",
     "ct_int8_packed",
     "gptq_act_order",
+    "gptq_int2",
+    "gptq_int3_v2",
+    "auto_round_int5",
     "awq",
+    "awq_gemv",
+    "ct_int2",
+    "ct_int6",
     "ct_nvfp4",
+    "modelopt_nvfp4",
   ]
 ) {
   Deno.test(`EncodedRows of ${name} gives ranges and runs of rows the values that the whole has, from any row on`, async () => {
@@ -86,12 +93,38 @@ for (
   });
 }
 
-Deno.test("EncodedRows of gpt-oss' MXFP4 experts gives what transformers converts, by expert and alternating rows", async () => {
-  const { tensors } = JSON.parse(readFileSync(`${FIXTURES}mxfp4_experts/expected.json`, "utf8"));
-  using checkpoint = await openCheckpoint(`${FIXTURES}mxfp4_experts`);
+/** Checks matrices of stacks that lie turned: `valuesAre` says whether the fixture's values lie as the plain tensor does, or as the matrices are used. */
+async function checkTurnedStacks(name: string, format: string, valuesAre: "turned" | "rows", specs: TensorSpec[]): Promise<void> {
+  const { tensors } = JSON.parse(readFileSync(`${FIXTURES}${name}/expected.json`, "utf8"));
+  using checkpoint = await openCheckpoint(FIXTURES + name);
   const encoded = await encodedTensors(checkpoint);
   using context = Context.open();
   using dequantizer = new Dequantizer(context);
+  const places = placeTensors(checkpoint, specs, encoded);
+  for (const spec of specs) {
+    const { source, placement } = places.get(spec)![0];
+    assert(isEncoded(source));
+    const part = new EncodedRows(source, spec.rows, spec.cols, placement);
+    assert.equal(part.format, format);
+    const { name: tensor, index = 0 } = spec.source as TensorSource;
+    const { shape, data, dtype } = tensors[tensor].values;
+    const plain = rowsOf({ dtype, data, shape: [shape[0] * shape[1], shape[2]] } as TensorJson);
+    for (const [first, rows] of [[0, spec.rows], [3, spec.rows - 4], [spec.rows - 1, 1]]) {
+      const into = new Uint8Array(rows * spec.cols * 4), values = new Float32Array(into.buffer);
+      await dequantizer.read(part, first, rows, into);
+      for (let r = 0; r < rows; r++) {
+        for (let c = 0; c < spec.cols; c++) {
+          const row = tensorRow(spec, first + r);
+          const expected = valuesAre === "turned" ? plain[index * spec.cols + c][row] : plain[index * shape[1] + row][c];
+          const value = values[r * spec.cols + c];
+          assert(Object.is(value, expected), `${spec.name} [${first + r}, ${c}]: ${value}, ${expected}`);
+        }
+      }
+    }
+  }
+}
+
+Deno.test("EncodedRows of gpt-oss' MXFP4 experts gives what transformers converts, by expert and alternating rows", async () => {
   const [gateUp, down] = ["gate_up_proj", "down_proj"].map((name) => `model.layers.0.mlp.experts.${name}`);
   // As families declare the plain tensors [experts, cols, rows].
   const specs = [0, 1, 2].flatMap((index) => [
@@ -99,24 +132,23 @@ Deno.test("EncodedRows of gpt-oss' MXFP4 experts gives what transformers convert
     matrix(`${index}.up`, 8, 64, { name: gateUp, index, firstRow: 1, rowStep: 2, transposed: true }),
     matrix(`${index}.down`, 10, 32, { name: down, index, transposed: true }),
   ]);
-  const places = placeTensors(checkpoint, specs, encoded);
-  for (const spec of specs) {
-    const { source, placement } = places.get(spec)![0];
-    assert(isEncoded(source));
-    const part = new EncodedRows(source, spec.rows, spec.cols, placement);
-    assert.equal(part.format, "mxfp4");
-    const into = new Uint8Array(spec.rows * spec.cols * 4), values = new Float32Array(into.buffer);
-    await dequantizer.read(part, 0, spec.rows, into);
-    const { shape, data, dtype } = tensors[(spec.source as TensorSource).name].values;
-    const plain = rowsOf({ dtype, data, shape: [shape[0] * shape[1], shape[2]] } as TensorJson);
-    for (let r = 0; r < spec.rows; r++) {
-      for (let c = 0; c < spec.cols; c++) {
-        const expected = plain[(spec.source as TensorSource).index! * spec.cols + c][tensorRow(spec, r)];
-        assert(
-          Object.is(values[r * spec.cols + c], expected),
-          `${spec.name} [${r}, ${c}]: ${values[r * spec.cols + c]}, ${expected}`,
-        );
-      }
-    }
-  }
+  await checkTurnedStacks("mxfp4_experts", "mxfp4", "turned", specs);
 });
+
+for (
+  const [name, format, downCols] of [
+    ["fbgemm_fp8_experts", "fp8-1xrow", 24],
+    ["modelopt_fp8_experts", "fp8-1xrow", 16],
+    ["modelopt_nvfp4_experts", "nvfp4-product", 16],
+  ] as const
+) {
+  Deno.test(`EncodedRows of ${name}, Llama 4's turned stacks, gives what the library dequantizes, by expert`, async () => {
+    const [gateUp, down] = ["gate_up_proj", "down_proj"].map((name) => `model.layers.0.feed_forward.experts.${name}`);
+    const specs = [0, 1, 2].flatMap((index) => [
+      matrix(`${index}.gate`, 24, 32, { name: gateUp, index, transposed: true }),
+      matrix(`${index}.up`, 24, 32, { name: gateUp, index, firstRow: 24, transposed: true }),
+      matrix(`${index}.down`, 32, downCols, { name: down, index, transposed: true }),
+    ]);
+    await checkTurnedStacks(name, format, "rows", specs);
+  });
+}

@@ -16,7 +16,10 @@ function sample(): Manifest {
     generator: "test",
     config: { model_type: "llama", "1": 1e-5, nested: { "é": [null, "\ud83d\ude00"] } },
     generationConfig: null,
-    tokenizerFiles: [{ name: "tokenizer.json", bytes: 2, sha256: HASH }],
+    tokenizerFiles: [
+      { name: "tokenizer.json", bytes: 2, sha256: HASH },
+      { name: "additional_chat_templates/tool_use.jinja", bytes: 3, sha256: HASH },
+    ],
     source: { name: "tiny", revision: "abc" },
     compression: "nf4",
     files: [
@@ -86,6 +89,16 @@ const BAD: [string, (manifest: any) => void, RegExp][] = [
   ["an unknown weight format", (m) => m.tensors[0].format = "f64", /format is "f64", required .*"q4o"/],
   ["a file outside of the directory", (m) => m.files[0].name = "../x", /name is "..\/x", required a plain file name/],
   ["a hidden file", (m) => m.files[0].name = ".x", /required a plain file name/],
+  [
+    "a tokenizer file of another folder",
+    (m) => m.tokenizerFiles[0].name = "other/x.jinja",
+    /name is "other\/x.jinja", required a plain/,
+  ],
+  [
+    "a chat template outside of its folder",
+    (m) => m.tokenizerFiles[0].name = "additional_chat_templates/../x.jinja",
+    /required a plain file name/,
+  ],
   ["two files of one name", (m) => m.files[1].name = m.files[0].name, /file "layer-0000.safetensors" is listed twice/],
   ["a tokenizer file that is a shard", (m) => m.tokenizerFiles[0].name = m.files[0].name, /is listed twice/],
   ["two tensors of one name", (m) => m.tensors[1].name = "norm", /tensor "norm" is listed twice/],

@@ -133,7 +133,7 @@ Deno.test("quantizeCheckpoint() refuses what it cannot use, naming tensor, curre
     FormatError,
     /tensor "extra.weight" is not one of a llama/,
   );
-  await refuses(() => {}, UnsupportedError, /architecture "gpt2": supported: llama/, { ...TINY_CONFIG, model_type: "gpt2" });
+  await refuses(() => {}, UnsupportedError, /architecture "xlnet": supported: llama/, { ...TINY_CONFIG, model_type: "xlnet" });
   await refuses(() => {}, UnsupportedError, /rope/, { ...TINY_CONFIG, rope_scaling: { type: "twisted", factor: 2 } });
   await withTemporaryDirectory(async (directory) => {
     const source = join(directory, "none");

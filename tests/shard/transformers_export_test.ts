@@ -53,15 +53,29 @@ Deno.test("exportTransformersNf4() writes a checkpoint that is opened again, kep
     assert.equal(shards.tensor("model.layers.0.mlp.down_proj.weight").format, "bnb4-64-bf16");
   }));
 
-Deno.test("exportTransformersNf4() refuses a model that is quantized, one that transformers takes apart, and a directory that is not empty", () =>
+Deno.test("exportTransformersNf4() takes Llama 4's experts apart, which are read again, each packed", () =>
+  withTemporaryDirectory(async (directory) => {
+    await exportTransformersNf4({ source: join(FIXTURES, "architectures/llama4/base"), out: join(directory, "nf4") });
+    await quantizeCheckpoint({ source: join(directory, "nf4"), out: join(directory, "shards"), compression: "none" });
+    const shards = await openShards(join(directory, "shards"));
+    const experts = shards.manifest.tensors.filter(({ name }) => /\.experts\.\d+\.\w+\.weight$/.test(name));
+    assert.equal(experts.length, 4 * 8 * 3);
+    for (const { name, format } of experts) assert.match(format, /^bnb4-\d+-bf16$/, name);
+  }));
+
+Deno.test("exportTransformersNf4() refuses a model that is quantized, one that is not of transformers, and a directory that is not empty", () =>
   withTemporaryDirectory(async (directory) => {
     await assert.rejects(
       exportTransformersNf4({ source: join(FIXTURES, "encodings/bnb_nf4"), out: join(directory, "x") }),
       UnsupportedError,
     );
     await assert.rejects(
-      exportTransformersNf4({ source: join(FIXTURES, "architectures/llama4_text/scout"), out: join(directory, "x") }),
-      /takes the experts of Llama 4 apart/,
+      exportTransformersNf4({ source: join(FIXTURES, "architectures/baichuan/rope"), out: join(directory, "x") }),
+      /only by code that comes with the checkpoint/,
+    );
+    await assert.rejects(
+      exportTransformersNf4({ source: join(FIXTURES, "architectures/falcon/new"), out: join(directory, "x") }),
+      /linear layers, which are of a class of its own/,
     );
     fs.writeFileSync(join(directory, "file"), "");
     await assert.rejects(exportTransformersNf4({ source: join(FIXTURES, "llama/tied"), out: directory }), UsageError);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { FormatError, UsageError } from "../../lib/errors.ts";
 import type { ChatMessage } from "../../lib/tokenizer/chat_template.ts";
 import { createTokenizer, loadTokenizer, type Tokenizer } from "../../lib/tokenizer/tokenizer.ts";
@@ -179,6 +179,29 @@ Deno.test("applyChatTemplate chooses among templates by name, and by whether the
       createTokenizer({ tokenizer: described("qwen2"), tokenizerConfig: { chat_template: bad } }),
       FormatError,
     );
+  }
+});
+
+Deno.test("loadTokenizer takes the templates and the special tokens that transformers takes of a tokenizer's files", async () => {
+  const { tokenizer, calls, sources } = readJson<{
+    tokenizer: unknown;
+    calls: { tools?: Record<string, unknown>[]; template?: string }[];
+    sources: { files: Record<string, unknown>; texts: (string | null)[] }[];
+  }>("tests/fixtures/chat/sources.json");
+  assert.ok(sources.length >= 12);
+  for (const { files, texts } of sources) {
+    await withTemporaryDirectory(async (directory) => {
+      for (const [name, content] of Object.entries({ "tokenizer.json": tokenizer, ...files })) {
+        Deno.mkdirSync(dirname(join(directory, name)), { recursive: true });
+        Deno.writeTextFileSync(join(directory, name), typeof content === "string" ? content : JSON.stringify(content));
+      }
+      const loaded = await loadTokenizer(directory);
+      for (const [i, { tools, template }] of calls.entries()) {
+        const apply = () => loaded.applyChatTemplate([{ role: "user", content: "x" }], { tools, templateName: template });
+        if (texts[i] === null) await assert.rejects(apply(), UsageError);
+        else assert.equal((await apply()).text, texts[i], JSON.stringify([files, calls[i]]));
+      }
+    });
   }
 });
 

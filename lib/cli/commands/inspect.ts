@@ -4,6 +4,7 @@
  */
 import type { Command } from "commander";
 import { UnsupportedError } from "../../errors.ts";
+import { stateShapes } from "../../engine/layer_caches.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { architectureFor } from "../../models/registry.ts";
 import { type CheckpointInspection, inspectCheckpoint, inspectShards, type ShardInspection } from "../../shard/inspect.ts";
@@ -70,7 +71,7 @@ function architectureLine(config: Record<string, unknown>): string {
   try {
     const { modelType, layers, hiddenSize, numHeads, numKvHeads, vocabSize, contextTokens, ropes } = architectureFor(config)
       .parseConfig(config);
-    const recurrent = layers.filter(({ attention }) => attention.deltaNet).length;
+    const recurrent = stateShapes({ layers }).filter((states) => states.length > 0).length;
     const states = recurrent > 0 ? `, ${recurrent} of them with a state` : "";
     return `${modelType}, ${layers.length} layers${states}, hidden ${hiddenSize}, ${numHeads} heads, ${numKvHeads} KV heads, ` +
       `vocabulary ${vocabSize}, context ${contextTokens}, rope ${ropeKinds(ropes)}`;

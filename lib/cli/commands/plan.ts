@@ -9,7 +9,7 @@ import { planModel } from "../../engine/model_plan.ts";
 import { measurePeakFlops } from "../../ffi/measure.ts";
 import { formatBytes } from "../../memory/bytes.ts";
 import { predictSecondsPerToken, type Speeds } from "../../memory/planner.ts";
-import { busCeiling, diskCeiling, diskCeilingOf, memoryCeiling } from "../ceilings.ts";
+import { ASSUMED_GPU, busCeiling, diskCeiling, diskCeilingOf, memoryCeiling } from "../ceilings.ts";
 import { engineOptions } from "../engine_options.ts";
 import { Interrupt } from "../interrupt.ts";
 import {
@@ -37,7 +37,7 @@ export function addPlanCommand(root: Command): void {
     .summary("say what a memory budget gives")
     .description(
       "Says what of a model stays in memory within a budget and what streams from disk, and predicts seconds a token from a measurement of this " +
-        "disk and memory, and of the bus to a GPU. No weights are loaded; of a model that was not quantized yet, on the hub or here, the headers of " +
+        "disk and memory, and of the bus to a GPU. With --vram on a machine without one, it plans for a GPU of 8 GB on PCIe 4.0 x8. No weights are loaded; of a model that was not quantized yet, on the hub or here, the headers of " +
         "its files are enough.",
     )
     .addOption(ramOption())
@@ -70,19 +70,26 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   await loadModelTokenizer(shards);
   const engine = { ...engineOptions(options), contextTokens: options.context };
   using context = await openEngineDevice(engine);
-  const { plan, flopsPerToken } = planModel(shards, engine, deviceMemory(context));
+  const { vramBytes } = engine, gpu = deviceMemory(context);
+  const isAssumed = gpu === undefined && vramBytes !== undefined && (options.device ?? "auto") === "auto";
+  const { plan, flopsPerToken } = planModel(shards, engine, isAssumed ? { freeBytes: vramBytes } : gpu);
+  const diskBytesPerSecond = filesExist
+    ? await diskCeiling(context, shards, signal)
+    : await diskCeilingOf(context, directory, signal);
   const speeds: Speeds = {
-    diskBytesPerSecond: filesExist ? await diskCeiling(context, shards, signal) : await diskCeilingOf(context, directory, signal),
-    ...(plan.device ? { busBytesPerSecond: await busCeiling(context) } : {}),
-    memoryBytesPerSecond: await memoryCeiling(context),
-    flopsPerSecond: await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32"),
+    diskBytesPerSecond,
+    ...(isAssumed ? ASSUMED_GPU : {
+      ...(plan.device ? { busBytesPerSecond: await busCeiling(context) } : {}),
+      memoryBytesPerSecond: await memoryCeiling(context),
+      flopsPerSecond: await measurePeakFlops(context, options.precision === "fast" ? "fast" : "float32"),
+    }),
   };
   const predictedSecondsPerToken = predictSecondsPerToken(plan, speeds, flopsPerToken);
   if (options.json) {
     const { resident: _resident, pinned: _pinned, ...figures } = plan;
     const { fileBytes } = shards;
     printJson({
-      ...{ model: path, quantized: filesExist, fileBytes, ...figures },
+      ...{ model: path, quantized: filesExist, fileBytes, ...figures, assumedDevice: isAssumed },
       ...{ ...speeds, flopsPerToken, predictedSecondsPerToken },
     });
     return;
@@ -90,7 +97,8 @@ async function showPlan(path: string, options: PlanCommandOptions): Promise<void
   if (!filesExist) printLine(`not quantized yet; will take about ${formatBytes(shards.fileBytes)} in ${directory}`);
   for (const line of planLines(plan)) printLine(line);
   const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
+  const assumed = isAssumed ? "of the GPU assumed: " : "";
   const bus = speeds.busBytesPerSecond === undefined ? "" : `copies to the device ${rate(speeds.busBytesPerSecond)}, `;
-  printLine(`disk reads ${rate(speeds.diskBytesPerSecond)}, ${bus}memory reads ${rate(speeds.memoryBytesPerSecond)}`);
+  printLine(`disk reads ${rate(diskBytesPerSecond)}, ${assumed}${bus}memory reads ${rate(speeds.memoryBytesPerSecond)}`);
   printLine(`predicted ${formatSeconds(predictedSecondsPerToken)} a token`);
 }

@@ -12,7 +12,7 @@ import { longestContextTokens, usefulPassTokens } from "../../engine/model_plan.
 import { formatBytes } from "../../memory/bytes.ts";
 import { residentSet } from "../../memory/budget.ts";
 import { architectureFor } from "../../models/registry.ts";
-import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
+import { addChatOptions, type ChatOptions, chatPrompt, checkChatOptions } from "../chat_options.ts";
 import { engineOptions } from "../engine_options.ts";
 import { expertRunFigures, expertStatisticsRows } from "../expert_lines.ts";
 import { Interrupt } from "../interrupt.ts";
@@ -31,9 +31,7 @@ import { formatSeconds, printError, printJson, printLine, table, writeOut } from
 import { planFigures, planLines } from "../plan_lines.ts";
 import { ProgressDisplay } from "../progress.ts";
 
-interface RunOptions extends OpenOptions {
-  chat?: boolean;
-  system?: string;
+interface RunOptions extends OpenOptions, ChatOptions {
   maxTokens: number;
   context?: number;
   temperature?: number;
@@ -49,16 +47,14 @@ interface RunOptions extends OpenOptions {
 
 /** Adds the command. */
 export function addRunCommand(root: Command): void {
-  const command = root.command("run").argument("<model>", MODEL_ARGUMENT).argument(
-    "<prompt>",
-    "text to continue",
+  const command = addChatOptions(root.command("run")).argument("<model>", MODEL_ARGUMENT).argument(
+    "[prompt]",
+    "text to continue; may be left out with --messages only",
   )
     .summary("continue a text")
     .description(
       "Continues a text, or with --chat answers it. The new text, without the prompt, streams to stdout as it is generated.",
     )
-    .option("--chat", "take the prompt for a user's message, in the model's own chat template")
-    .option("--system <text>", "with --chat: what the system says before")
     .addOption(
       new Option("--max-tokens <n>", "most tokens to generate").argParser(wholeNumber(1)).default(DEFAULT_MAX_NEW_TOKENS),
     )
@@ -92,7 +88,9 @@ export function addRunCommand(root: Command): void {
       new Option("--stop <text>", "end before this text; may be given several times")
         .argParser((text: string, earlier: string[] = []) => [...earlier, text]),
     );
-  addJsonOption(addComputeOptions(addShardOptions(command)).option("--stats", "print the plan and the figures to stderr"))
+  addJsonOption(
+    addComputeOptions(addShardOptions(command)).option("--stats", "print the plan and the figures to stderr"),
+  )
     .addHelpText(
       "after",
       `
@@ -105,6 +103,7 @@ Examples:
   deno run -A mod.ts run models/kjv-5m "In the beginning" --max-tokens 40
   deno run -A mod.ts run /data/405b "Hello" --ram 8GiB --max-tokens 2 --stats
   deno run -A mod.ts run Qwen/Qwen2.5-0.5B-Instruct "What is the capital of France?" --chat
+  deno run -A mod.ts run Qwen/Qwen3-8B "And in Rome?" --chat --messages so-far.json --tools tools.json --template-variable enable_thinking=false
   deno run -A mod.ts run models/kjv-5m "And" --temperature 0.7 --top-p 0.9 --seed 7 --stop "." --json`,
     )
     .action(run);
@@ -115,15 +114,10 @@ function finishReason(generation: Generation): string {
   return generation.finishReason ?? "cancelled";
 }
 
-/** Returns the tokens of a conversation that waits for its first answer. */
-async function chatPrompt(tokenizer: Tokenizer, prompt: string, system: string | undefined): Promise<number[]> {
-  const messages = [...system === undefined ? [] : [{ role: "system", content: system }], { role: "user", content: prompt }];
-  return (await tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true })).inputIds;
-}
-
-async function run(path: string, prompt: string, options: RunOptions): Promise<void> {
+async function run(path: string, prompt: string | undefined, options: RunOptions): Promise<void> {
+  checkChatOptions(options);
+  if (prompt === undefined && options.messages === undefined) throw new UsageError("missing required argument 'prompt'");
   if (prompt === "") throw new UsageError("Cannot continue an empty prompt: required at least one character");
-  if (options.system !== undefined && !options.chat) throw new UsageError("Cannot use --system: it needs --chat beside it");
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   using progress = await ProgressDisplay.create();
@@ -131,7 +125,7 @@ async function run(path: string, prompt: string, options: RunOptions): Promise<v
   const { maxTokens: maxNewTokens } = options;
   const shards = await openModelShards(path, shardOptions(options, progress, signal));
   const tokenizer = await loadModelTokenizer(shards);
-  const promptIds = options.chat ? await chatPrompt(tokenizer, prompt, options.system) : tokenizer.encode(prompt);
+  const promptIds = options.chat ? await chatPrompt(tokenizer, prompt, options) : tokenizer.encode(prompt!);
   // No more than the model was made for: there the text ends for want of context.
   const config = architectureFor(shards.manifest.config).parseConfig(shards.manifest.config);
   const contextTokens = options.context ?? Math.min(promptIds.length + maxNewTokens, longestContextTokens(config));

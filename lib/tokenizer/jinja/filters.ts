@@ -3,14 +3,17 @@
  * @module
  */
 import { UnsupportedError } from "../../errors.ts";
+import { formatPercent } from "./formatting.ts";
 import { capitalize, parseNumber, strip } from "./methods.ts";
 import {
   type Arguments,
   Callable,
   compare,
   contains,
+  DictView,
   equal,
   Float,
+  Generator,
   isTrue,
   iterate,
   length,
@@ -33,7 +36,7 @@ export interface FilterContext {
 type Filter = (value: Value, args: Arguments, context: FilterContext) => Value;
 
 function argument({ positional, named }: Arguments, place: number, name: string): Value | undefined {
-  return positional[place] ?? named.get(name);
+  return place < positional.length ? positional[place] : named.get(name);
 }
 
 function count(value: Value | undefined, missing: number): number {
@@ -53,11 +56,16 @@ function passes(item: Value, [name, ...rest]: Value[]): boolean {
   return name === undefined ? isTrue(item) : applyTest(item, text(name), { positional: rest, named: new Map() });
 }
 
+/** Returns what a filter runs over, which is nothing for anything false, such as None. */
+function itemsOf(value: Value): Value[] {
+  return isTrue(value) ? iterate(value) : [];
+}
+
 const select = (wanted: boolean): Filter => (value, args) =>
-  iterate(value).filter((item) => passes(item, args.positional) === wanted);
+  new Generator(itemsOf(value).filter((item) => passes(item, args.positional) === wanted));
 
 const selectByMember = (wanted: boolean): Filter => (value, { positional: [name, ...test] }, context) =>
-  iterate(value).filter((item) => passes(path(item, name, context), test) === wanted);
+  new Generator(itemsOf(value).filter((item) => passes(path(item, name, context), test) === wanted));
 
 /** A key that `sort` and its kin compare by: strings without regard to case unless asked. */
 function sortKey(item: Value, by: Value | undefined, caseSensitive: boolean, context: FilterContext): Value {
@@ -109,6 +117,10 @@ function json(value: Value, { named, positional }: Arguments): string {
   });
 }
 
+export function escapeHtml(value: string): string {
+  return value.replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" })[c]!);
+}
+
 const FILTERS: Record<string, Filter> = {
   abs: (value) => value instanceof Float ? new Float(Math.abs(value.value)) : Math.abs(count(value, 0)),
   attr: (value, { positional: [name] }, context) => context.member(value, name),
@@ -117,7 +129,7 @@ const FILTERS: Record<string, Filter> = {
     const rows = Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
     const last = rows[rows.length - 1];
     while (fill !== undefined && fill !== null && last && last.length < size) last.push(fill);
-    return rows;
+    return new Generator(rows);
   },
   capitalize: (value) => capitalize(text(value)),
   default: (value, args) => {
@@ -131,16 +143,36 @@ const FILTERS: Record<string, Filter> = {
     const key = (pair: Value[]) => sortKey(pair[at], undefined, isTrue(argument(args, 0, "case_sensitive") ?? false), context);
     return [...value].sort((a, b) => sign * compare(key(a), key(b))).map((pair) => Tuple.from(pair) as Tuple);
   },
-  escape: (value) =>
-    text(value).replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" })[c]!),
-  first: (value) => iterate(value)[0] ?? new Undefined("the first item of an empty sequence"),
+  escape: (value) => escapeHtml(text(value)),
+  first: (value) => {
+    const items = value instanceof Generator ? value.take(1) : iterate(value);
+    return items.length > 0 ? items[0] : new Undefined("the first item of an empty sequence");
+  },
   float: (value, args) => parseNumber(value, "float") ?? argument(args, 0, "default") ?? new Float(0),
+  format: (value, args) =>
+    formatPercent(text(value), args.named.size > 0 ? new Map(args.named) : Tuple.from(args.positional) as Tuple),
+  groupby: (value, args, context) => {
+    const by = argument(args, 0, "attribute") ?? null, missing = argument(args, 1, "default");
+    const caseSensitive = isTrue(argument(args, 2, "case_sensitive") ?? false);
+    const read = (item: Value) => {
+      const found = path(item, by, context);
+      return found instanceof Undefined && missing !== undefined ? missing : found;
+    };
+    const key = (item: Value) => sortKey(read(item), undefined, caseSensitive, context);
+    const groups: { key: Value; items: Value[] }[] = [];
+    for (const item of [...iterate(value)].sort((a, b) => compare(key(a), key(b)))) {
+      const last = groups[groups.length - 1];
+      if (last && equal(last.key, key(item))) last.items.push(item);
+      else groups.push({ key: key(item), items: [item] });
+    }
+    return groups.map(({ items }) => Tuple.from<Value>([read(items[0]), items]) as Tuple);
+  },
   indent: (value, args) => indent(text(value), args),
   int: (value, args) => parseNumber(value, "int") ?? argument(args, 0, "default") ?? 0,
   items: (value) => {
-    if (value instanceof Undefined) return [];
+    if (value instanceof Undefined) return new Generator([]);
     if (!(value instanceof Map)) throw new TemplateError("Can only get item pairs from a mapping.");
-    return [...value].map((pair) => Tuple.from(pair) as Tuple);
+    return new Generator([...value].map((pair) => Tuple.from(pair) as Tuple));
   },
   join: (value, args, context) => {
     const by = argument(args, 1, "attribute");
@@ -148,7 +180,11 @@ const FILTERS: Record<string, Filter> = {
       text(argument(args, 0, "d") ?? ""),
     );
   },
-  last: (value) => iterate(value).at(-1) ?? new Undefined("the last item of an empty sequence"),
+  last: (value) => {
+    if (value instanceof Generator) throw new TemplateError(`'${value.kind}' object is not reversible`);
+    const items = iterate(value);
+    return items.length > 0 ? items[items.length - 1] : new Undefined("the last item of an empty sequence");
+  },
   length: (value) => length(value),
   list: (value) => [...iterate(value)],
   lower: (value) => text(value).toLowerCase(),
@@ -156,13 +192,15 @@ const FILTERS: Record<string, Filter> = {
     const by = named.get("attribute");
     if (by !== undefined) {
       const missing = named.get("default");
-      return iterate(value).map((item) => {
-        const found = path(item, by, context);
-        return found instanceof Undefined && missing !== undefined ? missing : found;
-      });
+      return new Generator(
+        itemsOf(value).map((item) => {
+          const found = path(item, by, context);
+          return found instanceof Undefined && missing !== undefined ? missing : found;
+        }),
+      );
     }
     const [name, ...rest] = positional;
-    return iterate(value).map((item) => applyFilter(item, text(name), { positional: rest, named }, context));
+    return new Generator(itemsOf(value).map((item) => applyFilter(item, text(name), { positional: rest, named }, context)));
   },
   max: extreme(1),
   min: extreme(-1),
@@ -172,7 +210,11 @@ const FILTERS: Record<string, Filter> = {
     const parts = text(value).split(text(from)), times = count(most, parts.length - 1);
     return parts.reduce((whole, part, i) => whole + (i <= times || times < 0 ? text(to) : text(from)) + part);
   },
-  reverse: (value) => typeof value === "string" ? [...value].reverse().join("") : [...iterate(value)].reverse(),
+  reverse: (value) => {
+    if (typeof value === "string") return [...value].reverse().join("");
+    const items = [...iterate(value)].reverse();
+    return value instanceof Generator ? items : new Generator(items, "list_reverseiterator");
+  },
   round,
   select: select(true),
   selectattr: selectByMember(true),
@@ -197,12 +239,18 @@ const FILTERS: Record<string, Filter> = {
     const key = (item: Value) =>
       sortKey(item, argument(args, 1, "attribute"), isTrue(argument(args, 0, "case_sensitive") ?? false), context);
     const seen: Value[] = [];
-    return iterate(value).filter((item) => !contains(seen, key(item)) && seen.push(key(item)) > 0);
+    return new Generator(iterate(value).filter((item) => !contains(seen, key(item)) && seen.push(key(item)) > 0));
   },
   upper: (value) => text(value).toUpperCase(),
   wordcount: (value) => (text(value).match(/[\p{L}\p{N}_]+/gu) ?? []).length,
 };
-Object.assign(FILTERS, { count: FILTERS.length, d: FILTERS.default, e: FILTERS.escape, safe: FILTERS.string });
+Object.assign(FILTERS, {
+  count: FILTERS.length,
+  d: FILTERS.default,
+  e: FILTERS.escape,
+  forceescape: FILTERS.escape,
+  safe: FILTERS.string,
+});
 
 const compares = (holds: (order: number) => boolean): Test => (value, [other]) => holds(compare(value, other));
 const hasCase = (value: Value, same: (text: string) => string) =>
@@ -218,12 +266,15 @@ const TESTS: Record<string, Test> = {
   eq: (value, [other]) => equal(value, other),
   even: (value) => count(value, 0) % 2 === 0,
   false: (value) => value === false,
+  filter: (value) => Object.hasOwn(FILTERS, text(value)),
   float: (value) => value instanceof Float,
   ge: compares((order) => order >= 0),
   gt: compares((order) => order > 0),
   in: (value, [container]) => contains(container, value),
   integer: (value) => typeof value === "number",
-  iterable: (value) => typeof value === "string" || Array.isArray(value) || value instanceof Map || value instanceof Undefined,
+  iterable: (value) =>
+    typeof value === "string" || Array.isArray(value) || value instanceof Map || value instanceof Undefined ||
+    value instanceof Generator || value instanceof DictView,
   le: compares((order) => order <= 0),
   lower: (value) => hasCase(value, (text) => text.toLowerCase()),
   lt: compares((order) => order < 0),
@@ -235,6 +286,7 @@ const TESTS: Record<string, Test> = {
   sameas: (value, [other]) => value === other,
   sequence: (value) => typeof value === "string" || Array.isArray(value) || value instanceof Map,
   string: (value) => typeof value === "string",
+  test: (value) => Object.hasOwn(TESTS, text(value)),
   true: (value) => value === true,
   undefined: (value) => value instanceof Undefined,
   upper: (value) => hasCase(value, (text) => text.toUpperCase()),
@@ -292,6 +344,10 @@ export function applyFilter(value: Value, name: string, args: Arguments, context
 export function applyTest(value: Value, name: string, { positional }: Arguments): boolean {
   if (!Object.hasOwn(TESTS, name)) {
     throw new UnsupportedError(`Cannot use the chat template: test ${JSON.stringify(name)} is not known`);
+  }
+  const required = TESTS[name].length - 1;
+  if (positional.length !== required) {
+    throw new TemplateError(`test ${name} takes ${required} argument(s), not ${positional.length}`);
   }
   return TESTS[name](value, positional);
 }

@@ -31,10 +31,9 @@ export function templateGlobals(now: Date): Map<string, Value> {
   const functions: Record<string, Callable["call"]> = {
     range: ({ positional }) => range(positional),
     namespace: ({ positional: [first], named }) => {
-      const attributes = new Map<string, Value>();
-      if (first instanceof Map) { for (const [key, value] of first) attributes.set(text(key), value); }
-      for (const [key, value] of named) attributes.set(key, value);
-      return new Namespace(attributes);
+      const namespace = new Namespace();
+      for (const [key, value] of [...(first instanceof Map ? first : []), ...named]) namespace.set(text(key), value);
+      return namespace;
     },
     dict: ({ positional: [first], named }) => {
       const pairs = first instanceof Map

@@ -6,15 +6,16 @@
  * @module
  */
 import { UnsupportedError } from "../../errors.ts";
-import { applyFilter, applyTest, type FilterContext } from "./filters.ts";
+import { applyFilter, applyTest, escapeHtml, type FilterContext } from "./filters.ts";
+import { Loop } from "./loop.ts";
 import { method } from "./methods.ts";
+import { calculate, compareBy, COMPARISONS, slice } from "./operators.ts";
+import { mentions } from "./mentions.ts";
+import { GROUP, RECURSIVE, testOfName, TUPLE } from "./token_rewriting.ts";
 import type { Argument, Expression, Named, Parameter, SliceExpression, Statement } from "./syntax.ts";
 import {
   type Arguments,
   Callable,
-  compare,
-  contains,
-  equal,
   Float,
   isTrue,
   iterate,
@@ -45,6 +46,31 @@ class Scope {
     if (value !== undefined) return value;
     return this.parent ? this.parent.get(name) : new Undefined(`'${name}'`);
   }
+}
+
+type Binary = Expression & { type: "BinaryExpression" };
+
+const ADDITIVE: ReadonlySet<string> = new Set(["+", "-", "~"]);
+
+/** Returns the first operand of operators of one level, and each operator with the operand after it. */
+function chain(node: Binary, level: ReadonlySet<string>): [Expression, { operator: { value: string }; operand: Expression }[]] {
+  const rest = [{ operator: node.operator, operand: node.right }];
+  let first = node.left;
+  for (; first.type === "BinaryExpression" && level.has(first.operator.value); first = first.left) {
+    rest.unshift({ operator: first.operator, operand: first.right });
+  }
+  return [first, rest];
+}
+
+/** Returns whether an expression gives text that says to be safe in HTML. */
+function isMarkup(node: Expression): boolean {
+  return node.type === "FilterExpression" && node.filter.type === "Identifier" && MARKUP_FILTERS.has(node.filter.value);
+}
+
+const MARKUP_FILTERS: ReadonlySet<string> = new Set(["safe", "escape", "e", "forceescape"]);
+
+function escaped(value: Value): Value {
+  return typeof value === "string" ? escapeHtml(value) : value;
 }
 
 class Break extends Error {}
@@ -134,10 +160,12 @@ export class Interpreter implements FilterContext {
     if (items.length === 0) return this.#block(node.defaultBlock, new Scope(outer));
     let result = "";
     const state = { last: new Undefined("nothing") as Value };
+    const [first] = node.body, recursive = first?.type === "Identifier" && first.value === RECURSIVE;
+    const again = recursive ? (given: Value) => this.#recurse(() => this.#for(node, outer, depth + 1, given)) : undefined;
     for (const index of items.keys()) {
       this.#step();
       const scope = round(items[index]);
-      scope.variables.set("loop", new Loop(items, index, depth, state, (again) => this.#for(node, outer, depth + 1, again)));
+      scope.variables.set("loop", new Loop(items, index, depth, state, again));
       try {
         result += this.#block(node.body, scope);
       } catch (error) {
@@ -153,29 +181,46 @@ export class Interpreter implements FilterContext {
     if (++this.#steps > MAX_STEPS) throw new TemplateError("it does not come to an end");
   }
 
+  /** Runs what may run itself, if not too deep. */
+  #recurse(run: () => string): string {
+    if (++this.#depth > MAX_DEPTH) throw new TemplateError("maximum recursion depth exceeded");
+    try {
+      return run();
+    } finally {
+      this.#depth--;
+    }
+  }
+
   #macro(name: string, parameters: readonly Parameter[], body: readonly Statement[], defined: Scope): Callable {
+    const names = parameters.map((parameter) => parameter.type === "Identifier" ? parameter.value : parameter.key.value);
     return new Callable(name, ({ positional, named }) => {
-      if (++this.#depth > MAX_DEPTH) throw new TemplateError("maximum recursion depth exceeded");
       const scope = new Scope(defined), rest = new Map(named);
-      parameters.forEach((parameter, i) => {
-        const key = parameter.type === "Identifier" ? parameter.value : parameter.key.value;
-        const value = positional[i] ?? rest.get(key) ??
-          (parameter.type === "Identifier"
-            ? new Undefined(`parameter '${key}' was not provided`)
-            : this.#evaluate(parameter.value, scope));
-        rest.delete(key);
-        scope.variables.set(key, value);
-      });
-      const caller = rest.get("caller");
-      if (caller !== undefined) scope.variables.set("caller", caller);
-      rest.delete("caller");
-      scope.variables.set("varargs", Tuple.from(positional.slice(parameters.length)) as Tuple);
-      scope.variables.set("kwargs", new Map<Value, Value>(rest));
-      try {
-        return this.#block(body, scope);
-      } finally {
-        this.#depth--;
+      for (const [i, parameter] of parameters.entries()) {
+        let value: Value | undefined = positional[i];
+        if (i >= positional.length) {
+          value = rest.get(names[i]);
+          rest.delete(names[i]);
+        }
+        value ??= value === undefined
+          ? parameter.type === "Identifier"
+            ? new Undefined(`parameter '${names[i]}' was not provided`)
+            : this.#evaluate(parameter.value, scope)
+          : null;
+        scope.variables.set(names[i], value);
       }
+      // A macro takes what else it is given if it says the name that this comes under.
+      if (mentions(body, "caller") && !names.includes("caller")) {
+        scope.variables.set("caller", rest.get("caller") ?? new Undefined("No caller defined"));
+        rest.delete("caller");
+      }
+      const [unknown] = rest.keys();
+      if (mentions(body, "kwargs")) scope.variables.set("kwargs", new Map<Value, Value>(rest));
+      else if (unknown !== undefined) throw new TemplateError(`macro '${name}' takes no keyword argument '${unknown}'`);
+      if (mentions(body, "varargs")) scope.variables.set("varargs", Tuple.from(positional.slice(names.length)) as Tuple);
+      else if (positional.length > names.length) {
+        throw new TemplateError(`macro '${name}' takes not more than ${names.length} argument(s)`);
+      }
+      return this.#recurse(() => this.#block(body, scope));
     });
   }
 
@@ -190,7 +235,7 @@ export class Interpreter implements FilterContext {
     } else if (target.type === "MemberExpression" && !target.computed && target.property.type === "Identifier") {
       const object = this.#evaluate(target.object, scope);
       if (!(object instanceof Namespace)) throw new TemplateError("cannot assign attribute on non-namespace object");
-      object.attributes.set(target.property.value, value);
+      object.set(target.property.value, value);
     } else throw new UnsupportedError(`Cannot use the chat template: it assigns to a ${target.type}`);
   }
 
@@ -216,7 +261,8 @@ export class Interpreter implements FilterContext {
 
   #filter(value: Value, filter: Named, scope: Scope): Value {
     const { name, args } = this.#named(filter, scope);
-    return applyFilter(value, name, args, this);
+    const test = testOfName(name);
+    return test ? applyTest(value, test.name, args) !== test.negated : applyFilter(value, name, args, this);
   }
 
   #named(node: Named, scope: Scope): { name: string; args: Arguments } {
@@ -247,9 +293,15 @@ export class Interpreter implements FilterContext {
         return this.member(object, (node.property as { value: string }).value);
       }
       case "CallExpression":
+        if (node.callee.type === "Identifier" && node.callee.value === GROUP) {
+          return this.#evaluate(node.args[0] as Expression, scope);
+        }
+        if (node.callee.type === "Identifier" && node.callee.value === TUPLE) {
+          return Tuple.from(node.args.map((item) => this.#evaluate(item as Expression, scope))) as Tuple;
+        }
         return this.#call(this.#evaluate(node.callee, scope), this.#arguments(node.args, scope));
       case "BinaryExpression":
-        return this.#binary(node.operator.value, node.left, node.right, scope);
+        return this.#binary(node, scope);
       case "UnaryExpression": {
         const value = this.#evaluate(node.argument, scope);
         if (node.operator.value === "not") return !isTrue(value);
@@ -262,10 +314,6 @@ export class Interpreter implements FilterContext {
       }
       case "FilterExpression":
         return this.#filter(this.#evaluate(node.operand, scope), node.filter, scope);
-      case "TestExpression": {
-        const { name, args } = this.#named(node.test, scope);
-        return applyTest(this.#evaluate(node.operand, scope), name, args) !== node.negate;
-      }
       case "SelectExpression":
         return isTrue(this.#evaluate(node.test, scope))
           ? this.#evaluate(node.lhs, scope)
@@ -282,7 +330,9 @@ export class Interpreter implements FilterContext {
     if (typeof name !== "string") return this.#item(value, name);
     if (value instanceof Undefined) throw undefinedError(value);
     if (value instanceof Namespace) {
-      return value.attributes.get(name) ?? new Undefined(`'Namespace' object has no attribute '${name}'`);
+      return value.attributes.has(name)
+        ? value.attributes.get(name)!
+        : new Undefined(`'Namespace' object has no attribute '${name}'`);
     }
     if (value instanceof Loop) return value.attribute(name);
     const found = method(value, name);
@@ -299,7 +349,9 @@ export class Interpreter implements FilterContext {
       if (found !== undefined) return found;
     } else if (typeof key === "number" && (typeof value === "string" || Array.isArray(value))) {
       const items = typeof value === "string" ? [...value] : value;
-      return items.at(key) ?? new Undefined(`${typeName(value)} object has no element ${key}`);
+      return key < items.length && key >= -items.length
+        ? items.at(key)!
+        : new Undefined(`${typeName(value)} object has no element ${key}`);
     }
     return typeof key === "string"
       ? this.member(value, key)
@@ -307,139 +359,53 @@ export class Interpreter implements FilterContext {
   }
 
   #slice(value: Value, { start, stop, step }: SliceExpression, scope: Scope): Value {
-    if (value instanceof Undefined) throw undefinedError(value);
-    if (typeof value !== "string" && !Array.isArray(value)) {
-      throw new TemplateError(`'${typeName(value)}' object is not subscriptable`);
-    }
-    const items: Value[] = typeof value === "string" ? [...value] : value;
     const bound = (node: Expression | undefined): number | undefined => {
       const found = node === undefined ? null : this.#evaluate(node, scope);
       if (found === null || typeof found === "number") return found ?? undefined;
       throw new TemplateError("slice indices must be integers or None");
     };
-    const by = bound(step) ?? 1;
-    if (by === 0) throw new TemplateError("slice step cannot be zero");
-    const clamp = (at: number) => {
-      const from = at < 0 ? at + items.length : at;
-      return by > 0 ? Math.max(0, Math.min(items.length, from)) : Math.max(-1, Math.min(items.length - 1, from));
+    return slice(value, bound(start), bound(stop), bound(step) ?? 1);
+  }
+
+  #binary(node: Binary, scope: Scope): Value {
+    const operator = node.operator.value;
+    if (operator === "and" || operator === "or") {
+      const left = this.#evaluate(node.left, scope);
+      return isTrue(left) === (operator === "and") ? this.#evaluate(node.right, scope) : left;
+    }
+    if (COMPARISONS.has(operator)) return this.#compare(node, scope);
+    if (ADDITIVE.has(operator)) return this.#add(node, scope);
+    return calculate(operator, this.#evaluate(node.left, scope), this.#evaluate(node.right, scope));
+  }
+
+  #compare(node: Binary, scope: Scope): Value {
+    const [first, rest] = chain(node, COMPARISONS);
+    let left = this.#evaluate(first, scope), holds = true;
+    for (const { operator, operand } of rest) {
+      const right = this.#evaluate(operand, scope);
+      holds = compareBy(operator.value, left, right);
+      if (!holds) break;
+      left = right;
+    }
+    return holds;
+  }
+
+  /** `~` binds closer than `+` and `-`, where the parser takes them from left to right. */
+  #add(node: Binary, scope: Scope): Value {
+    const [first, rest] = chain(node, ADDITIVE);
+    let sum: Value | undefined, last = "+", part = this.#evaluate(first, scope);
+    let safeSum = false, safe = isMarkup(first);
+    const finish = () => {
+      if (sum === undefined) return part;
+      // What is added to text that is safe in HTML is made safe too.
+      const [left, right] = safe && !safeSum ? [escaped(sum), part] : safeSum && !safe ? [sum, escaped(part)] : [sum, part];
+      return calculate(last, left, right);
     };
-    const first = bound(start), end = bound(stop);
-    const from = first === undefined ? (by > 0 ? 0 : items.length - 1) : clamp(first);
-    const to = end === undefined ? (by > 0 ? items.length : -1) : clamp(end);
-    const result: Value[] = [];
-    for (let i = from; by > 0 ? i < to : i > to; i += by) result.push(items[i]);
-    if (typeof value === "string") return result.join("");
-    return value instanceof Tuple ? Tuple.from(result) as Tuple : result;
-  }
-
-  #binary(operator: string, leftNode: Expression, rightNode: Expression, scope: Scope): Value {
-    const left = this.#evaluate(leftNode, scope);
-    if (operator === "and") return isTrue(left) ? this.#evaluate(rightNode, scope) : left;
-    if (operator === "or") return isTrue(left) ? left : this.#evaluate(rightNode, scope);
-    const right = this.#evaluate(rightNode, scope);
-    switch (operator) {
-      case "==":
-        return equal(left, right);
-      case "!=":
-        return !equal(left, right);
-      case "in":
-        return contains(right, left);
-      case "not in":
-        return !contains(right, left);
-      case "~":
-        return text(left) + text(right);
-      case "<":
-        return compare(left, right) < 0;
-      case "<=":
-        return compare(left, right) <= 0;
-      case ">":
-        return compare(left, right) > 0;
-      case ">=":
-        return compare(left, right) >= 0;
+    for (const { operator, operand } of rest) {
+      const value = this.#evaluate(operand, scope);
+      if (operator.value === "~") [part, safe] = [calculate("~", part, value), false];
+      else [sum, safeSum, last, part, safe] = [finish(), safeSum || safe, operator.value, value, isMarkup(operand)];
     }
-    for (const value of [left, right]) if (value instanceof Undefined) throw undefinedError(value);
-    if (operator === "+" && typeof left === "string" && typeof right === "string") return left + right;
-    if (operator === "+" && Array.isArray(left) && Array.isArray(right) && (left instanceof Tuple) === (right instanceof Tuple)) {
-      return left instanceof Tuple ? Tuple.from([...left, ...right]) as Tuple : [...left, ...right];
-    }
-    if (operator === "*" && typeof left === "string" && typeof right === "number") {
-      return left.repeat(Math.max(0, Math.min(right, 1e6)));
-    }
-    const a = numeric(left), b = numeric(right);
-    if (a === undefined || b === undefined) {
-      throw new TemplateError(`unsupported operand type(s) for ${operator}: '${typeName(left)}' and '${typeName(right)}'`);
-    }
-    const number = (value: number) => left instanceof Float || right instanceof Float ? new Float(value) : value;
-    if (["/", "//", "%"].includes(operator) && b === 0) throw new TemplateError("division by zero");
-    switch (operator) {
-      case "+":
-        return number(a + b);
-      case "-":
-        return number(a - b);
-      case "*":
-        return number(a * b);
-      case "/":
-        return new Float(a / b);
-      case "//":
-        return number(Math.floor(a / b));
-      case "%":
-        return number(a - b * Math.floor(a / b));
-      case "**":
-        return b < 0 ? new Float(a ** b) : number(a ** b);
-    }
-    throw new UnsupportedError(`Cannot use the chat template: operator ${JSON.stringify(operator)} is not known`);
-  }
-}
-
-/** The variable `loop`, which can be called to run the loop over something else. */
-class Loop extends Callable {
-  readonly #items: readonly Value[];
-  readonly #index: number;
-  readonly #depth: number;
-  readonly #state: { last: Value };
-
-  constructor(items: readonly Value[], index: number, depth: number, state: { last: Value }, again: (items: Value) => string) {
-    super("loop", ({ positional }) => again(positional[0] ?? []));
-    this.#items = items;
-    this.#index = index;
-    this.#depth = depth;
-    this.#state = state;
-  }
-
-  attribute(name: string): Value {
-    const { length } = this.#items, index = this.#index;
-    switch (name) {
-      case "index":
-        return index + 1;
-      case "index0":
-        return index;
-      case "revindex":
-        return length - index;
-      case "revindex0":
-        return length - index - 1;
-      case "first":
-        return index === 0;
-      case "last":
-        return index === length - 1;
-      case "length":
-        return length;
-      case "depth":
-        return this.#depth + 1;
-      case "depth0":
-        return this.#depth;
-      case "previtem":
-        return this.#items[index - 1] ?? new Undefined("there is no previous item");
-      case "nextitem":
-        return this.#items[index + 1] ?? new Undefined("there is no next item");
-      case "cycle":
-        return new Callable(name, ({ positional }) => positional[index % positional.length]);
-      case "changed":
-        return new Callable(name, ({ positional }) => {
-          const same = equal(positional, this.#state.last);
-          this.#state.last = positional;
-          return !same;
-        });
-    }
-    return new Undefined(`'loop' has no attribute '${name}'`);
+    return finish();
   }
 }

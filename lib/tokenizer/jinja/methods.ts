@@ -3,9 +3,11 @@
  * transformers' sandbox does.
  * @module
  */
+import { formatText } from "./formatting.ts";
 import {
   type Arguments,
   Callable,
+  DictView,
   equal,
   Float,
   iterate,
@@ -15,6 +17,7 @@ import {
   text,
   Tuple,
   typeName,
+  Undefined,
   type Value,
 } from "./values.ts";
 
@@ -111,7 +114,7 @@ type Method<T> = (self: T, args: Arguments) => Value;
 
 /** An argument by its place or its name. */
 function argument({ positional, named }: Arguments, place: number, name: string): Value | undefined {
-  return positional[place] ?? named.get(name);
+  return place < positional.length ? positional[place] : named.get(name);
 }
 
 const STRING_METHODS: Record<string, Method<string>> = {
@@ -136,6 +139,7 @@ const STRING_METHODS: Record<string, Method<string>> = {
   lower: (self) => self.toLowerCase(),
   title: (self) => self.replace(/\p{L}+/gu, capitalize),
   capitalize: (self) => capitalize(self),
+  format: (self, args) => formatText(self, args),
   join: (self, { positional: [items] }) => iterate(items).map(string).join(self),
   find: (self, { positional: [part] }) => find(self, part, false),
   rfind: (self, { positional: [part] }) => find(self, part, true),
@@ -154,9 +158,9 @@ const STRING_METHODS: Record<string, Method<string>> = {
 
 const DICT_METHODS: Record<string, Method<Map<Value, Value>>> = {
   get: (self, { positional: [key, missing = null] }) => self.get(key) ?? (self.has(key) ? null : missing),
-  items: (self) => [...self].map(([key, value]) => Tuple.from([key, value]) as Tuple),
-  keys: (self) => [...self.keys()],
-  values: (self) => [...self.values()],
+  items: (self) => new DictView("dict_items", [...self].map((pair) => Tuple.from(pair) as Tuple)),
+  keys: (self) => new DictView("dict_keys", [...self.keys()]),
+  values: (self) => new DictView("dict_values", [...self.values()]),
   copy: (self) => new Map(self),
 };
 
@@ -174,8 +178,18 @@ function bind<T>(methods: Record<string, Method<T>>, self: T, name: string): Cal
   return Object.hasOwn(methods, name) ? new Callable(name, (args) => methods[name](self, args)) : undefined;
 }
 
-/** Returns a value's method, undefined where it has none of that name. */
-export function method(value: Value, name: string): Callable | undefined {
+/** Methods that change what they are called on. */
+const CHANGING = {
+  list: ["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"],
+  dict: ["clear", "pop", "popitem", "setdefault", "update"],
+};
+
+/** Returns a value's method, undefined where it has none of that name; one that changes the value is forbidden. */
+export function method(value: Value, name: string): Callable | Undefined | undefined {
+  const type = typeName(value);
+  if ((type === "list" || type === "dict") && CHANGING[type].includes(name)) {
+    return new Undefined(`access to attribute '${name}' of '${type}' object is unsafe.`, true);
+  }
   if (typeof value === "string") return bind(STRING_METHODS, value, name);
   if (value instanceof Map) return bind(DICT_METHODS, value, name);
   if (Array.isArray(value)) return bind(LIST_METHODS, value, name);

@@ -37,7 +37,6 @@ export type Expression =
   | { type: "BinaryExpression"; operator: { value: string }; left: Expression; right: Expression }
   | { type: "UnaryExpression"; operator: { value: string }; argument: Expression }
   | { type: "FilterExpression"; operand: Expression; filter: Named }
-  | { type: "TestExpression"; operand: Expression; negate: boolean; test: Named }
   | { type: "SelectExpression"; lhs: Expression; test: Expression }
   | { type: "Ternary"; condition: Expression; trueExpr: Expression; falseExpr: Expression };
 

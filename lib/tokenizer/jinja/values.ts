@@ -10,7 +10,8 @@ export class TemplateError extends Error {
 
 /** A name or member that is not there. It may be tested and printed, and nothing else. */
 export class Undefined {
-  constructor(readonly what: string) {}
+  /** @param forbidden Whether it is there and the sandbox keeps it from templates, of which `what` is the whole message. */
+  constructor(readonly what: string, readonly forbidden = false) {}
 }
 
 /** A Python float, which prints and divides otherwise than an int. */
@@ -23,7 +24,38 @@ export class Tuple extends Array<Value> {}
 
 /** What `namespace()` gives: attributes that may be assigned. */
 export class Namespace {
-  constructor(readonly attributes: Map<string, Value>) {}
+  readonly attributes = new Map<string, Value>();
+
+  /** @throws {TemplateError} for a name that the sandbox forbids. */
+  set(name: string, value: Value): void {
+    if (name.startsWith("_")) {
+      throw new TemplateError(
+        `Chat templates cannot store underscore-prefixed attributes on a namespace, but got ${repr(name)}. ` +
+          "Please rename the attribute.",
+      );
+    }
+    this.attributes.set(name, value);
+  }
+}
+
+/** What Python makes one item at a time, such as what `map` gives: it is always true, has no length, and can be run through once. */
+export class Generator {
+  #items: readonly Value[];
+  constructor(items: readonly Value[], readonly kind = "generator") {
+    this.#items = items;
+  }
+
+  /** Returns the items that were not taken yet, or as many of them. */
+  take(count = this.#items.length): Value[] {
+    const taken = this.#items.slice(0, count);
+    this.#items = this.#items.slice(count);
+    return taken;
+  }
+}
+
+/** What a dict's `keys()`, `values()` and `items()` give: it can be run through and counted, and nothing else. */
+export class DictView {
+  constructor(readonly kind: "dict_keys" | "dict_values" | "dict_items", readonly items: Value[]) {}
 }
 
 /** Arguments of a call. */
@@ -38,7 +70,10 @@ export class Callable {
 }
 
 /** A value of a template. A number is a Python int, null is None. */
-export type Value = null | boolean | number | string | Float | Value[] | Map<Value, Value> | Undefined | Namespace | Callable;
+export type Value =
+  | (null | boolean | number | string | Float)
+  | (Value[] | Map<Value, Value> | Generator | DictView)
+  | (Undefined | Namespace | Callable);
 
 /** Turns JSON-like data into values. @throws {TypeError} for what JSON has not. */
 export function fromJson(data: unknown): Value {
@@ -62,13 +97,14 @@ export function typeName(value: Value): string {
   if (value instanceof Tuple) return "tuple";
   if (Array.isArray(value)) return "list";
   if (value instanceof Map) return "dict";
+  if (value instanceof Generator || value instanceof DictView) return value.kind;
   if (value instanceof Undefined) return "Undefined";
   return value instanceof Namespace ? "Namespace" : "function";
 }
 
 /** Returns the error for using a name that is not there. */
 export function undefinedError(value: Undefined): TemplateError {
-  return new TemplateError(`${value.what} is undefined`);
+  return new TemplateError(value.forbidden ? value.what : `${value.what} is undefined`);
 }
 
 export function isTrue(value: Value): boolean {
@@ -78,6 +114,7 @@ export function isTrue(value: Value): boolean {
   if (typeof value === "string") return value !== "";
   if (value instanceof Float) return value.value !== 0;
   if (Array.isArray(value)) return value.length > 0;
+  if (value instanceof DictView) return value.items.length > 0;
   return value instanceof Map ? value.size > 0 : true;
 }
 
@@ -173,6 +210,7 @@ export function text(value: Value): string {
   if (value instanceof Float) return floatText(value.value);
   if (value instanceof Undefined) return "";
   if (Array.isArray(value) || value instanceof Map) return repr(value);
+  if (value instanceof DictView) return `${value.kind}(${repr(value.items)})`;
   throw new TemplateError(`a ${typeName(value)} cannot be printed`);
 }
 
@@ -182,6 +220,8 @@ export function iterate(value: Value): Value[] {
   if (typeof value === "string") return [...value];
   if (value instanceof Map) return [...value.keys()];
   if (value instanceof Undefined) return [];
+  if (value instanceof DictView) return value.items;
+  if (value instanceof Generator) return value.take();
   throw new TemplateError(`'${typeName(value)}' object is not iterable`);
 }
 
@@ -205,6 +245,7 @@ export function length(value: Value): number {
   if (typeof value === "string") return [...value].length;
   if (Array.isArray(value)) return value.length;
   if (value instanceof Map) return value.size;
+  if (value instanceof DictView) return value.items.length;
   if (value instanceof Undefined) return 0;
   throw new TemplateError(`object of type '${typeName(value)}' has no len()`);
 }
