@@ -40,7 +40,7 @@ import { LFM2, LFM2_MOE } from "./lfm2.ts";
 import { LLAMA, MLLAMA } from "./llama.ts";
 import { ARCEE, ERNIE4_5, HELIUM, SEED_OSS } from "./llama_kin.ts";
 import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
-import { INTERNVL, LLAVA, SMOLVLM } from "./llava.ts";
+import { INTERNVL, INTERNVL_CHAT, LLAVA, SMOLVLM } from "./llava.ts";
 import { MINISTRAL, MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
 import { MINIMAX_M2 } from "./minimax_m2.ts";
 import { MIXTRAL } from "./mixtral.ts";
@@ -80,7 +80,21 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],
   ...[QWEN, INTERNLM, EXAONE, MINISTRAL],
   // Language models of what also sees images.
-  ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM, MLLAMA],
+  ...[
+    MISTRAL3,
+    MINISTRAL3,
+    QWEN2_VL,
+    QWEN3_VL,
+    QWEN3_VL_MOE,
+    GLM4V,
+    GLM4V_MOE,
+    KIMI_K25,
+    LLAVA,
+    INTERNVL,
+    INTERNVL_CHAT,
+    SMOLVLM,
+    MLLAMA,
+  ],
 ];
 
 /** All architectures. */
