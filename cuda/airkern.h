@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a prototype, an enum value or a weight layout below changes. Checked at load. */
-#define AIRK_ABI_VERSION 5
+#define AIRK_ABI_VERSION 6
 
 typedef struct airk_context airk_context; /* one device, its memory and its error text */
 typedef struct airk_stream airk_stream;   /* an in-order queue of operations */

@@ -1,7 +1,7 @@
 // GENERATED from cuda/airkern.h by scripts/generate_abi.ts. Do not edit: run `deno task generate`.
 // deno-fmt-ignore-file
 
-export const AIRK_ABI_VERSION = 5;
+export const AIRK_ABI_VERSION = 6;
 export const AIRK_OK = 0;
 export const AIRK_NOT_READY = 1;
 export const AIRK_INVALID = 2;

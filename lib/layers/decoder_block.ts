@@ -30,6 +30,7 @@ export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
   else await attention(pass, layer, prefix, attentionInput);
   if (norms.attentionOutput) norm(pass, projected, projected, prefix, norms.attentionOutput);
 
+  if (config.kind === "none") return addToResidual(pass, layer);
   let feedForwardInput = parallel ? attentionInput : hidden;
   if (parallel && norms.feedForwardInput) norm(pass, normed, hidden, prefix, norms.feedForwardInput);
   addToResidual(pass, layer);

@@ -215,10 +215,13 @@ export interface ShortConvolutionConfig {
  */
 export type MlpActivation = Activation | "xielu";
 
-/** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
+/**
+ * `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). `none`: there is no such layer. Tensors: `mlp.` and `gate_proj`, `up_proj`,
+ * `down_proj`.
+ */
 export interface MlpConfig {
   /** Whether a gate multiplies. */
-  kind: "gated" | "plain";
+  kind: "gated" | "plain" | "none";
   /** Its function. */
   activation: MlpActivation;
   /** Width between its products. */
@@ -228,7 +231,7 @@ export interface MlpConfig {
 }
 
 /**
- * Experts, of which each token goes to a few: Shazeer et al. 2017, arXiv:1701.06538. Every expert is a gated layer. Tensors: `mlp.gate`, the router;
+ * Experts, of which each token goes to a few: Shazeer et al. 2017, arXiv:1701.06538. Every expert is a gated layer, or a plain one. Tensors: `mlp.gate`, the router;
  * `mlp.experts.N.` and `mlp.shared_expert.`, each with `gate_proj`, `up_proj`, `down_proj`; `mlp.shared_expert_gate`.
  */
 export interface MoeConfig {
@@ -236,6 +239,8 @@ export interface MoeConfig {
   kind: "moe";
   /** Between the two products of an expert. */
   activation: Activation;
+  /** Whether experts are plain layers, without `gate_proj`. */
+  plain?: boolean;
   /** Width inside one expert. */
   intermediateSize: number;
   /** Whether the experts' projections have biases. */

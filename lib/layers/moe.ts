@@ -149,8 +149,8 @@ async function oneExpert(
   } else if (rows === tokens) input = x;
   else if (rows === 1) input = row(x, token, hiddenSize);
   else ops.gatherRows(gathered, x, row(tokenIds, first, 1), rows, tokens, hiddenSize);
-  await linear(gate, input, "gate_proj");
-  await linear(up, input, "up_proj");
-  ops.gated(gate, gate, up, rows * config.intermediateSize, config.activation);
+  if (!config.plain) await linear(gate, input, "gate_proj");
+  await linear(config.plain ? gate : up, input, "up_proj");
+  ops.gated(gate, gate, config.plain ? 0n : up, rows * config.intermediateSize, config.activation);
   await linear(output, gate, "down_proj");
 }

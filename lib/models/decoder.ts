@@ -79,6 +79,7 @@ function linearTensors(name: string, rows: number, cols: number, bias: boolean):
 
 /** Returns the tensors of a gated or plain layer; `prefix` precedes their names. */
 function mlpTensors(prefix: string, { kind, activation, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+  if (kind === "none") return [];
   const parameters = activation === "xielu" ? ["alpha_p", "alpha_n", "beta", "eps"] : [];
   return [
     ...parameters.map((name) => vectorTensor(`${prefix}act_fn.${name}`, 1)),
@@ -92,7 +93,7 @@ function mlpTensors(prefix: string, { kind, activation, intermediateSize, bias }
 function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
   const { shared, beside, router: { numExperts } } = config;
   const besideNorms = beside ? [beside.outputNorm, beside.routerNorm, beside.expertInputNorm, beside.expertOutputNorm] : [];
-  const expertMlp: MlpConfig = { ...config, kind: "gated" };
+  const expertMlp: MlpConfig = { ...config, kind: config.plain ? "plain" : "gated" };
   return [
     { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
     ...(config.routerBias ? [vectorTensor("mlp.gate.bias", numExperts)] : []),

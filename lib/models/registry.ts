@@ -42,11 +42,13 @@ import { ARCEE, ERNIE4_5, HELIUM, SEED_OSS } from "./llama_kin.ts";
 import { LLAMA4, LLAMA4_TEXT } from "./llama4.ts";
 import { INTERNVL, INTERNVL_CHAT, LLAVA, SMOLVLM } from "./llava.ts";
 import { MINISTRAL, MINISTRAL3, MISTRAL, MISTRAL3 } from "./mistral.ts";
+import { MIMO_V2_FLASH } from "./mimo_v2_flash.ts";
 import { MINIMAX_M2 } from "./minimax_m2.ts";
 import { MIXTRAL } from "./mixtral.ts";
 import { MPT } from "./mpt.ts";
 import { NANOCHAT } from "./nanochat.ts";
 import { NEMOTRON } from "./nemotron.ts";
+import { NEMOTRON_H } from "./nemotron_h.ts";
 import { OLMO } from "./olmo.ts";
 import { OLMO2, OLMO3 } from "./olmo2.ts";
 import { OLMOE } from "./olmoe.ts";
@@ -73,8 +75,8 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[INTERNLM2, INTERNLM3, BAICHUAN, COHERE, COHERE2, STABLELM, STARCODER2, FALCON],
   ...[MIXTRAL, QWEN2_MOE, QWEN3_MOE, GRANITEMOE, GLM4_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, DEEPSEEK_V32, LLAMA4, LLAMA4_TEXT],
   ...[MINIMAX_M2, ERNIE4_5_MOE, HUNYUAN_V1_MOE, HY_V3, DOTS1, OLMOE, EXAONE_MOE, SOLAR_OPEN, AFMOE, GRANITEMOESHARED, PHIMOE],
-  ...[GLM4_MOE_LITE, GLM_MOE_DSA],
-  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID, GEMMA4_TEXT, GEMMA4],
+  ...[GLM4_MOE_LITE, GLM_MOE_DSA, MIMO_V2_FLASH],
+  ...[LFM2, LFM2_MOE, GRANITEMOEHYBRID, NEMOTRON_H, GEMMA4_TEXT, GEMMA4],
   ...[QWEN3_NEXT, QWEN3_5, QWEN3_5_TEXT, QWEN3_5_MOE, QWEN3_5_MOE_TEXT],
   ...[OLMO3, SEED_OSS, EXAONE4, ERNIE4_5, HUNYUAN_V1_DENSE, ARCEE, NEMOTRON, HELIUM, VAULTGEMMA],
   ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],
