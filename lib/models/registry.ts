@@ -40,7 +40,7 @@ import { LFM2, LFM2_MOE } from "./families/lfm2.ts";
 import { LLAMA, MLLAMA } from "./families/llama.ts";
 import { ARCEE, ERNIE4_5, HELIUM, SEED_OSS } from "./families/llama_kin.ts";
 import { LLAMA4, LLAMA4_TEXT } from "./families/llama4.ts";
-import { INTERNVL, LLAVA, SMOLVLM } from "./families/llava.ts";
+import { INTERNVL, INTERNVL_CHAT, LLAVA, SMOLVLM } from "./families/llava.ts";
 import { MINISTRAL, MINISTRAL3, MISTRAL, MISTRAL3 } from "./families/mistral.ts";
 import { MIMO_V2_FLASH } from "./families/mimo_v2_flash.ts";
 import { MINIMAX_M2 } from "./families/minimax_m2.ts";
@@ -82,7 +82,21 @@ const ARCHITECTURES: readonly Architecture[] = [
   ...[PHI, GPT_NEOX, GPTJ, CODEGEN, GPT2, GPT_NEO, GPT_BIGCODE, OPT, BLOOM, NANOCHAT, MPT, OLMO, APERTUS],
   ...[QWEN, INTERNLM, EXAONE, MINISTRAL],
   // Language models of what also sees images.
-  ...[MISTRAL3, MINISTRAL3, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE, GLM4V, GLM4V_MOE, KIMI_K25, LLAVA, INTERNVL, SMOLVLM, MLLAMA],
+  ...[
+    MISTRAL3,
+    MINISTRAL3,
+    QWEN2_VL,
+    QWEN3_VL,
+    QWEN3_VL_MOE,
+    GLM4V,
+    GLM4V_MOE,
+    KIMI_K25,
+    LLAVA,
+    INTERNVL,
+    INTERNVL_CHAT,
+    SMOLVLM,
+    MLLAMA,
+  ],
 ];
 
 /** All architectures. */

@@ -316,6 +316,27 @@ def internvl():
     return Fixture(config, make_model=transformers.InternVLForConditionalGeneration)
 
 
+# InternVL 3 as it was released: settings of the language model under another key, a projector of another name.
+@fixture("internvl_chat/base")
+def internvl_chat():
+    config = transformers.InternVLConfig(
+        text_config=transformers.Qwen2Config(**TINY), image_token_id=90, tie_word_embeddings=False,
+        vision_config=SIGLIP | dict(image_size=[8, 8], patch_size=[4, 4]), downsample_ratio=0.5,
+    )
+
+    def respell(config):
+        text = v4(("layer_types",), rope_theta=10000.0, use_sliding_window=False, max_window_layers=70, sliding_window=None)
+        return dict(
+            model_type="internvl_chat", architectures=["InternVLChatModel"], llm_config=text(config["text_config"]),
+            vision_config={"model_type": "intern_vit_6b"}, downsample_ratio=0.5, force_image_size=448, ps_version="v2",
+            select_layer=-1, template="internvl2_5", use_backbone_lora=0, use_llm_lora=0, torch_dtype="bfloat16",
+            tie_word_embeddings=False,
+        )
+
+    names = ((r"^multi_modal_projector\.linear_", "mlp1."), (r"^multi_modal_projector\.layer_norm", "mlp1.0"), (r"^vision_tower\.", "vision_model."))
+    return Fixture(config, respell, make_model=transformers.InternVLForConditionalGeneration, rearrange=renamed(*WRAPPED, *names))
+
+
 @fixture("smolvlm/base")
 def smolvlm():
     config = transformers.SmolVLMConfig(

@@ -35,6 +35,16 @@ export const INTERNVL = wholeModel({
   needless: NEEDLESS,
 });
 
+/** InternVL 2, 2.5, 3 and 3.5 as they were released, of Llama or Qwen; those of InternLM are refused. */
+export const INTERNVL_CHAT = wholeModel({
+  modelTypes: ["internvl_chat"],
+  key: "llm_config",
+  languages: FAMILIES,
+  missing: "qwen2",
+  names: [WRAPPED],
+  needless: /^(vision_model|mlp1)\./,
+});
+
 /** SmolVLM and Idefics 3. */
 export const SMOLVLM = wholeModel({
   modelTypes: ["smolvlm", "idefics3"],
