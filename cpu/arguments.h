@@ -247,6 +247,28 @@ inline airk_status check_scale(airk_stream *stream, airk_ptr y, airk_ptr x, uint
       .status();
 }
 
+inline airk_status check_clamp(airk_stream *stream, airk_ptr y, airk_ptr x, uint64_t count, float limit) {
+  return Check(stream, "clamp")
+      .tensor("y", y)
+      .tensor("x", x)
+      .shape("y", {count})
+      .require(limit > 0, "limit is %g, required is above 0", static_cast<double>(limit))
+      .status();
+}
+
+inline airk_status check_xielu(airk_stream *stream, airk_ptr y, airk_ptr x, airk_ptr alpha_p, airk_ptr alpha_n, airk_ptr beta,
+                               airk_ptr eps, uint64_t count) {
+  return Check(stream, "xielu")
+      .tensor("y", y)
+      .tensor("x", x)
+      .tensor("alpha_p", alpha_p)
+      .tensor("alpha_n", alpha_n)
+      .tensor("beta", beta)
+      .tensor("eps", eps)
+      .shape("y", {count})
+      .status();
+}
+
 inline airk_status check_copy_2d(airk_stream *stream, airk_ptr y, uint64_t y_stride, airk_ptr x, uint64_t x_stride, uint64_t rows,
                                  uint64_t cols) {
   Check check(stream, "copy_2d");

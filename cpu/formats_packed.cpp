@@ -10,7 +10,8 @@ namespace airk {
 namespace {
 
 const char *const names[family_count] = {"bnb4", "int4", "int8", "fp8", "mxfp4", "nvfp4", "q4_k", "q5_k", "q6_k", "iq4_nl",
-                                         "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "iq4_xs", "tq2_0"};
+                                         "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "iq4_xs", "tq2_0",
+                                         "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m"};
 
 // Which parameters a family has, and their least and largest exponents.
 struct Grammar {
@@ -25,7 +26,8 @@ constexpr Grammar grammars[family_count] = {
     {true, false, false, true, true, 5, 16, 0, 3, true, true},
     {true, false, false, true, true, 5, 16, 0, 4, true, true},
     {true, true, true, false, false, 5, 16, 7, 0, true, false},
-    none, none, none, none, none, none, none, none, none, none, none, none, none};
+    none, none, none, none, none, none, none, none, none, none,
+    none, none, none, none, none, none, none, none, none, none};
 
 // Consumes a decimal power of two.
 bool read_power(const char **text, int32_t *shift) {
@@ -115,11 +117,11 @@ bool packed_layout_of(const Packing &p, uint64_t rows, uint64_t cols, PackedLayo
     layout->code = sections.add(sections.product(rows, cols / super_block), block_bytes);
     return cols % super_block == 0;
   };
-  const auto long_blocks = [&](uint64_t head_bytes, uint64_t high_bytes, uint64_t code_bytes) {
+  const auto long_blocks = [&](const LongGgufBytes &bytes) {
     const uint64_t long_count = sections.product(rows, cols / super_block);
-    layout->scale = sections.add(long_count, head_bytes);
-    if (high_bytes > 0) layout->high = sections.add(long_count, high_bytes);
-    layout->code = sections.add(long_count, code_bytes);
+    layout->scale = sections.add(long_count, bytes.head);
+    if (bytes.high > 0) layout->high = sections.add(long_count, bytes.high);
+    layout->code = sections.add(long_count, bytes.code);
     return cols % super_block == 0;
   };
   bool fits = true;
@@ -168,16 +170,17 @@ bool packed_layout_of(const Packing &p, uint64_t rows, uint64_t cols, PackedLayo
       layout->code = sections.add(row_blocks, 16);
       break;
     case Family::q2_k:
-      fits = long_blocks(q2_k_head, 0, two_bit_codes);
-      break;
     case Family::q3_k:
-      fits = long_blocks(q3_k_head, q3_k_high, two_bit_codes);
-      break;
     case Family::iq4_xs:
-      fits = long_blocks(iq4_xs_head, 0, iq4_xs_codes);
-      break;
     case Family::tq2_0:
-      fits = long_blocks(2, 0, two_bit_codes);
+    case Family::iq2_xxs:
+    case Family::iq2_xs:
+    case Family::iq2_s:
+    case Family::iq3_xxs:
+    case Family::iq3_s:
+    case Family::iq1_s:
+    case Family::iq1_m:
+      fits = long_blocks(long_gguf_bytes(p.family));
       break;
     case Family::q4_k:
       fits = whole_blocks(q4_k_bytes);

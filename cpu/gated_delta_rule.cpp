@@ -17,6 +17,7 @@ struct DeltaCall {
   float scale;
   const float *skip;  // nullptr for none
   bool corrects;
+  bool key_heads_take_turns;
 };
 
 // Columns [begin, end) of one head's state, over all tokens of one sequence.
@@ -30,7 +31,7 @@ void advance(const DeltaCall &call, const airk::RecurrentSequence &each, uint64_
     if (each.sequence.cached == 0) std::fill(row, row + (end - begin), 0.0f);
     else if (before != state) std::copy(before + i * call.value_dim, before + i * call.value_dim + (end - begin), row);
   }
-  const uint64_t key_head = head / (call.value_heads / call.key_heads);
+  const uint64_t key_head = call.key_heads_take_turns ? head % call.key_heads : head / (call.value_heads / call.key_heads);
   for (uint64_t t = each.sequence.first_token; t < each.sequence.first_token + each.sequence.tokens; t++) {
     const uint64_t gate = t * call.value_heads + head;
     kernels.delta_step(state, static_cast<int64_t>(call.value_dim), call.q + t * call.q_stride + key_head * call.key_dim,
@@ -46,7 +47,8 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
                                              airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
                                              airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
                                              uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim,
-                                             uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects) {
+                                             uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects,
+                                             int32_t key_heads_take_turns) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   const airk_status invalid =
@@ -72,6 +74,7 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
   call.scale = scale;
   call.skip = skip ? at<const float>(skip) : nullptr;
   call.corrects = corrects != 0;
+  call.key_heads_take_turns = key_heads_take_turns != 0;
   return airk::enqueue(stream, [=]() -> airk_status {
     std::vector<airk::RecurrentSequence> read;
     const airk_status status = airk::read_recurrent_sequences(context, airk::SequenceUser::gated_delta_rule, at<const int32_t>(sequences),

@@ -75,7 +75,7 @@ template <Family F> AIRK_INLINE void block_scales(const PackedView &p, uint64_t 
     const uint8_t *block = p.code + index * q6_k_bytes;
     scale_bytes(block + 192, 16, 0.0f, load_half(block + 208), scales->step);
   } else if constexpr (F == Family::q2_k) {
-    const uint8_t *head = p.scale + index * q2_k_head;
+    const uint8_t *head = gguf_head<F>(p, index);
     for (int i = 0; i < 16; i++) {
       bytes[i] = head[i] & 15;
       bytes[16 + i] = head[i] >> 4;
@@ -83,11 +83,11 @@ template <Family F> AIRK_INLINE void block_scales(const PackedView &p, uint64_t 
     scale_bytes(bytes, 16, 0.0f, load_half(head + 16), scales->step);
     scale_bytes(bytes + 16, 16, 0.0f, load_half(head + 18), scales->minimum);
   } else if constexpr (F == Family::q3_k) {
-    const uint8_t *head = p.scale + index * q3_k_head;
+    const uint8_t *head = gguf_head<F>(p, index);
     q3_k_scales(head, bytes);
     scale_bytes(bytes, 16, 32.0f, load_half(head + 12), scales->step);
   } else if constexpr (F == Family::iq4_xs) {
-    const uint8_t *head = p.scale + index * iq4_xs_head;
+    const uint8_t *head = gguf_head<F>(p, index);
     uint8_t scale[8];
     iq4_xs_scales(head, scale);
     for (int i = 0; i < 16; i++) bytes[i] = scale[i / 2];
@@ -118,10 +118,10 @@ template <Family F, int Sub> AIRK_INLINE void long_codes(const PackedView &p, ui
     low = (low >> (run < 2 ? 0 : 4) & 15 * each_byte) | (high >> (2 * run) & 3 * each_byte) << 4;
     *code = reinterpret_cast<Bytes32>(reinterpret_cast<Signed32>(low) - 32);
   } else {
-    std::memcpy(&low, p.code + index * two_bit_codes + 32 * (Sub / 4), 32);
+    std::memcpy(&low, gguf_codes<F>(p, index) + 32 * (Sub / 4), 32);
     low = low >> (2 * (Sub % 4)) & 3 * each_byte;
     if constexpr (F == Family::q3_k) {
-      std::memcpy(&high, p.high + index * q3_k_high, 32);
+      std::memcpy(&high, gguf_high<F>(p, index), 32);
       low |= (high >> Sub & each_byte) << 2;
       low = reinterpret_cast<Bytes32>(reinterpret_cast<Signed32>(low) - 4);
     }
@@ -134,7 +134,7 @@ template <Family F, int Sub> AIRK_INLINE void decode_long_part(const PackedView 
   constexpr bool minimum = F == Family::q4_k || F == Family::q5_k || F == Family::q2_k;
   if constexpr (F == Family::iq4_xs) {
     alignas(64) static const float values[16] = AIRK_IQ4_NL_VALUES;
-    look_up_32_scaled(p.code + index * iq4_xs_codes + 16 * Sub, Simd::table(values), scales.step[2 * Sub], scales.step[2 * Sub + 1], out + 32 * Sub);
+    look_up_32_scaled(gguf_codes<F>(p, index) + 16 * Sub, Simd::table(values), scales.step[2 * Sub], scales.step[2 * Sub + 1], out + 32 * Sub);
   } else {
     Bytes32 code;
     long_codes<F, Sub>(p, index, &code);
@@ -173,9 +173,24 @@ template <Family F> void decode_long_gguf(const Weight &w, uint64_t row, uint64_
   }
 }
 
+// One of the types whose codes are points of tables: 32 columns of them.
+template <Family F> AIRK_INLINE void decode_grid_32(const PackedView &p, uint64_t index, int sub, float *out) {
+  const float step[2] = {gguf_step<F>(p, index, sub, 0), gguf_step<F>(p, index, sub, 1)}, minimum[2] = {0.0f, 0.0f};
+  int8_t code[32];
+  for (int group = 0; group < 4; group++) {
+    const GridGroup point = gguf_grid<F>(p, index, sub, group);
+    for (int j = 0; j < 8; j++) code[8 * group + j] = static_cast<int8_t>(grid_code<F>(point, j));
+  }
+  scale_codes_32<false>(code, step, minimum, out);
+}
+
 template <Family F> void decode_gguf(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t block_end, float *out) {
   if constexpr (is_short_gguf<F>) {
     for (uint64_t b = block_begin; b < block_end; b++, out += block_cols) decode_short_gguf<F>(w.packed, row * w.blocks + b, out);
+  } else if constexpr (is_grid_gguf<F>) {
+    constexpr uint64_t parts = super_block / block_cols;
+    for (uint64_t b = block_begin; b < block_end; b++, out += block_cols)
+      decode_grid_32<F>(w.packed, row * (w.blocks / parts) + b / parts, static_cast<int>(b % parts), out);
   } else {
     decode_long_gguf<F>(w, row, block_begin, block_end, out);
   }

@@ -255,6 +255,27 @@ void decode_packed(const Weight &w, uint64_t row, uint64_t block_begin, uint64_t
     case Family::tq2_0:
       decode_gguf<Family::tq2_0>(w, row, block_begin, block_end, out);
       break;
+    case Family::iq2_xxs:
+      decode_gguf<Family::iq2_xxs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_xs:
+      decode_gguf<Family::iq2_xs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq2_s:
+      decode_gguf<Family::iq2_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq3_xxs:
+      decode_gguf<Family::iq3_xxs>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq3_s:
+      decode_gguf<Family::iq3_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq1_s:
+      decode_gguf<Family::iq1_s>(w, row, block_begin, block_end, out);
+      break;
+    case Family::iq1_m:
+      decode_gguf<Family::iq1_m>(w, row, block_begin, block_end, out);
+      break;
   }
   // The last block's missing columns hold codes that need not mean zero.
   if (block_end == w.blocks && w.cols % block_cols != 0)

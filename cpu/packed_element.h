@@ -111,6 +111,13 @@ template <class Run> AIRK_INLINE void for_family(Family family, Run &&run) {
     case Family::q3_k: return run(std::integral_constant<Family, Family::q3_k>());
     case Family::iq4_xs: return run(std::integral_constant<Family, Family::iq4_xs>());
     case Family::tq2_0: return run(std::integral_constant<Family, Family::tq2_0>());
+    case Family::iq2_xxs: return run(std::integral_constant<Family, Family::iq2_xxs>());
+    case Family::iq2_xs: return run(std::integral_constant<Family, Family::iq2_xs>());
+    case Family::iq2_s: return run(std::integral_constant<Family, Family::iq2_s>());
+    case Family::iq3_xxs: return run(std::integral_constant<Family, Family::iq3_xxs>());
+    case Family::iq3_s: return run(std::integral_constant<Family, Family::iq3_s>());
+    case Family::iq1_s: return run(std::integral_constant<Family, Family::iq1_s>());
+    case Family::iq1_m: return run(std::integral_constant<Family, Family::iq1_m>());
   }
 }
 

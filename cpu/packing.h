@@ -8,8 +8,9 @@
 
 namespace airk {
 
-enum class Family : int32_t { bnb4, int4, int8, fp8, mxfp4, nvfp4, q4_k, q5_k, q6_k, iq4_nl, q4_1, q5_0, q5_1, q2_k, q3_k, iq4_xs, tq2_0 };
-constexpr int32_t family_count = 17;
+enum class Family : int32_t { bnb4, int4, int8, fp8, mxfp4, nvfp4, q4_k, q5_k, q6_k, iq4_nl, q4_1, q5_0, q5_1, q2_k, q3_k, iq4_xs, tq2_0,
+                              iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s, iq1_s, iq1_m };
+constexpr int32_t family_count = 24;
 
 // Types of Packing: AIRK_F32, AIRK_F16, AIRK_BF16, and for int8 the scale of LLM.int8: an f32 that means 127 times the step.
 constexpr int32_t type_scb = 3;
@@ -28,7 +29,7 @@ struct Packing {
 };
 constexpr int32_t group_row = -1, not_nested = -1;
 
-constexpr uint64_t super_block = 256;  // columns of a block of q2_k to q6_k, iq4_xs, tq2_0
+constexpr uint64_t super_block = 256;  // columns of a block of q2_k to q6_k, tq2_0 and iq2_xxs to iq4_xs
 constexpr uint64_t q4_k_bytes = 144, q5_k_bytes = 176, q6_k_bytes = 210;
 constexpr uint64_t nvfp4_group = 16;
 
@@ -39,7 +40,7 @@ struct PackedView {
   const uint8_t *code;       // also the whole blocks of q4_k, q5_k, q6_k
   const uint8_t *scale;      // bnb4: absmax
   const uint8_t *zero;       // int4: u8, int8: i16
-  const uint8_t *high;       // q5_0, q5_1: fifth bits, 4 bytes a block; q3_k: third bits, 32 bytes a block
+  const uint8_t *high;       // q5_0, q5_1: fifth bits, 4 bytes a block; q3_k: third bits; iq types: what is not in code
   const uint8_t *order;      // int4, int8: u16 [cols]
   const float *map;          // bnb4: [16]
   const float *nested_map;   // bnb4: [256]

@@ -24,6 +24,10 @@ struct RowKernels {
   void (*add)(float *y, const float *x, int64_t count, float factor);
   // y = factor * x, then softcap * tanh(y / softcap) unless softcap is 0. y may be x.
   void (*scale)(float *y, const float *x, int64_t count, float factor, float softcap);
+  // y = x, or the nearest of -limit and limit where it lies beyond. y may be x.
+  void (*clamp)(float *y, const float *x, int64_t count, float limit);
+  // y = positive x^2 + beta x where x > 0, else negative (exp(min(x, eps)) - 1 - x) + beta x. y may be x.
+  void (*xielu)(float *y, const float *x, int64_t count, float positive, float negative, float beta, float eps);
   // y = x as float16, to nearest even.
   void (*to_half)(uint16_t *y, const float *x, int64_t count);
   // y = x / sqrt(sum(x^2) + eps). y may be x.

@@ -127,6 +127,23 @@ void scale_run(float *y, const float *x, int64_t count, float factor, float soft
   }
 }
 
+// The limits first: where x is NaN, the second operand stays.
+void clamp_run(float *y, const float *x, int64_t count, float limit) {
+  const S::Reg most = S::set(limit), least = S::set(-limit);
+  each_vector(count, [=](int64_t i, auto n) { store(y + i, S::max(least, S::min(most, load(x + i, n))), n); });
+}
+
+void xielu_run(float *y, const float *x, int64_t count, float positive, float negative, float beta, float eps) {
+  const S::Reg above = S::set(positive), below = S::set(negative), by = S::set(beta), least = S::set(eps), zero = S::set(0.0f);
+  each_vector(count, [=](int64_t i, auto n) {
+    const S::Reg v = load(x + i, n);
+    const S::Reg gap = exponential_gap(S::min(least, v), v);
+    // NaN takes the second, which is NaN too.
+    const S::Reg bent = S::where_less(zero, v, S::mul(above, S::mul(v, v)), S::mul(below, gap));
+    store(y + i, S::fma(by, v, bent), n);
+  });
+}
+
 void half_run(uint16_t *y, const float *x, int64_t count) {
   each_vector(count, [=](int64_t i, auto n) { store(y + i, load(x + i, n), n); });
 }
@@ -195,7 +212,7 @@ void delta_step(float *state, int64_t state_stride, const float *q, const float 
   for (int64_t j = 0; j < columns; j++) y[j] = scale * read[j] + (skip ? *skip * v[j] : 0.0f);
 }
 
-constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, half_run, l2norm_row, log_decay_run, delta_step, q8_run};
+constexpr RowKernels kKernels = {rmsnorm_row, layernorm_row, rotate_head, rotate_pairs, gated, add_run, scale_run, clamp_run, xielu_run, half_run, l2norm_row, log_decay_run, delta_step, q8_run};
 
 }  // namespace
 }  // namespace airk

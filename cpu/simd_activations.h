@@ -60,6 +60,14 @@ inline Simd::Reg gelu_tanh(Simd::Reg x) {
   return times_sigmoid(x, S::mul(S::set(2.0f * 0.79788456080286536f), cubic));
 }
 
+// e^m - 1 - x of an m that is x or a little below. Near 0, where that would cancel, the exponential's own polynomial without its first terms.
+inline Simd::Reg exponential_gap(Simd::Reg m, Simd::Reg x) {
+  using S = Simd;
+  const S::Reg tail = polynomial({1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}, m);
+  const S::Reg near = S::fma(tail, S::mul(m, m), S::sub(m, x)), far = S::sub(S::sub(exponential(m), S::set(1.0f)), x);
+  return S::where_less(absolute(m), S::set(0.34f), near, far);
+}
+
 // The gated activation of gpt-oss.
 inline Simd::Reg swiglu_oai(Simd::Reg gate, Simd::Reg up) {
   using S = Simd;

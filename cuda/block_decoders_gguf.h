@@ -71,12 +71,12 @@ template <Family F> struct TwoBitDecoder {
     if (!valid) return raw;
     const uint64_t index = row * super_blocks + block / 8;
     raw.sub = static_cast<int>(block % 8);
-    const uint8_t *low = view.code + index * two_bit_codes + 32 * (raw.sub / 4);
+    const uint8_t *low = gguf_codes<F>(view, index) + 32 * (raw.sub / 4);
     set_words(raw.low, load_streaming_16(low));
     set_words(raw.low + 4, load_streaming_16(low + 16));
     if constexpr (kThird) {
-      set_words(raw.high, load_streaming_16(view.high + index * q3_k_high));
-      set_words(raw.high + 4, load_streaming_16(view.high + index * q3_k_high + 16));
+      set_words(raw.high, load_streaming_16(gguf_high<F>(view, index)));
+      set_words(raw.high + 4, load_streaming_16(gguf_high<F>(view, index) + 16));
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -124,7 +124,7 @@ template <> struct BlockDecoder<Family::iq4_xs> {
     if (!valid) return raw;
     const uint64_t index = row * super_blocks + block / 8;
     const int sub = static_cast<int>(block % 8);
-    set_words(raw.code, load_streaming_16(view.code + index * iq4_xs_codes + 16 * sub));
+    set_words(raw.code, load_streaming_16(gguf_codes<Family::iq4_xs>(view, index) + 16 * sub));
     raw.scale = gguf_step<Family::iq4_xs>(view, index, sub, 0);
     return raw;
   }
@@ -136,6 +136,59 @@ template <> struct BlockDecoder<Family::iq4_xs> {
     bytes_to_floats(high, v + 4);
   }
   __device__ float scale(const Raw &raw) const { return raw.scale; }
+};
+
+// IQ types whose codes are points: looked up as they are asked for, eight columns at a time, of which a part takes four.
+template <Family F> struct GridDecoder {
+  static constexpr bool kUsesTable = false;
+  struct Raw {
+    uint64_t index;
+    int sub;
+    float step[2];  // of either half; 0 where not valid
+  };
+  PackedView view;
+  uint64_t super_blocks;
+
+  __device__ GridDecoder(const Weight &w, float *) : view(w.packed), super_blocks(w.blocks / 8) {}
+  __device__ Raw load(uint64_t row, uint64_t block, bool valid) const {
+    Raw raw = {};
+    if (!valid) return raw;
+    raw.index = row * super_blocks + block / 8;
+    raw.sub = static_cast<int>(block % 8);
+    raw.step[0] = gguf_step<F>(view, raw.index, raw.sub, 0);
+    raw.step[1] = gguf_step<F>(view, raw.index, raw.sub, 1);
+    return raw;
+  }
+  __device__ void part(const Raw &raw, int i, float (&v)[8]) const {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const GridGroup group = gguf_grid<F>(view, raw.index, raw.sub, 2 * half + i / 2);
+#pragma unroll
+      for (int j = 0; j < 4; j++) v[4 * half + j] = __fmul_rn(raw.step[half], static_cast<float>(grid_code<F>(group, 4 * (i & 1) + j)));
+    }
+  }
+  __device__ float scale(const Raw &) const { return 1.0f; }
+};
+template <> struct BlockDecoder<Family::iq2_xxs> : GridDecoder<Family::iq2_xxs> {
+  using GridDecoder::GridDecoder;
+};
+template <> struct BlockDecoder<Family::iq2_xs> : GridDecoder<Family::iq2_xs> {
+  using GridDecoder::GridDecoder;
+};
+template <> struct BlockDecoder<Family::iq2_s> : GridDecoder<Family::iq2_s> {
+  using GridDecoder::GridDecoder;
+};
+template <> struct BlockDecoder<Family::iq3_xxs> : GridDecoder<Family::iq3_xxs> {
+  using GridDecoder::GridDecoder;
+};
+template <> struct BlockDecoder<Family::iq3_s> : GridDecoder<Family::iq3_s> {
+  using GridDecoder::GridDecoder;
+};
+template <> struct BlockDecoder<Family::iq1_s> : GridDecoder<Family::iq1_s> {
+  using GridDecoder::GridDecoder;
+};
+template <> struct BlockDecoder<Family::iq1_m> : GridDecoder<Family::iq1_m> {
+  using GridDecoder::GridDecoder;
 };
 
 }  // namespace airk

@@ -19,6 +19,7 @@ struct DeltaCall {
   float scale;
   const float *skip;  // nullptr for none
   bool corrects;
+  bool key_heads_take_turns;
 };
 
 // kRows: of the state that a thread holds; key_dim <= kRows * kWarps.
@@ -30,7 +31,7 @@ template <int kRows> __global__ void __launch_bounds__(kThreads) advance(const D
   if (!call.sequences.read(blockIdx.z, &sequence, &from, &to)) return;
   if (sequence.tokens == 0) return;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kColumns, warp = thread / kColumns;
-  const uint64_t head = blockIdx.y, key_head = head / (call.value_heads / call.key_heads);
+  const uint64_t head = blockIdx.y, key_head = call.key_heads_take_turns ? head % call.key_heads : head / (call.value_heads / call.key_heads);
   const uint64_t col = static_cast<uint64_t>(blockIdx.x) * kColumns + lane;
   const bool exists = col < call.value_dim;
   const uint64_t state_elements = static_cast<uint64_t>(call.key_dim) * call.value_dim;
@@ -100,7 +101,8 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
                                              airk_ptr v, uint64_t v_stride, airk_ptr log_decay, airk_ptr beta, airk_ptr state,
                                              airk_ptr state_slots, uint64_t slots, airk_ptr sequences, uint64_t sequence_count,
                                              uint64_t tokens, uint64_t key_heads, uint64_t value_heads, uint64_t key_dim,
-                                             uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects) {
+                                             uint64_t value_dim, float scale, airk_ptr skip, int32_t corrects,
+                                             int32_t key_heads_take_turns) {
   if (!stream) return AIRK_INVALID;
   if (tokens == 0 || sequence_count == 0) return AIRK_OK;
   const airk_status invalid =
@@ -133,6 +135,7 @@ extern "C" airk_status airk_gated_delta_rule(airk_stream *stream, airk_ptr y, ai
   call.scale = scale;
   call.skip = skip ? at<const float>(skip) : nullptr;
   call.corrects = corrects != 0;
+  call.key_heads_take_turns = key_heads_take_turns != 0;
   const dim3 grid(static_cast<unsigned>((value_dim + kColumns - 1) / kColumns), static_cast<unsigned>(value_heads),
                   static_cast<unsigned>(sequence_count));
   return enqueue_on(stream, "gated_delta_rule", [=](cudaStream_t handle) {

@@ -49,6 +49,20 @@ cudaError_t matmul_rows_by_blocks(const MatmulCall &call, cudaStream_t stream) {
       return multiply_with<BlockDecoder<Family::iq4_xs>>(call, stream);
     case Family::tq2_0:
       return multiply_with<BlockDecoder<Family::tq2_0>>(call, stream);
+    case Family::iq2_xxs:
+      return multiply_with<BlockDecoder<Family::iq2_xxs>>(call, stream);
+    case Family::iq2_xs:
+      return multiply_with<BlockDecoder<Family::iq2_xs>>(call, stream);
+    case Family::iq2_s:
+      return multiply_with<BlockDecoder<Family::iq2_s>>(call, stream);
+    case Family::iq3_xxs:
+      return multiply_with<BlockDecoder<Family::iq3_xxs>>(call, stream);
+    case Family::iq3_s:
+      return multiply_with<BlockDecoder<Family::iq3_s>>(call, stream);
+    case Family::iq1_s:
+      return multiply_with<BlockDecoder<Family::iq1_s>>(call, stream);
+    case Family::iq1_m:
+      return multiply_with<BlockDecoder<Family::iq1_m>>(call, stream);
   }
   return cudaErrorInvalidValue;
 }

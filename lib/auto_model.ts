@@ -236,7 +236,7 @@ export async function openModelShards(model: string, options: ShardOptions = {})
   const { compression, threads, ramBytes, deleteOriginal, onProgress, signal } = options;
   const located = await locateModel(model, options);
   if (isShardDirectory(located.path)) return await openOwnShards(located.path, compression);
-  const wanted = compression ?? defaultCompression(located.path, located.snapshot?.gguf !== undefined);
+  const wanted = compression ?? defaultCompression(located.path, located.snapshot && located.snapshot.gguf !== undefined);
   const { path, snapshot, out, isEarlier } = await shardPlace(located, wanted, options);
   const supply = snapshot?.weights;
   const sourceIsLeft = snapshot ? snapshot.weights.names.some((name) => existsSync(join(path, name))) : hasWeightFiles(path);
@@ -264,7 +264,7 @@ export async function predictModelShards(
   if (isShardDirectory(located.path)) {
     return { shards: await openOwnShards(located.path, compression), filesExist: true, directory: located.path };
   }
-  const wanted = compression ?? defaultCompression(located.path, located.snapshot?.gguf !== undefined);
+  const wanted = compression ?? defaultCompression(located.path, located.snapshot && located.snapshot.gguf !== undefined);
   const { path, snapshot, out } = await shardPlace(located, wanted, options);
   if (isShardDirectory(out)) return { shards: await openShards(out), filesExist: true, directory: out };
   return { shards: await predictShards(path, wanted, snapshot?.weights), filesExist: false, directory: out };
@@ -278,7 +278,8 @@ export async function predictModelShards(
 export async function findModelShards(model: string, options: ShardOptions = {}): Promise<string> {
   const located = await locateModel(model, { ...options, localFilesOnly: true });
   if (isShardDirectory(located.path)) return located.path;
-  const compression = options.compression ?? defaultCompression(located.path, located.snapshot?.gguf !== undefined);
+  const compression = options.compression ??
+    defaultCompression(located.path, located.snapshot && located.snapshot.gguf !== undefined);
   const { out } = await shardPlace(located, compression, options);
   if (isShardDirectory(out)) return out;
   throw new UsageError(`Cannot find shards of ${model}: there is no ${out}; quantize, pull or run makes it`);

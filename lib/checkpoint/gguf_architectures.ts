@@ -240,6 +240,16 @@ export const GGUF_ARCHITECTURES: Readonly<
     shared_expert_intermediate_size: keys.number("expert_shared_feed_forward_length"),
     norm_topk_prob: true,
   }),
+  // Of positions that pictures have beside text's, `rope.dimension_sections` says nothing for text.
+  qwen35: (keys, sizes) => ({ model_type: "qwen3_5_text", ...deltaNet(keys, sizes), key_heads_take_turns: true }),
+  qwen35moe: (keys, sizes) => ({
+    model_type: "qwen3_5_moe_text",
+    ...deltaNet(keys, sizes),
+    ...experts(keys, "num_experts"),
+    key_heads_take_turns: true,
+    moe_intermediate_size: keys.number("expert_feed_forward_length"),
+    shared_expert_intermediate_size: keys.number("expert_shared_feed_forward_length"),
+  }),
   llama4: (keys, { intermediateSize }) => {
     const routed = experts(keys, "num_local_experts");
     return {

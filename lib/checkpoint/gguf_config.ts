@@ -14,7 +14,7 @@ const THETA: Readonly<Record<string, number>> = { gemma3: 1_000_000 };
 
 /** Keys that say nothing new. */
 const NEEDLESS = [
-  ...["vocab_size", "rope.dimension_count", "attention.value_length", "tensor_data_layout", "nextn_predict_layers"],
+  ...["vocab_size", "rope.dimension_count", "attention.value_length", "tensor_data_layout", "rope.dimension_sections"],
 ];
 
 /** The keys of config.json for the epsilon of a norm, by that of a GGUF file; each family reads its own. */
@@ -55,12 +55,13 @@ export function ggufConfig(header: GgufHeader, factors: ReadonlyMap<string, Floa
   // Layers that predict further ahead come last.
   const layers = keys.number("block_count") - keys.count("nextn_predict_layers");
   const headDim = architecture === "deepseek2" ? 0 : keys.number("attention.key_length", hiddenSize / heads);
-  const kvHeads = keys.number("attention.head_count_kv", heads), intermediateSize = keys.number("feed_forward_length");
+  const kvHeads = keys.number("attention.head_count_kv", heads), intermediateSize = keys.count("feed_forward_length");
   const theta = keys.number("rope.freq_base", THETA[architecture] ?? 10_000), contextTokens = keys.number("context_length");
   const config: Config = {
     model_type: architecture,
     hidden_size: hiddenSize,
-    intermediate_size: intermediateSize,
+    // Files of models that have experts alone may lack it.
+    ...(intermediateSize > 0 && { intermediate_size: intermediateSize }),
     num_hidden_layers: layers,
     num_attention_heads: heads,
     num_key_value_heads: kvHeads,

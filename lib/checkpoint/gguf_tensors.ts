@@ -90,7 +90,7 @@ function mergedParts(part: string, config: Readonly<Record<string, unknown>>): M
     const rows = size("moe_intermediate_size") ?? size("intermediate_size");
     return [["mlp.experts.#.gate_proj", rows], ["mlp.experts.#.up_proj", rows]];
   }
-  if (part !== "attn_qkv" || Object.hasOwn(OTHERS[size("model_type")] ?? {}, part)) return undefined;
+  if (part !== "attn_qkv" || Object.hasOwn(OTHERS[config.model_type as string] ?? {}, part)) return undefined;
   if (config.linear_num_key_heads !== undefined) {
     const keys = size("linear_num_key_heads") * size("linear_key_head_dim");
     const values = size("linear_num_value_heads") * size("linear_value_head_dim");
@@ -117,8 +117,6 @@ function checkpointName(name: string, modelType: string, layerParts: ReadonlySet
   if (prefix === "") return Object.hasOwn(ROOT, part) ? ROOT[part] + ending : undefined;
   const whole = WHOLE[part + ending];
   if (whole !== undefined) return prefix + whole;
-  // Of layers that predict further ahead, which whoever reads the model leaves out.
-  if (part.startsWith("nextn.")) return prefix + part + ending;
   if (modelType === "falcon" && layerParts.has("attn_norm_2")) {
     // Two norms of one input: the second is the attention's.
     if (part === "attn_norm") return `${prefix}ln_mlp${ending}`;
@@ -142,6 +140,10 @@ export function checkpointTensors(
   const layerParts = new Set(tensors.map(({ name }) => partsOf(name)?.part).filter((part) => part !== undefined));
   const found = tensors.filter(({ name }) => !ROPE_TENSORS.includes(name)).flatMap((tensor): SafetensorsTensor[] => {
     const { prefix = "", part = "", kind = "" } = partsOf(tensor.name) ?? {};
+    // Layers after the last predict further ahead, which whoever reads the model leaves out.
+    if (Number(/\d+/.exec(prefix)?.[0] ?? -1) >= (config.num_hidden_layers as number)) {
+      return [{ name: `mtp.${tensor.name}`, dtype: "U8", shape: [tensor.bytes], offset: tensor.offset, bytes: tensor.bytes }];
+    }
     // Unknown names stay, so that whoever reads the model refuses what it has no place for.
     const known = checkpointName(tensor.name, modelType, layerParts) ?? tensor.name;
     const parts = mergedParts(part, config);

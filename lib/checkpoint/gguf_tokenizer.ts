@@ -45,6 +45,17 @@ function mergesOfScores(vocab: Map<string, number>, scores: number[]): [string, 
   return merges.sort((a, b) => b.score - a.score).map(({ pair }) => pair);
 }
 
+/** Returns what tokenizer_config.json says of chat templates: one, or a list of those with names, which gguf-py writes apart. */
+function chatTemplate(metadata: ReadonlyMap<string, GgufValue>): GgufValue | { name: string; template: GgufValue }[] | undefined {
+  const only = metadata.get("tokenizer.chat_template"), names = metadata.get("tokenizer.chat_templates");
+  if (!Array.isArray(names)) return only;
+  const named = names.flatMap((name) => {
+    const template = metadata.get(`tokenizer.chat_template.${name}`);
+    return template === undefined ? [] : [{ name: String(name), template }];
+  });
+  return [...only === undefined ? [] : [{ name: "default", template: only }], ...named];
+}
+
 /**
  * Returns the contents of the tokenizer's files by name.
  * @throws {UnsupportedError} for a kind of tokenizer that is not known.
@@ -134,7 +145,7 @@ export function ggufTokenizerFiles(metadata: ReadonlyMap<string, GgufValue>, whe
       `Cannot use the tokenizer of ${where}: tokenizer.ggml.model is ${JSON.stringify(kind)}, supported: gpt2, llama`,
     );
   }
-  const bos = token("bos"), eos = token("eos"), template = metadata.get("tokenizer.chat_template");
+  const bos = token("bos"), eos = token("eos"), template = chatTemplate(metadata);
   // As llama.cpp has it where nothing is said.
   const addBos = get("add_bos_token") ?? beginsText;
   const config = {

@@ -66,8 +66,8 @@ function takeActivationScales(name: string, companions: Companions): void {
 }
 
 /** An e4m3 weight: its scales say what shares one. */
-function modeloptFp8(checkpoint: Checkpoint, name: string, codes: CheckpointTensor): EncodedTensor {
-  const companions = new Companions(checkpoint, name), { shape } = codes, encoding = "ModelOpt FP8";
+function scaledFp8(checkpoint: Checkpoint, label: string, name: string, codes: CheckpointTensor): EncodedTensor {
+  const companions = new Companions(checkpoint, name), { shape } = codes, encoding = `${label} FP8`;
   companions.required(name, ["F8_E4M3"]);
   takeActivationScales(name, companions);
   const scaleName = `${prefixOf(name)}weight_scale`, found = checkpoint.tensors.get(scaleName);
@@ -82,7 +82,7 @@ function modeloptFp8(checkpoint: Checkpoint, name: string, codes: CheckpointTens
   if (found?.dtype === "U8" || found?.dtype === "F8_E8M0") {
     const block = { rows: 1, cols: 32 };
     const scale = companions.required(scaleName, ["U8", "F8_E8M0"], blocksOf(block));
-    return fp8Tensor(checkpoint, name, "ModelOpt MXFP8", codes, scale, block, companions);
+    return fp8Tensor(checkpoint, name, `${label} MXFP8`, codes, scale, block, companions);
   }
   const [blockRows, blockCols] = blocksOf(FP8_BLOCK), [first = 1, second = 1, ...others] = found?.shape ?? [];
   const isVector = second === 1 && others.length === 0;
@@ -97,7 +97,7 @@ function modeloptFp8(checkpoint: Checkpoint, name: string, codes: CheckpointTens
 }
 
 /** A weight of two e2m1 codes a byte: NVFP4 where a second scale is there, else MXFP4. */
-function modeloptFp4(checkpoint: Checkpoint, name: string, codes: CheckpointTensor): EncodedTensor {
+function scaledFp4(checkpoint: Checkpoint, label: string, name: string, codes: CheckpointTensor): EncodedTensor {
   const companions = new Companions(checkpoint, name), { shape } = codes, prefix = prefixOf(name);
   companions.required(name, ["U8"]);
   takeActivationScales(name, companions);
@@ -115,7 +115,7 @@ function modeloptFp4(checkpoint: Checkpoint, name: string, codes: CheckpointTens
   const tensors: Fp4Tensors = { codes, scale, turned };
   if (!global) {
     if (turned) throw companions.unsupported("is a stack of MXFP4, supported are matrices");
-    return mxfp4Tensor(checkpoint, name, "ModelOpt MXFP4", tensors, companions);
+    return mxfp4Tensor(checkpoint, name, `${label} MXFP4`, tensors, companions);
   }
   const second = companions.required(
     `${prefix}weight_scale_2`,
@@ -124,7 +124,24 @@ function modeloptFp4(checkpoint: Checkpoint, name: string, codes: CheckpointTens
     [1],
     ...turned ? [[shape[0]], [shape[0], 1, 1]] : [],
   );
-  return nvfp4Tensor(checkpoint, name, "ModelOpt NVFP4", tensors, second, "nvfp4-product", companions);
+  return nvfp4Tensor(checkpoint, name, `${label} NVFP4`, tensors, second, "nvfp4-product", companions);
+}
+
+/**
+ * Returns the weights that have a `weight_scale` beside them, all of them floats of 8 or 4 bits.
+ * @param label Name of the tool that made them, for people.
+ * @throws {UnsupportedError} for one of other elements.
+ */
+export function scaledFloats(checkpoint: Checkpoint, label: string): EncodedTensor[] {
+  const found: EncodedTensor[] = [];
+  for (const [name, tensor] of checkpoint.tensors) {
+    if (!checkpoint.tensors.has(`${prefixOf(name)}weight_scale`)) continue;
+    const companions = new Companions(checkpoint, name);
+    if (tensor.dtype === "F8_E4M3") found.push(scaledFp8(checkpoint, label, name, tensor));
+    else if (tensor.dtype === "U8") found.push(scaledFp4(checkpoint, label, name, tensor));
+    else throw companions.unsupported(`is of ${tensor.dtype} with a weight_scale, supported are F8_E4M3 and U8`);
+  }
+  return found;
 }
 
 /** Checkpoints of ModelOpt. */
@@ -132,15 +149,7 @@ export const MODELOPT: Encoding = {
   methods: ["modelopt", "modelopt_fp4", "modelopt_mixed"],
   find(checkpoint, config) {
     checkAlgorithms(checkpoint, config);
-    const found: EncodedTensor[] = [];
-    for (const [name, tensor] of checkpoint.tensors) {
-      if (!checkpoint.tensors.has(`${prefixOf(name)}weight_scale`)) continue;
-      const companions = new Companions(checkpoint, name);
-      if (tensor.dtype === "F8_E4M3") found.push(modeloptFp8(checkpoint, name, tensor));
-      else if (tensor.dtype === "U8") found.push(modeloptFp4(checkpoint, name, tensor));
-      else throw companions.unsupported(`is of ${tensor.dtype} with a weight_scale, supported are F8_E4M3 and U8`);
-    }
-    return Promise.resolve(found);
+    return Promise.resolve(scaledFloats(checkpoint, "ModelOpt"));
   },
   needlessTensorReason: cacheScaleReason,
 };

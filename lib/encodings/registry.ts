@@ -17,6 +17,7 @@ import { GPTQ } from "./gptq.ts";
 import { LLM_INT8 } from "./llm_int8.ts";
 import { MODELOPT } from "./modelopt.ts";
 import { MXFP4 } from "./mxfp4.ts";
+import { QUARK } from "./quark.ts";
 
 const ENCODINGS: readonly Encoding[] = [
   BITSANDBYTES_4BIT,
@@ -25,6 +26,7 @@ const ENCODINGS: readonly Encoding[] = [
   FBGEMM_FP8,
   COMPRESSED_TENSORS,
   MODELOPT,
+  QUARK,
   GPTQ,
   AWQ,
   AUTO_ROUND,

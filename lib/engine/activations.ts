@@ -2,6 +2,7 @@
  * The memory of a pass's activations: how wide each is, and where it lies.
  * @module
  */
+import { headShape } from "../layers/head_shape.ts";
 import type { AttentionConfig } from "../layers/model_config.ts";
 import type { Activations } from "../layers/pass.ts";
 import { recurrentWidths } from "../layers/recurrent.ts";
@@ -43,13 +44,15 @@ export function activationWidths(config: ModelConfig): { residual: number; strea
 /** Returns the width of each of a layer's activations by their order, 0 for those it does not use. */
 function attentionWidths(config: ModelConfig, attention: AttentionConfig): number[] {
   const { gated, latent } = attention;
-  const query = config.numHeads * config.headDim, keys = config.numKvHeads * config.headDim;
+  const { numKvHeads, headDim, valueDim } = headShape(config, attention);
+  const query = config.numHeads * headDim, attended = config.numHeads * valueDim;
   const recurrent = recurrentWidths(config, attention);
   if (recurrent) return ATTENTION_NAMES.map((name) => recurrent[name] ?? 0);
-  const plain = [query, keys, keys, query, gated ? query : 0, 0, 0];
-  if (!latent) return [...plain, 0, 0];
-  const { queryRank = 0, rank, plainDim, rotaryDim, valueDim } = latent;
-  return [...plain, Math.max(queryRank, rank), config.numHeads * Math.max(plainDim + rotaryDim, valueDim)];
+  if (latent) {
+    const { queryRank = 0, rank, plainDim, rotaryDim } = latent, widest = Math.max(plainDim + rotaryDim, latent.valueDim);
+    return [query, headDim, headDim, query, 0, 0, 0, Math.max(queryRank, rank), config.numHeads * widest];
+  }
+  return [query, numKvHeads * headDim, numKvHeads * valueDim, attended, gated ? attended : 0, 0, 0, 0, 0];
 }
 
 /** Returns the device bytes of the activations of `tokens` tokens, but for alignment. */

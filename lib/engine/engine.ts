@@ -24,6 +24,7 @@ import { keepsStates, kvCacheShape, kvLayers, stateShapes } from "./layer_caches
 import { layOutPass, MOST_TOP_K, type PassItem, type PassLayout } from "./pass_layout.ts";
 import { residentMatrix } from "./resident_matrix.ts";
 import { Sequence } from "./sequence.ts";
+import { loadHostVectors } from "./host_vectors.ts";
 import { RoutedExperts } from "./routed_experts.ts";
 import { addExperts, type EngineStatistics, noTotals, type PassTotals } from "./statistics.ts";
 import { loadVectors } from "./vectors.ts";
@@ -165,6 +166,7 @@ export class Engine implements AsyncDisposable {
       cache,
       kvWindow,
       kvLayers: kvLayers(config),
+      hostVectors: await loadHostVectors(directory, config),
       states,
       weights: new WeightTape(transfer, directory, tape, prefetcher),
       rotary: config.ropes.map((rope) => new RotaryTable(rope)),

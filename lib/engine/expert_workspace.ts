@@ -22,13 +22,16 @@ interface ExpertShape {
   hiddenSize: number;
   numExperts: number;
   topK: number;
+  /** Whether a dense layer works beside the experts. */
+  hasBeside: boolean;
 }
 
 function shapeOf(config: ModelConfig): ExpertShape | undefined {
   const layer = expertLayers(config).at(0);
   if (layer === undefined) return undefined;
   const { feedForward } = config.layers[layer];
-  return feedForward.kind === "moe" ? { hiddenSize: config.hiddenSize, ...feedForward.router } : undefined;
+  if (feedForward.kind !== "moe") return undefined;
+  return { hiddenSize: config.hiddenSize, ...feedForward.router, hasBeside: feedForward.beside !== undefined };
 }
 
 /** Returns the bytes of each array that host and device both have. */
@@ -62,7 +65,10 @@ export function expertWorkspaceBytes(config: ModelConfig): ExpertWorkspaceBytes 
   const rowBytes = shape.hiddenSize * 4;
   return {
     arrays: { bytesPerToken: arrays.reduce((sum, bytes) => sum + bytes, 0), fixedBytes: arrays.length * ALIGNMENT },
-    activations: { bytesPerToken: 2 * rowBytes, fixedBytes: shape.topK * REORDERED_TOKENS * rowBytes + 2 * ALIGNMENT },
+    activations: {
+      bytesPerToken: (shape.hasBeside ? 3 : 2) * rowBytes,
+      fixedBytes: shape.topK * REORDERED_TOKENS * rowBytes + 3 * ALIGNMENT,
+    },
   };
 }
 
@@ -88,6 +94,7 @@ export class ExpertWorkspace implements Disposable {
     if (this.#unified) end = 0;
     const rowBytes = shape.hiddenSize * 4;
     const gathered = place(tokens * rowBytes), outputs = place(this.outputRows * rowBytes);
+    const besideOutput = place(shape.hasBeside ? tokens * rowBytes : 0);
     this.#device = allocator.deviceBuffer(end);
     const base = this.#unified ? host.address : this.#device.address;
     const shared = (name: SharedArray): bigint => base + BigInt(this.#offsets[name]);
@@ -99,6 +106,7 @@ export class ExpertWorkspace implements Disposable {
       identity: shared("identity"),
       gathered: this.#device.address + BigInt(gathered),
       outputs: this.#device.address + BigInt(outputs),
+      besideOutput: this.#device.address + BigInt(besideOutput),
     };
   }
 

@@ -34,6 +34,8 @@ export interface ForwardParts {
   kvWindow: KvWindow | undefined;
   /** Each layer's place in the cache; undefined for a layer that has none. */
   kvLayers: readonly (number | undefined)[];
+  /** Vectors that the host computes with, by name. */
+  hostVectors: ReadonlyMap<string, Float32Array>;
   /** The states of recurrent layers, if there are any. */
   states: RecurrentStates | undefined;
   weights: WeightTape;
@@ -204,6 +206,12 @@ export class ForwardPass implements Pass {
   /** Whether every sequence brings one token. */
   get isDecode(): boolean {
     return this.tokens === this.#layout.items.length;
+  }
+
+  hostVector(name: string): Float32Array {
+    const vector = this.#parts.hostVectors.get(name);
+    if (!vector) throw new Error(`Cannot compute with ${name}: it was not read for the host`);
+    return vector;
   }
 
   vector(name: string): bigint {

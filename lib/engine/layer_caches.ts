@@ -5,6 +5,7 @@
 import type { KvCacheShape, KvCacheType, KvGroup } from "../cache/kv_cache.ts";
 import type { StateShapes } from "../cache/recurrent_states.ts";
 import { type View, viewKey } from "../cache/view.ts";
+import { headShape } from "../layers/head_shape.ts";
 import type { AttentionConfig } from "../layers/model_config.ts";
 import { recurrentStates } from "../layers/recurrent.ts";
 import type { ModelConfig } from "../models/architecture.ts";
@@ -29,12 +30,12 @@ export function kvLayers({ layers }: Pick<ModelConfig, "layers">): (number | und
 
 /** Returns the shape of a model's KV cache: layers in groups of those that keep alike. */
 export function kvCacheShape(config: ModelConfig, type: KvCacheType): KvCacheShape {
-  const { numKvHeads, headDim, sharedValueDim } = config;
   const groups = new Map<string, { index: number; group: KvGroup }>(), layers: number[] = [];
   for (const { attention } of config.layers) {
     if (recurrentStates(attention)) continue;
-    const view = viewOf(attention), key = view ? viewKey(view) : "";
-    const group = { numKvHeads, headDim, valueDim: sharedValueDim ?? headDim, sharesKeys: sharedValueDim !== undefined, view };
+    const view = viewOf(attention), heads = headShape(config, attention);
+    const group = { ...heads, sharesKeys: config.sharedValueDim !== undefined, view };
+    const key = JSON.stringify([heads.numKvHeads, heads.headDim, heads.valueDim, view ? viewKey(view) : ""]);
     const { index } = groups.get(key) ?? { index: groups.size };
     groups.set(key, { index, group });
     layers.push(index);

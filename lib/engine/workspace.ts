@@ -185,7 +185,9 @@ export class Workspace implements Disposable {
     using taken = new DisposableStack();
     const mirrored = layout.arrayBytes + layout.vectorBytes;
     const host = taken.use(await context.hostBuffer(isUnified ? mirrored : layout.arrayBytes));
-    const vectors = isUnified ? undefined : taken.use(await context.hostBuffer(layout.vectorBytes));
+    // A model whose norms have no weights may have no vectors.
+    const hasVectors = !isUnified && layout.vectorBytes > 0;
+    const vectors = hasVectors ? taken.use(await context.hostBuffer(layout.vectorBytes)) : undefined;
     const device = taken.use(allocator.deviceBuffer(isUnified ? activations : activations + mirrored));
     const workspace = new Workspace(config, shape, { host, device, vectors, layout, isUnified });
     taken.move();

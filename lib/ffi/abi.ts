@@ -1,7 +1,7 @@
 // GENERATED from cuda/airkern.h by scripts/generate_abi.ts. Do not edit: run `deno task generate`.
 // deno-fmt-ignore-file
 
-export const AIRK_ABI_VERSION = 5;
+export const AIRK_ABI_VERSION = 6;
 export const AIRK_OK = 0;
 export const AIRK_NOT_READY = 1;
 export const AIRK_INVALID = 2;
@@ -66,10 +66,12 @@ export const SYMBOLS = {
   airk_l2norm: { parameters: ["pointer", "u64", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_log_decay: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_causal_conv1d: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
-  airk_gated_delta_rule: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "u64", "i32"], result: "i32" },
+  airk_gated_delta_rule: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64", "f32", "u64", "i32", "i32"], result: "i32" },
   airk_gated: { parameters: ["pointer", "u64", "u64", "u64", "u64", "i32"], result: "i32" },
   airk_add: { parameters: ["pointer", "u64", "u64", "u64", "f32"], result: "i32" },
   airk_scale: { parameters: ["pointer", "u64", "u64", "u64", "f32", "f32"], result: "i32" },
+  airk_clamp: { parameters: ["pointer", "u64", "u64", "u64", "f32"], result: "i32" },
+  airk_xielu: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_copy_2d: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_gather_rows: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },
   airk_scatter_add: { parameters: ["pointer", "u64", "u64", "u64", "u64", "u64", "u64", "u64"], result: "i32" },

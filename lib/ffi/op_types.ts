@@ -123,6 +123,8 @@ export interface DeltaRuleInput {
   beta: bigint;
   keyHeads: number;
   valueHeads: number;
+  /** Whether value head h reads key head h modulo `keyHeads`, else neighbouring value heads share one. */
+  keyHeadsTakeTurns?: boolean;
   /** At most 256. */
   keyDim: number;
   valueDim: number;
@@ -131,4 +133,12 @@ export interface DeltaRuleInput {
   skip?: bigint;
   /** Whether a token corrects what the state recalls for its key, or adds to it; true without it. */
   corrects?: boolean;
+}
+
+/** Device addresses of the parameters of xIELU, as its tensors are named. */
+export interface XieluParameters {
+  alphaP: bigint;
+  alphaN: bigint;
+  beta: bigint;
+  eps: bigint;
 }

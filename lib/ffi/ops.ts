@@ -15,6 +15,7 @@ import {
   type RopeLayout,
   type RowGroups,
   type WeightExtent,
+  type XieluParameters,
 } from "./op_types.ts";
 
 export type {
@@ -27,6 +28,7 @@ export type {
   RopeLayout,
   RowGroups,
   WeightExtent,
+  XieluParameters,
 };
 
 /** Enqueues operations on a stream. None of them waits. */
@@ -274,6 +276,16 @@ export class Ops {
     this.#check(this.#symbols.airk_scale(this.#stream.handle, y, x, BigInt(count), factor, softcap), "scale");
   }
 
+  /** y[i] = x[i], or the nearest of -limit and limit where it lies beyond. */
+  clamp(y: bigint, x: bigint, count: number, limit: number): void {
+    this.#check(this.#symbols.airk_clamp(this.#stream.handle, y, x, BigInt(count), limit), "clamp");
+  }
+
+  /** y[i] = xIELU of x[i], with the addresses of its parameters, f32 [1] each. */
+  xielu(y: bigint, x: bigint, { alphaP, alphaN, beta, eps }: XieluParameters, count: number): void {
+    this.#check(this.#symbols.airk_xielu(this.#stream.handle, y, x, alphaP, alphaN, beta, eps, BigInt(count)), "xielu");
+  }
+
   /** y: [rows, cols] (row stride yStride) = x: [rows, cols] (row stride xStride). */
   copy2d(y: bigint, yStride: number, x: bigint, xStride: number, rows: number, cols: number): void {
     this.#check(
@@ -358,6 +370,7 @@ export class Ops {
         delta.scale,
         delta.skip ?? 0n,
         delta.corrects === false ? 0 : 1,
+        delta.keyHeadsTakeTurns ? 1 : 0,
       ),
       "gated_delta_rule",
     );

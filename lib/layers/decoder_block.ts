@@ -30,6 +30,7 @@ export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
   else await attention(pass, layer, prefix, attentionInput);
   if (norms.attentionOutput) norm(pass, projected, projected, prefix, norms.attentionOutput);
 
+  if (config.kind === "none") return addToResidual(pass, layer);
   let feedForwardInput = parallel ? attentionInput : hidden;
   if (parallel && norms.feedForwardInput) norm(pass, normed, hidden, prefix, norms.feedForwardInput);
   addToResidual(pass, layer);
@@ -40,6 +41,9 @@ export async function decoderBlock(pass: Pass, layer: number): Promise<void> {
   else await feedForward(pass, config, `${prefix}mlp.`, feedForwardInput, projected);
   if (norms.feedForwardOutput) norm(pass, projected, projected, prefix, norms.feedForwardOutput);
   addToResidual(pass, layer);
+  if (pass.config.layers[layer].outputScaled) {
+    pass.ops.scale(hidden, hidden, pass.tokens * pass.config.hiddenSize, pass.hostVector(`${prefix}layer_scalar`)[0]);
+  }
 }
 
 /** Puts a sublayer's normed input in the residual stream's place, where the layer does that. */

@@ -30,7 +30,7 @@ export function deltaNetStates(config: DeltaNetConfig): number[] {
 export async function deltaNet(pass: Pass, layer: number, config: DeltaNetConfig, prefix: string, x: bigint): Promise<void> {
   const { ops, tokens } = pass;
   const { query, key, value, attended, outputGate, beta, decay, projected } = pass.activations;
-  const { keyHeads, valueHeads, keyDim, valueDim, kernel, activation, eps } = config;
+  const { keyHeads, valueHeads, keyHeadsTakeTurns, keyDim, valueDim, kernel, activation, eps } = config;
   const { keys, values } = deltaNetWidths(config);
   const { states, input } = pass.recurrentStates(layer);
   const name = (part: string): string => `${prefix}linear_attn.${part}`;
@@ -49,7 +49,7 @@ export async function deltaNet(pass: Pass, layer: number, config: DeltaNetConfig
   ops.logDecay(decay, decay, pass.vector(name("A_log")), pass.vector(name("dt_bias")), tokens, valueHeads);
   ops.gatedDeltaRule(attended, states[3], {
     ...{ q: query, qStride: keys, k: key, kStride: keys, v: value, vStride: values, logDecay: decay, beta },
-    ...{ keyHeads, valueHeads, keyDim, valueDim, scale: 1 / Math.sqrt(keyDim) },
+    ...{ keyHeads, valueHeads, keyHeadsTakeTurns, keyDim, valueDim, scale: 1 / Math.sqrt(keyDim) },
   }, input);
   rmsNormRows(pass, attended, attended, name("norm.weight"), tokens * valueHeads, valueDim, eps);
   ops.gated(attended, outputGate, attended, tokens * values, "silu");

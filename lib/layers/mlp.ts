@@ -2,6 +2,7 @@
  * The feed-forward layer.
  * @module
  */
+import type { XieluParameters } from "../ffi/ops.ts";
 import type { MlpConfig } from "./model_config.ts";
 import type { Pass } from "./pass.ts";
 
@@ -18,6 +19,13 @@ export async function feedForward(pass: Pass, config: MlpConfig, prefix: string,
   if (kind === "gated") await linear(gate, x, "gate_proj");
   await linear(up, x, "up_proj");
   const inner = kind === "gated" ? gate : up;
-  pass.ops.gated(inner, inner, kind === "gated" ? up : 0n, pass.tokens * intermediateSize, activation);
+  const count = pass.tokens * intermediateSize;
+  if (activation === "xielu") pass.ops.xielu(inner, inner, xieluParameters(pass, prefix), count);
+  else pass.ops.gated(inner, inner, kind === "gated" ? up : 0n, count, activation);
   await linear(y, inner, "down_proj");
+}
+
+function xieluParameters(pass: Pass, prefix: string): XieluParameters {
+  const of = (name: string): bigint => pass.vector(`${prefix}act_fn.${name}`);
+  return { alphaP: of("alpha_p"), alphaN: of("alpha_n"), beta: of("beta"), eps: of("eps") };
 }

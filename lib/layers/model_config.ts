@@ -34,6 +34,8 @@ export type RopeScaling =
     /** Multiplies cos and sin. */
     attentionFactor: number;
   }
+  /** Of `dim` elements only the first `rotatedPairs` pairs turn, with the frequencies that they have among all. */
+  | { type: "proportional"; factor: number; rotatedPairs: number }
   /**
    * No rotation: what is "rotated" is multiplied by 1 + attentionScale * log(1 + floor((position + firstPosition) / floorTokens)), so that attention stays
    * sharp over long contexts: Nakanishi 2025, arXiv:2501.19399. Of queries alone.
@@ -90,12 +92,22 @@ export interface AttentionConfig {
   keyNorm?: HeadNormConfig;
   /** Whether these come behind the rotation. */
   normsRotated?: boolean;
+  /** Normalisation of values. */
+  valueNorm?: HeadNormConfig;
+  /** Whether values are what keys are before they are normalised and rotated; there is no `v_proj` then. */
+  valuesAreKeys?: boolean;
+  /** Multiplies values. */
+  valueMultiplier?: number;
+  /** Present where the layer's heads differ from the model's; a divisor of `numHeads`, and the elements of a head's key and value. */
+  heads?: { numKvHeads: number; headDim: number; valueDim: number };
   /** Absent where the layer has no rotary embedding. `interleaved` pairs elements 2i and 2i + 1, else i and i + dim / 2. */
   rope?: { index: number; interleaved: boolean };
   /** Rotation of further elements of a head, those from `first` on. */
   secondRope?: { index: number; interleaved: boolean; first: number };
   /** Multiplication of queries alone, by a rope of type `temperature`. */
   queryScaling?: { index: number };
+  /** Largest size of an element of queries, keys and values before anything else is done with them; absent where there is none. */
+  clip?: number;
   /** Multiplies queries times keys. */
   scale: number;
   /** 0, or c: a score becomes c * tanh(score / c). */
@@ -150,6 +162,8 @@ export interface DeltaNetConfig {
   keyHeads: number;
   /** Heads of values. */
   valueHeads: number;
+  /** Whether value head h reads key head h modulo those there are, else neighbouring value heads share one. */
+  keyHeadsTakeTurns?: boolean;
   /** Elements of a query or key. */
   keyDim: number;
   /** Elements of a value. */
@@ -195,12 +209,21 @@ export interface ShortConvolutionConfig {
   kernel: number;
 }
 
-/** `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`. */
+/**
+ * What stands between a feed-forward layer's products: xIELU has parameters of its own, `mlp.act_fn.` and `alpha_p`, `alpha_n`, `beta`, `eps`, and stands in
+ * plain layers alone.
+ */
+export type MlpActivation = Activation | "xielu";
+
+/**
+ * `gated`: down(activation(gate(x)) * up(x)). `plain`: down(activation(up(x))). `none`: there is no such layer. Tensors: `mlp.` and `gate_proj`, `up_proj`,
+ * `down_proj`.
+ */
 export interface MlpConfig {
   /** Whether a gate multiplies. */
-  kind: "gated" | "plain";
+  kind: "gated" | "plain" | "none";
   /** Its function. */
-  activation: Activation;
+  activation: MlpActivation;
   /** Width between its products. */
   intermediateSize: number;
   /** Whether its products have biases. */
@@ -208,7 +231,7 @@ export interface MlpConfig {
 }
 
 /**
- * Experts, of which each token goes to a few: Shazeer et al. 2017, arXiv:1701.06538. Every expert is a gated layer. Tensors: `mlp.gate`, the router;
+ * Experts, of which each token goes to a few: Shazeer et al. 2017, arXiv:1701.06538. Every expert is a gated layer, or a plain one. Tensors: `mlp.gate`, the router;
  * `mlp.experts.N.` and `mlp.shared_expert.`, each with `gate_proj`, `up_proj`, `down_proj`; `mlp.shared_expert_gate`.
  */
 export interface MoeConfig {
@@ -216,6 +239,8 @@ export interface MoeConfig {
   kind: "moe";
   /** Between the two products of an expert. */
   activation: Activation;
+  /** Whether experts are plain layers, without `gate_proj`. */
+  plain?: boolean;
   /** Width inside one expert. */
   intermediateSize: number;
   /** Whether the experts' projections have biases. */
@@ -228,6 +253,27 @@ export interface MoeConfig {
   correctionBias: boolean;
   /** An expert that every token goes to; `gated`: times the sigmoid of `mlp.shared_expert_gate`. */
   shared?: { mlp: MlpConfig; gated: boolean };
+  /** Present where a dense layer works beside the experts. */
+  beside?: DenseBesideExperts;
+  /** Whether the weight of each expert is multiplied by its own number, `mlp.gate.per_expert_scale`. */
+  expertScales?: boolean;
+}
+
+/**
+ * A dense layer beside experts (Gemma 4). It reads the layer's input, while experts and router read the residual stream through norms of their own; what both
+ * give is normalised and added. Tensors: `mlp.` and `gate_proj`, `up_proj`, `down_proj`, and those of the norms.
+ */
+export interface DenseBesideExperts {
+  /** The dense layer. */
+  mlp: MlpConfig;
+  /** Of what the dense layer gives. */
+  outputNorm: NormConfig;
+  /** Of what the router reads. */
+  routerNorm: NormConfig;
+  /** Of what experts read. */
+  expertInputNorm: NormConfig;
+  /** Of what they give together. */
+  expertOutputNorm: NormConfig;
 }
 
 /** One decoder block. */
@@ -250,6 +296,8 @@ export interface LayerConfig {
   parallel: boolean;
   /** Multiplies what a sublayer adds to the residual stream. */
   residualMultiplier: number;
+  /** Whether the residual stream is multiplied by a number of the layer's own, `layer_scalar`, in the end. */
+  outputScaled?: boolean;
   /** Present where a sublayer adds not to the residual stream but to this times its own normed input, which takes the stream's place. */
   normedResidual?: number;
 }
@@ -296,6 +344,8 @@ export interface ModelConfig {
   sharedValueDim?: number;
   /** Token ids, from 0. */
   vocabSize: number;
+  /** Rows of the embedding, where it has more than there are logits. */
+  embeddingRows?: number;
   /** Longest context the model was made for, in tokens. */
   contextTokens: number;
   /** Present where only shorter contexts are computed as the model was made; the reason is part of a sentence. */
@@ -314,6 +364,8 @@ export interface ModelConfig {
   alibiSlopes?: number[];
   /** The decoder blocks in their order. */
   layers: LayerConfig[];
+  /** The numbers that a checkpoint gives them, where it has others between them that are not used. */
+  layerNumbers?: number[];
   /** The normalisation before the head. */
   finalNorm: NormConfig;
   /** Multiplies the token embeddings. */

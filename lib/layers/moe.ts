@@ -3,7 +3,7 @@
  * @module
  */
 import { feedForward } from "./mlp.ts";
-import type { MoeConfig } from "./model_config.ts";
+import type { DenseBesideExperts, MoeConfig } from "./model_config.ts";
 import { norm } from "./norm.ts";
 import { layerPrefix, type Pass, type PassExperts } from "./pass.ts";
 import { byExpert, route } from "./router.ts";
@@ -30,8 +30,19 @@ function askRouter(experts: PassExperts, y: bigint, x: bigint, layer: number, { 
   experts.router(y, x, `${name}.weight`, routerBias ? `${name}.bias` : undefined);
 }
 
-function routeLayer(experts: PassExperts, layer: number, config: MoeConfig, logits: Float32Array, tokens: number) {
-  return route(config.router, logits, tokens, config.correctionBias ? experts.correction(layer) : undefined);
+function routeLayer(pass: Pass, layer: number, config: MoeConfig, logits: Float32Array) {
+  return route(config.router, logits, pass.tokens, {
+    ...config.correctionBias && { correction: pass.experts!.correction(layer) },
+    ...config.expertScales && { scales: pass.hostVector(`${layerPrefix(layer)}mlp.gate.per_expert_scale`) },
+  });
+}
+
+/** Enqueues what the dense layer beside the experts gives, and makes x their input. */
+async function denseBeside(pass: Pass, beside: DenseBesideExperts, prefix: string, x: bigint): Promise<void> {
+  const { hidden } = pass.activations, { besideOutput } = pass.experts!.activations;
+  await feedForward(pass, beside.mlp, `${prefix}mlp.`, x, besideOutput);
+  norm(pass, besideOutput, besideOutput, prefix, beside.outputNorm);
+  norm(pass, x, hidden, prefix, beside.expertInputNorm);
 }
 
 /** Enqueues projected = the shared expert's output, or 0 where there is none: what the routed experts are added to. */
@@ -51,7 +62,7 @@ async function sharedExpert(pass: Pass, config: MoeConfig, prefix: string, x: bi
 }
 
 /**
- * Enqueues projected = moe(x), x: [tokens, hiddenSize]; waits for the router's logits and for experts that are not in memory. `prefix` precedes the names of
+ * Enqueues projected = moe(x), x: [tokens, hiddenSize], which is written over where a dense layer works beside the experts; waits for the router's logits and for experts that are not in memory. `prefix` precedes the names of
  * the layer's tensors.
  *
  * While the experts that are missing are read, the shared expert and those that are there are computed. What a token's experts give is added in the order of
@@ -65,23 +76,27 @@ export async function moe(pass: Pass, layer: number, config: MoeConfig, prefix: 
   const experts = pass.experts!;
   const { logits, expectedLogits, gathered, outputs, tokenIds, weights } = experts.activations;
 
-  askRouter(experts, logits, x, layer, config);
+  const { beside } = config;
+  if (beside) norm(pass, gathered, hidden, prefix, beside.routerNorm);
+  askRouter(experts, logits, beside ? gathered : x, layer, config);
   const next = experts.readsAhead ? nextRouted(pass, layer) : undefined;
   if (next) {
-    norm(pass, gathered, hidden, layerPrefix(next.layer), pass.config.layers[next.layer].norms.feedForwardInput!);
+    const routerNorm = next.config.beside?.routerNorm ?? pass.config.layers[next.layer].norms.feedForwardInput!;
+    norm(pass, gathered, hidden, layerPrefix(next.layer), routerNorm);
     askRouter(experts, expectedLogits, gathered, next.layer, next.config);
   }
   experts.sendLogits(next !== undefined);
+  if (beside) await denseBeside(pass, beside, prefix, x);
   await sharedExpert(pass, config, prefix, x);
   const received = await experts.receiveLogits();
 
-  const routing = routeLayer(experts, layer, config, received.logits, tokens);
+  const routing = routeLayer(pass, layer, config, received.logits);
   const uses = byExpert(routing);
   // A token's experts can be computed in any order where there is a row for what each gives.
   const reorder = tokens * config.router.topK <= experts.outputRows;
   const order = experts.begin(layer, uses, routing, reorder);
   if (next) {
-    const expected = routeLayer(experts, next.layer, next.config, received.expected, tokens);
+    const expected = routeLayer(pass, next.layer, next.config, received.expected);
     experts.expect(next.layer, byExpert(expected).map(({ expert }) => expert));
   }
 
@@ -98,6 +113,10 @@ export async function moe(pass: Pass, layer: number, config: MoeConfig, prefix: 
     if (!reorder) addOutputs(outputs, first, entries.length);
   }
   if (reorder) addOutputs(outputs, 0, tokens * config.router.topK);
+  if (beside) {
+    norm(pass, projected, projected, prefix, beside.expertOutputNorm);
+    ops.add(projected, experts.activations.besideOutput, tokens * hiddenSize);
+  }
 
   function addOutputs(from: bigint, first: number, count: number): void {
     const factors = config.router.scalesInput ? 0n : row(weights, first, 1);
@@ -130,8 +149,8 @@ async function oneExpert(
   } else if (rows === tokens) input = x;
   else if (rows === 1) input = row(x, token, hiddenSize);
   else ops.gatherRows(gathered, x, row(tokenIds, first, 1), rows, tokens, hiddenSize);
-  await linear(gate, input, "gate_proj");
-  await linear(up, input, "up_proj");
-  ops.gated(gate, gate, up, rows * config.intermediateSize, config.activation);
+  if (!config.plain) await linear(gate, input, "gate_proj");
+  await linear(config.plain ? gate : up, input, "up_proj");
+  ops.gated(gate, gate, config.plain ? 0n : up, rows * config.intermediateSize, config.activation);
   await linear(output, gate, "down_proj");
 }

@@ -36,8 +36,8 @@ export function rmsNormRows(pass: Pass, y: bigint, x: bigint, weightName: string
 }
 
 /** Enqueues the normalisation in place of x: [tokens, heads, headDim], each head by itself or all of a token's together. */
-export function headNorm(pass: Pass, x: bigint, heads: number, prefix: string, config: HeadNormConfig): void {
-  const { tokens } = pass, { headDim } = pass.config;
+export function headNorm(pass: Pass, x: bigint, heads: number, headDim: number, prefix: string, config: HeadNormConfig): void {
+  const { tokens } = pass;
   if (config.scope !== "whole") {
     normRows(pass, x, x, prefix, config, tokens * heads, headDim, config.scope === "each" ? heads : 1);
   } else normRows(pass, x, x, prefix, config, tokens, heads * headDim);

@@ -65,6 +65,8 @@ export interface ExpertActivations {
   gathered: bigint;
   /** [outputRows, hiddenSize], what experts give. */
   outputs: bigint;
+  /** [tokens, hiddenSize], what a dense layer beside the experts gives; of models alone that have one. */
+  besideOutput: bigint;
 }
 
 /** The routed experts of a model, as a pass uses them. Routers' decisions are made on the host. */
@@ -109,6 +111,8 @@ export interface Pass {
   readonly experts?: PassExperts;
   /** Returns the device address of a resident vector (norm weight, bias). */
   vector(name: string): bigint;
+  /** Returns a vector that the host computes with: f32. */
+  hostVector(name: string): Float32Array;
   /**
    * Enqueues y: [tokens, rows] = x: [tokens, cols] times the named matrix transposed (+ bias). Waits only until the next extent of the tape
    * is in device memory. Matrices must be asked for in the order the architecture declared them.

@@ -83,6 +83,8 @@ function stretchedFrequencies({ scaling, theta, dim }: RopeConfig, spanTokens: n
       const stretched = spanTokens > scaling.originalContextTokens;
       return plainInverseFrequencies(stretched ? dynamicBase(theta, scaling, dim, spanTokens) : theta, dim);
     }
+    case "proportional":
+      return plainInverseFrequencies(theta, dim).map((frequency, i) => i < scaling.rotatedPairs ? frequency / scaling.factor : 0);
     case "llama3":
       return plainInverseFrequencies(theta, dim).map((frequency) => llama3Frequency(frequency, scaling));
     case "yarn":

@@ -34,8 +34,18 @@ export interface RouterConfig {
    * its two best (`top2`, DeepSeek-V3).
    */
   groups?: { count: number; kept: number; score: "max" | "top2" };
+  /** Multiplies the logits; 1 without it. */
+  logitMultiplier?: number;
   /** Whether the weights multiply the experts' input (Llama 4), not their output. */
   scalesInput: boolean;
+}
+
+/** What a layer has for each of its experts: f32 [numExperts]. */
+export interface ExpertFactors {
+  /** Added to the scores for the choice alone (DeepSeek-V3, arXiv:2412.19437, 2.1.2). */
+  correction?: Float32Array;
+  /** Multiplies the weights in the end (Gemma 4). */
+  scales?: Float32Array;
 }
 
 /** Where a pass's tokens go, ascending by expert within each token. */
@@ -102,8 +112,9 @@ function sparsemixer({ topK, jitter = 0 }: RouterConfig, logits: Float32Array): 
 }
 
 /** Routes one token. */
-function routeToken(config: RouterConfig, logits: Float32Array, correction: Float32Array | undefined): [number, number][] {
-  const { score, topK, groups } = config;
+function routeToken(config: RouterConfig, given: Float32Array, { correction, scales }: ExpertFactors): [number, number][] {
+  const { score, topK, groups, logitMultiplier = 1 } = config;
+  const logits = logitMultiplier === 1 ? given : given.map((value) => f32(value * logitMultiplier));
   if (score === "sparsemixer") {
     const { experts, weights } = sparsemixer(config, logits);
     return experts.map((expert, i): [number, number] => [expert, weights[i]]).sort(([a], [b]) => a - b);
@@ -120,20 +131,23 @@ function routeToken(config: RouterConfig, logits: Float32Array, correction: Floa
     const sum = Math.max(total, f32(config.normalizeLeast ?? 0));
     weights = weights.map((value) => value / sum);
   }
-  return experts.map((expert, i): [number, number] => [expert, f32(weights[i] * config.scale)]).sort(([a], [b]) => a - b);
+  return experts.map((expert, i): [number, number] => {
+    const weight = f32(weights[i] * config.scale);
+    return [expert, scales ? f32(weight * scales[expert]) : weight];
+  }).sort(([a], [b]) => a - b);
 }
 
 /**
  * Routes the tokens of a pass. Among equal scores the first expert wins.
  *
- * logits: f32 [tokens, numExperts]. correction: f32 [numExperts], added to the scores for the choice alone (DeepSeek-V3, arXiv:2412.19437, 2.1.2).
+ * logits: f32 [tokens, numExperts].
  */
-export function route(config: RouterConfig, logits: Float32Array, tokens: number, correction?: Float32Array): Routing {
+export function route(config: RouterConfig, logits: Float32Array, tokens: number, factors: ExpertFactors = {}): Routing {
   const { numExperts, topK } = config;
   const routing: Routing = { experts: new Int32Array(tokens * topK), weights: new Float32Array(tokens * topK) };
   for (let token = 0; token < tokens; token++) {
     const row = logits.subarray(token * numExperts, (token + 1) * numExperts);
-    routeToken(config, row, correction).forEach(([expert, weight], i) => {
+    routeToken(config, row, factors).forEach(([expert, weight], i) => {
       routing.experts[token * topK + i] = expert;
       routing.weights[token * topK + i] = weight;
     });

@@ -5,6 +5,7 @@
 import { decoderBlock } from "../layers/decoder_block.ts";
 import { layerPrefix } from "../layers/pass.ts";
 import { deltaNetWidths } from "../layers/delta_net.ts";
+import { headShape } from "../layers/head_shape.ts";
 import { mambaWidths } from "../layers/mamba.ts";
 import type {
   AttentionConfig,
@@ -77,8 +78,11 @@ function linearTensors(name: string, rows: number, cols: number, bias: boolean):
 }
 
 /** Returns the tensors of a gated or plain layer; `prefix` precedes their names. */
-function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+function mlpTensors(prefix: string, { kind, activation, intermediateSize, bias }: MlpConfig, hiddenSize: number): TensorSpec[] {
+  if (kind === "none") return [];
+  const parameters = activation === "xielu" ? ["alpha_p", "alpha_n", "beta", "eps"] : [];
   return [
+    ...parameters.map((name) => vectorTensor(`${prefix}act_fn.${name}`, 1)),
     ...(kind === "gated" ? linearTensors(`${prefix}gate_proj`, intermediateSize, hiddenSize, bias) : []),
     ...linearTensors(`${prefix}up_proj`, intermediateSize, hiddenSize, bias),
     ...linearTensors(`${prefix}down_proj`, hiddenSize, intermediateSize, bias),
@@ -87,12 +91,16 @@ function mlpTensors(prefix: string, { kind, intermediateSize, bias }: MlpConfig,
 
 /** Returns the tensors of a layer with experts; the experts' matrices come last, those of each together. */
 function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
-  const { shared, router: { numExperts } } = config;
-  const expertMlp: MlpConfig = { ...config, kind: "gated" };
+  const { shared, beside, router: { numExperts } } = config;
+  const besideNorms = beside ? [beside.outputNorm, beside.routerNorm, beside.expertInputNorm, beside.expertOutputNorm] : [];
+  const expertMlp: MlpConfig = { ...config, kind: config.plain ? "plain" : "gated" };
   return [
     { name: "mlp.gate.weight", rows: numExperts, cols: hiddenSize, kind: "router" },
     ...(config.routerBias ? [vectorTensor("mlp.gate.bias", numExperts)] : []),
     ...(config.correctionBias ? [vectorTensor("mlp.gate.e_score_correction_bias", numExperts)] : []),
+    ...(config.expertScales ? [vectorTensor("mlp.gate.per_expert_scale", numExperts)] : []),
+    ...besideNorms.flatMap((norm) => normTensors(norm, hiddenSize)),
+    ...(beside ? mlpTensors("mlp.", beside.mlp, hiddenSize) : []),
     ...(shared ? mlpTensors("mlp.shared_expert.", shared.mlp, hiddenSize) : []),
     ...(shared?.gated ? linearTensors("mlp.shared_expert_gate", 1, hiddenSize, false) : []),
     ...Array.from({ length: numExperts }, (_, expert) =>
@@ -103,18 +111,19 @@ function moeTensors(config: MoeConfig, hiddenSize: number): TensorSpec[] {
 
 /** Returns the tensors of grouped-query attention. */
 function attentionTensors(config: ModelConfig, attention: AttentionConfig): TensorSpec[] {
-  const { hiddenSize, numHeads, numKvHeads, headDim } = config;
-  const queryRows = numHeads * headDim, kvRows = numKvHeads * headDim;
-  const { queryNorm, keyNorm, qkvBias, outputBias, sinks, gated } = attention;
+  const { hiddenSize, numHeads } = config, { numKvHeads, headDim, valueDim } = headShape(config, attention);
+  const queryRows = numHeads * headDim, keyRows = numKvHeads * headDim, attendedCols = numHeads * valueDim;
+  const { queryNorm, keyNorm, valueNorm, qkvBias, outputBias, sinks, gated, valuesAreKeys } = attention;
   return [
     ...linearTensors("self_attn.q_proj", queryRows, hiddenSize, qkvBias),
-    ...linearTensors("self_attn.k_proj", kvRows, hiddenSize, qkvBias),
-    ...linearTensors("self_attn.v_proj", kvRows, hiddenSize, qkvBias),
-    ...(gated ? linearTensors("self_attn.gate_proj", queryRows, hiddenSize, qkvBias) : []),
+    ...linearTensors("self_attn.k_proj", keyRows, hiddenSize, qkvBias),
+    ...(valuesAreKeys ? [] : linearTensors("self_attn.v_proj", numKvHeads * valueDim, hiddenSize, qkvBias)),
+    ...(gated ? linearTensors("self_attn.gate_proj", attendedCols, hiddenSize, qkvBias) : []),
     ...normTensors(queryNorm, queryNorm?.scope === "head" ? headDim : queryRows),
-    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : kvRows),
+    ...normTensors(keyNorm, keyNorm?.scope === "head" ? headDim : keyRows),
+    ...normTensors(valueNorm, valueDim),
     ...(sinks ? [vectorTensor("self_attn.sinks", numHeads)] : []),
-    ...linearTensors("self_attn.o_proj", hiddenSize, queryRows, outputBias),
+    ...linearTensors("self_attn.o_proj", hiddenSize, attendedCols, outputBias),
   ];
 }
 
@@ -198,13 +207,14 @@ function mixerTensors(config: ModelConfig, attention: AttentionConfig): TensorSp
 /** Returns a layer's tensors, named relative to it, matrices in their order of use. */
 function layerTensors(config: ModelConfig, layer: number): TensorSpec[] {
   const { hiddenSize } = config;
-  const { attention, feedForward, norms } = config.layers[layer];
+  const { attention, feedForward, norms, outputScaled } = config.layers[layer];
   return [
     ...normTensors(norms.attentionInput, hiddenSize),
     ...mixerTensors(config, attention),
     ...normTensors(norms.attentionOutput, hiddenSize),
     ...normTensors(norms.feedForwardInput, hiddenSize),
     ...normTensors(norms.feedForwardOutput, hiddenSize),
+    ...(outputScaled ? [vectorTensor("layer_scalar", 1)] : []),
     ...(feedForward.kind === "moe" ? moeTensors(feedForward, hiddenSize) : mlpTensors("mlp.", feedForward, hiddenSize)),
   ];
 }
@@ -222,7 +232,8 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
     const source = family.layerSource?.(spec.name, config, layer) ?? { name: spec.name };
     const others = [family.otherLayerSource?.(spec.name, config, layer) ?? []].flat();
     const places = names.flatMap(({ layerPrefix: prefixOf = layerPrefix }) => {
-      const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(layer) + source.name });
+      const number = config.layerNumbers?.[layer] ?? layer;
+      const place = (source: TensorSource): TensorSource => ({ ...source, name: prefixOf(number) + source.name });
       return [Array.isArray(source) ? source.map(place) : place(source), ...others.map(place)];
     });
     return placed(spec, layerPrefix(layer) + spec.name, places);
@@ -235,7 +246,7 @@ function tensors(family: DecoderFamily, config: ModelConfig): ModelTensors {
   if (!config.tieWordEmbeddings) head.push({ name: HEAD_NAME, rows, cols, kind: "head", unitRows: config.unitHeadRows });
   if (config.headBias) head.push(vectorTensor(HEAD_BIAS_NAME, rows));
   const embedding: TensorSpec[] = [
-    { name: EMBEDDING_NAME, rows, cols, kind: "embedding" },
+    { name: EMBEDDING_NAME, rows: config.embeddingRows ?? rows, cols, kind: "embedding" },
     ...normTensors(config.embeddingNorm, cols),
   ];
   if (config.learnedPositions) {
@@ -257,6 +268,7 @@ function ignoredTensorReason(family: DecoderFamily, name: string, config: ModelC
   if (name.endsWith(".rotary_emb.inv_freq")) return "rotary frequencies are recomputed from the config";
   const heads = [family, ...family.otherNames ?? []].map(({ rootNames }) => rootNames?.[HEAD_NAME] ?? HEAD_NAME);
   if (config.tieWordEmbeddings && heads.includes(name)) return "tied to the embedding (tie_word_embeddings)";
+  if (name.startsWith("mtp.")) return "predicts tokens further ahead, which is not used";
   return family.ignoredTensorReason?.(name, config);
 }
 
@@ -280,12 +292,13 @@ function wholeNorms({ norms, attention, ...layer }: LayerConfig): LayerConfig {
 }
 
 /**
- * Parses a config.json with two keys that every family may have, of weights as GGUF files store them: `rope_interleaved`, where those of queries and
- * keys are turned so that rotary embeddings pair neighbours, and `norm_weights_whole`, where norms have what is added to them.
+ * Parses a config.json with keys that every family may have, of weights as GGUF files store them: `rope_interleaved`, where those of queries and keys are
+ * turned so that rotary embeddings pair neighbours; `norm_weights_whole`, where norms have what is added to them; and `key_heads_take_turns`, where the
+ * value heads of delta nets that share a key head do not lie beside each other.
  * @throws {UnsupportedError}
  */
 function parseStored(family: DecoderFamily, values: Record<string, unknown>): ModelConfig {
-  const { rope_interleaved: _interleaved, norm_weights_whole: _whole, ...others } = values;
+  const { rope_interleaved: _interleaved, norm_weights_whole: _whole, key_heads_take_turns: _turns, ...others } = values;
   const reader = new ConfigReader(values, "config.json"), config = family.parseConfig(others);
   let { layers, finalNorm } = config;
   // One layer's settings are often many's, and stay that.
@@ -303,6 +316,12 @@ function parseStored(family: DecoderFamily, values: Record<string, unknown>): Mo
   if (reader.boolean("norm_weights_whole", false)) {
     change(wholeNorms);
     finalNorm = wholeNorm(finalNorm);
+  }
+  if (reader.boolean("key_heads_take_turns", false)) {
+    change(({ attention, ...layer }) => {
+      const { deltaNet } = attention;
+      return { ...layer, attention: { ...attention, ...(deltaNet && { deltaNet: { ...deltaNet, keyHeadsTakeTurns: true } }) } };
+    });
   }
   return { ...config, layers, finalNorm };
 }

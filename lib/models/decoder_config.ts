@@ -6,6 +6,7 @@ import type {
   Activation,
   AttentionConfig,
   LayerConfig,
+  MlpActivation,
   MlpConfig,
   ModelConfig,
   MoeConfig,
@@ -134,7 +135,7 @@ export function gatedMlp(intermediateSize: number, changes: Partial<MlpConfig> =
 }
 
 /** Returns a layer without a gate, with biases; a family changes what differs. */
-export function plainMlp(intermediateSize: number, activation: Activation, changes: Partial<MlpConfig> = {}): MlpConfig {
+export function plainMlp(intermediateSize: number, activation: MlpActivation, changes: Partial<MlpConfig> = {}): MlpConfig {
   return { kind: "plain", activation, intermediateSize, bias: true, ...changes };
 }
 

@@ -10,7 +10,7 @@ import { refuseUnimplemented } from "./unimplemented_keys.ts";
 
 /** A family that a language model within a whole model may be of. */
 export interface LanguageFamily
-  extends Pick<DecoderFamily, "layerSource" | "otherLayerSource" | "refusesExport" | "linearExperts" | "ignoredTensorReason"> {
+  extends Pick<DecoderFamily, "layerSource" | "otherLayerSource" | "refusesExport" | "ignoredTensorReason"> {
   /**
    * Parses the language model's settings.
    * @param modelType What the configuration is called: the `model_type` of the whole model, or of the language model by itself.
@@ -33,6 +33,8 @@ export interface WholeModel {
   names: readonly LanguageNames[];
   /** Names of the tensors that only images or sounds go through. */
   needless: RegExp;
+  /** The key of the language model's settings; `text_config` without it. */
+  key?: string;
   /** Whether releases have the settings of the language model beside those of the whole, without a `text_config`. */
   flat?: boolean;
   /** What `tie_word_embeddings` is where it is set nowhere. */
@@ -86,13 +88,15 @@ function readTied(config: ConfigReader, text: ConfigReader, missing: boolean): b
 }
 
 /** Returns the architecture of a whole model's language model. */
-export function wholeModel({ modelTypes, languages, missing, names, needless, flat, tied = false }: WholeModel): Architecture {
+export function wholeModel(
+  { modelTypes, languages, missing, names, needless, flat, key = "text_config", tied = false }: WholeModel,
+): Architecture {
   const familyOf = ({ languageModelType }: ModelConfig): LanguageFamily => languages[languageModelType!];
   const [first, ...otherNames] = names.map(decoderNames);
 
   function parseConfig(values: Record<string, unknown>): ModelConfig {
-    const config = new ConfigReader(values, "config.json"), found = config.object("text_config");
-    if (!found && !flat) throw config.refuse("text_config", "an object");
+    const config = new ConfigReader(values, "config.json"), found = config.object(key);
+    if (!found && !flat) throw config.refuse(key, "an object");
     if (found) refuseUnimplemented(config);
     const text = found ?? config;
     const type = found?.has("model_type") ? found.raw("model_type") : missing;

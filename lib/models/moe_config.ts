@@ -46,8 +46,8 @@ export function plainMoe(
 /** Returns the widest of a model's feed-forward layers, inside. */
 export function widestIntermediate(layers: readonly (MlpConfig | MoeConfig)[]): number {
   return layers.reduce((most, layer) => {
-    const shared = layer.kind === "moe" ? layer.shared?.mlp.intermediateSize ?? 0 : 0;
-    return Math.max(most, layer.intermediateSize, shared);
+    const dense = layer.kind === "moe" ? [layer.shared, layer.beside].map((part) => part?.mlp.intermediateSize ?? 0) : [];
+    return Math.max(most, layer.intermediateSize, ...dense);
   }, 1);
 }
 

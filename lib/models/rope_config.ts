@@ -7,7 +7,7 @@ import type { RopeConfig, RopeScaling } from "../layers/model_config.ts";
 import type { ConfigReader } from "./config_reader.ts";
 
 /** Keys of each type beyond `rope_type`, `type`, `rope_theta` and `partial_rotary_factor`. */
-const SCALING_KEYS: Record<Exclude<RopeScaling["type"], "temperature">, readonly string[]> = {
+const SCALING_KEYS: Record<Exclude<RopeScaling["type"], "temperature" | "proportional">, readonly string[]> = {
   default: [],
   linear: ["factor"],
   dynamic: ["factor", "original_max_position_embeddings"],

@@ -14,11 +14,11 @@ export const DEFAULT_COMPRESSION: Compression = "q4o";
 
 /**
  * Returns the format for a checkpoint: one that is quantized already keeps its own, since to quantize it again would lose more.
- * @param path The directory, or a GGUF file. @param isGguf Whether the weights that are to come to the directory are a GGUF file's.
+ * @param path The directory, or a GGUF file. @param isGguf Whether its weights are a GGUF file's, where they are to come; else what is there says it.
  * @throws {FormatError} where its config.json is damaged.
  */
-export function defaultCompression(path: string, isGguf = false): Compression {
-  if (isGguf || holdsGguf(path)) return "none";
+export function defaultCompression(path: string, isGguf = holdsGguf(path)): Compression {
+  if (isGguf) return "none";
   const config = readJsonObject(join(path, "config.json"));
   if (config === undefined) return DEFAULT_COMPRESSION;
   return quantizationConfig(withQuantizationFile(path, config)) !== undefined ? "none" : DEFAULT_COMPRESSION;

@@ -22,7 +22,14 @@ export type PackedFormatName =
   | "q2_k"
   | "q3_k"
   | "iq4_xs"
-  | "tq2_0";
+  | "tq2_0"
+  | "iq2_xxs"
+  | "iq2_xs"
+  | "iq2_s"
+  | "iq3_xxs"
+  | "iq3_s"
+  | "iq1_s"
+  | "iq1_m";
 
 /** What a packed format's name says. */
 export interface Packing {
@@ -42,7 +49,7 @@ export interface Packing {
 }
 
 const NAME =
-  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(nvfp4)(-product)?|(mxfp4|q[2-6]_k|iq4_nl|iq4_xs|q4_1|q5_0|q5_1|tq2_0))$/;
+  /^(?:(bnb4)-(\d+)(?:x(\d+))?-(f32|f16|bf16)|(int4|int8)-(\d+|row)-(f32|f16|bf16|scb)(-zero)?(-order)?|(fp8)-(\d+)x(\d+|row)|(nvfp4)(-product)?|(mxfp4|q[2-6]_k|iq4_nl|iq4_xs|q4_1|q5_0|q5_1|tq2_0|iq2_xxs|iq2_xs|iq2_s|iq3_xxs|iq3_s|iq1_s|iq1_m))$/;
 
 /** Parses a decimal power of two in a range, as the native library does; NaN for anything else. */
 function power(text: string, least: number, most: number): number {
@@ -100,6 +107,21 @@ export function packingName({ family, group, second, type, zero, order, product 
   }
 }
 
+/** Bytes of each section that a block of 256 columns has, of GGUF's whose scales are apart. */
+const LONG_BLOCKS = {
+  q2_k: [20, 64],
+  q3_k: [14, 32, 64],
+  iq4_xs: [8, 128],
+  tq2_0: [2, 64],
+  iq2_xxs: [2, 64],
+  iq2_xs: [10, 64],
+  iq2_s: [10, 8, 64],
+  iq3_xxs: [2, 32, 64],
+  iq3_s: [6, 40, 64],
+  iq1_s: [2, 16, 32],
+  iq1_m: [8, 16, 32],
+} as const;
+
 /** Returns the bytes of each section of an extent, in order. */
 export function packedSections(packing: Packing, rows: number, cols: number): number[] {
   const { family, group, second, type, zero, order } = packing;
@@ -128,26 +150,20 @@ export function packedSections(packing: Packing, rows: number, cols: number): nu
       return [rows * blocks * 2, rows * blocks * 4, rows * blocks * 16];
     case "q5_1":
       return [rows * blocks * 4, rows * blocks * 4, rows * blocks * 16];
-    case "q2_k":
-      return [rows * cols / 256 * 20, rows * cols / 256 * 64];
-    case "q3_k":
-      return [rows * cols / 256 * 14, rows * cols / 256 * 32, rows * cols / 256 * 64];
-    case "iq4_xs":
-      return [rows * cols / 256 * 8, rows * cols / 256 * 128];
-    case "tq2_0":
-      return [rows * cols / 256 * 2, rows * cols / 256 * 64];
     case "q4_k":
       return [rows * cols / 256 * 144];
     case "q5_k":
       return [rows * cols / 256 * 176];
     case "q6_k":
       return [rows * cols / 256 * 210];
+    default:
+      return LONG_BLOCKS[family].map((bytes) => rows * cols / 256 * bytes);
   }
 }
 
 /** Returns what the columns of a matrix must be a multiple of. */
 export function packedColumnUnit({ family }: Packing): number {
-  return /^(q\d_k|iq4_xs|tq2_0)$/.test(family) ? 256 : 1;
+  return family in LONG_BLOCKS || /^q\d_k$/.test(family) ? 256 : 1;
 }
 
 /** Returns the least number of elements (bnb4) or rows (fp8) that every extent but the last holds a multiple of. */

@@ -117,7 +117,11 @@ export function placeTensors(
     const required = requiredShape(together, rows, stack);
     const source = encoded.get(name) ?? checkpoint.tensors.get(name);
     if (source === undefined) throw new FormatError(`${what} is missing; required with shape [${required.join(", ")}]`);
-    if (source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])) {
+    // A vector of one element may be stored as a number.
+    const isNumber = source.shape.length === 0 && required.length === 1 && required[0] === 1;
+    if (
+      isNumber ? isEncoded(source) : source.shape.length !== required.length || source.shape.some((n, i) => n !== required[i])
+    ) {
       throw new FormatError(`${what} has shape [${source.shape.join(", ")}], required [${required.join(", ")}]`);
     }
     const [{ spec: { kind }, transposed: turned }] = together;

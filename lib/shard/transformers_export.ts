@@ -17,6 +17,7 @@ import { CancelledError, FormatError, NativeError, UnsupportedError, UsageError 
 import { AIRK_BF16, AIRK_F16, AIRK_F32, AIRK_NOT_FINITE } from "../ffi/abi.ts";
 import { Context } from "../ffi/context.ts";
 import { quantizeRows } from "../ffi/quantize.ts";
+import type { TensorSpec } from "../models/architecture.ts";
 import { architectureFor } from "../models/registry.ts";
 import { extentSections, rowsOfWhole } from "./formats.ts";
 import { isEncoded, placeTensors } from "./tensor_places.ts";
@@ -107,6 +108,13 @@ function skippedModule(name: string): string {
   return /^.+\.experts(?=\.)/.exec(name)?.[0] ?? name.replace(/\.(weight|bias)$/, "");
 }
 
+/** Returns the name that an expert's matrix of a stack has by itself, which is one of its other places. */
+function matrixName({ expert, otherSources = [] }: TensorSpec, stack: string): string | undefined {
+  const prefix = /^.*\.experts\./.exec(stack)?.[0];
+  if (expert === undefined || prefix === undefined) return undefined;
+  return otherSources.flat().find(({ name, index }) => index === undefined && name.startsWith(`${prefix}${expert}.`))?.name;
+}
+
 /** Returns the reader of rows that lie somewhere in a tensor. */
 function readerOf(checkpoint: Checkpoint, tensor: CheckpointTensor, cols: number, placement: RowPlacement): RowReader {
   return new TensorRows(checkpoint, tensor, { cols, rowsTogether: 1, elementBytes: TYPES[tensor.dtype]!.bytes }, placement);
@@ -125,17 +133,14 @@ function planItems(checkpoint: Checkpoint): { items: Item[]; skipped: string[] }
     for (const { source, placement } of places) {
       if (isEncoded(source)) throw refuse("it is quantized already");
       const [rows, cols] = source.shape, { name } = source;
-      // Where a quantized checkpoint has an expert's matrix by itself.
-      const [apart] = architecture.linearExperts === true && spec.expert !== undefined
-        ? [spec.otherSources?.[0] ?? []].flat()
-        : [];
-      const isLinear = apart !== undefined ||
+      const apart = architecture.linearExperts === true ? matrixName(spec, name) : undefined, isApart = apart !== undefined;
+      const isLinear = isApart ||
         spec.kind === "linear" && source.shape.length === 2 && name.endsWith(".weight") && placement.transposed === undefined;
       if (isLinear && TYPES[source.dtype] === undefined) {
         throw refuse(`tensor ${JSON.stringify(name)} has dtype ${source.dtype}`);
       }
-      if (apart) {
-        const linear = { name: apart.name, rows: spec.rows, cols: spec.cols };
+      if (isApart) {
+        const linear = { name: apart, rows: spec.rows, cols: spec.cols };
         const item = quantized(source, { ...linear, reader: readerOf(checkpoint, source, spec.cols, placement) });
         items.set(source, [...items.get(source) ?? [], item]);
       } else if (isLinear) {

@@ -12,7 +12,9 @@ import { type MergedPiece, mergePieces } from "./piece_merging.ts";
 import { damagedModel, type Piece, PIECE_TYPES, readSentencePieceFile, type SentencePieceFile } from "./sentence_piece_file.ts";
 import { type BarredText, SentencePieceNormalizer, SPACE, SymbolMatcher } from "./sentence_piece_normalizer.ts";
 import type { TokenizerParts } from "./tokenizer_parts.ts";
-import { Unigram, type UnigramPiece } from "./unigram.ts";
+import { crosses, Unigram, type UnigramPiece } from "./unigram.ts";
+
+const MODEL_TYPES = ["bpe", "unigram", "word", "char"];
 
 /** How much less likely than the least likely piece an unknown character is. */
 const UNKNOWN_PENALTY = 10;
@@ -41,17 +43,39 @@ function bpeModel(pieces: readonly Piece[], ids: ReadonlyMap<string, number>, sy
   };
 }
 
+/** Returns the cutting of a model of type `char`: each character for itself, but for symbols. */
+function charModel(ids: ReadonlyMap<string, number>, symbols: SymbolMatcher): PieceModel {
+  return (source) => {
+    const { text } = source, parts: string[] = [];
+    for (let at = 0; at < text.length; at += parts[parts.length - 1].length) {
+      parts.push(symbols.match(source, at) ?? text.slice(at, at + (text.codePointAt(at)! > 0xffff ? 2 : 1)));
+    }
+    return parts.map((text) => ({ id: ids.get(text), text }));
+  };
+}
+
+/** Returns the cutting of a model of type `word`: before each space. */
+function wordModel(ids: ReadonlyMap<string, number>, symbols: ReadonlySet<string>): PieceModel {
+  const beforeSpace = new RegExp(`(?!^)(?=${SPACE})`);
+  return ({ text, barriers }) => {
+    let at = 0;
+    return (text === "" ? [] : text.split(beforeSpace)).map((text) => {
+      const start = at, isBarred = symbols.has(text) && crosses(barriers, start, at += text.length);
+      return { id: isBarred ? undefined : ids.get(text), text };
+    });
+  };
+}
+
 /** Returns the search of a model of type `unigram`, which sums in float32. */
 function unigramModel(pieces: readonly Piece[]): PieceModel {
   const scores = pieces.filter(({ type }) => type === PIECE_TYPES.normal).map(({ score }) => score);
-  // From the smallest positive float32 on, as there, so that of logarithms it is the largest.
-  const most = scores.reduce((a, b) => Math.max(a, b), 2 ** -126), least = scores.reduce((a, b) => Math.min(a, b), Infinity);
+  const least = scores.reduce((a, b) => Math.min(a, b), Infinity);
   const found = new Map<string, UnigramPiece>();
   const bytes = new TextEncoder();
   pieces.forEach(({ text, score, type }, id) => {
     if (type === PIECE_TYPES.normal) found.set(text, { id, score });
-    // So good that it is always taken.
-    const symbolScore = Math.fround(bytes.encode(text).length * most) - 0.1;
+    // So good that it is always taken; of symbols made of others this decides which, as in version 0.2.3.
+    const symbolScore = Math.fround(bytes.encode(text).length * 0.1 - 0.1);
     if (type === PIECE_TYPES.userDefined) found.set(text, { id, score: symbolScore, isSymbol: true });
   });
   const unigram = new Unigram({ pieces: found, unknownScore: Math.fround(least - UNKNOWN_PENALTY), round: Math.fround });
@@ -82,7 +106,15 @@ class SentencePieceEncoder implements TokenEncoder {
     const symbols = pieces.filter(({ type }) => type === PIECE_TYPES.userDefined).map(({ text }) => text);
     const matcher = new SymbolMatcher(symbols);
     this.#normalizer = new SentencePieceNormalizer(file, matcher);
-    this.#model = modelType === "bpe" ? bpeModel(pieces, ids, matcher) : unigramModel(pieces);
+    const spelled = new Map(pieces.flatMap((piece, id) => isPiece(piece) ? [[piece.text, id]] : []));
+    const models: Record<string, () => PieceModel> = {
+      bpe: () => bpeModel(pieces, ids, matcher),
+      unigram: () => unigramModel(pieces),
+      // Here a text could spell a control piece, which it must not.
+      char: () => charModel(spelled, matcher),
+      word: () => wordModel(spelled, new Set(symbols)),
+    };
+    this.#model = models[modelType]();
     this.#byteId = (piece) => byteFallback ? ids.get(piece) : undefined;
     const unknown = file.pieces.findIndex(({ type }) => type === PIECE_TYPES.unknown);
     this.#unknownId = unknown < 0 ? undefined : unknown;
@@ -164,7 +196,7 @@ function decoderOf({ addDummyPrefix, removeExtraWhitespaces, byteFallback }: Sen
 }
 
 /**
- * Returns the parts of a tokenizer from a SentencePiece model of type BPE or Unigram.
+ * Returns the parts of a tokenizer from a SentencePiece model.
  *
  * @param spell What is done to a text before the model's own normalization.
  * @throws {FormatError} where the file is damaged, {UnsupportedError} for another type or a setting that is not known.
@@ -177,7 +209,7 @@ export function sentencePieceParts(
   const file = readSentencePieceFile(bytes), { pieces, modelType } = file;
   const refuse = (what: string) =>
     new UnsupportedError(`Cannot use the tokenizer: its tokenizer.model ${what}; save it as tokenizer.json with transformers`);
-  if (modelType !== "bpe" && modelType !== "unigram") throw refuse(`is of type ${modelType}, supported are bpe and unigram`);
+  if (!MODEL_TYPES.includes(modelType)) throw refuse(`is of type ${modelType}, supported are ${MODEL_TYPES.join(", ")}`);
   if (file.whitespaceIsSuffix) throw refuse("has spaces at the end of words (treat_whitespace_as_suffix)");
   if (file.denormalizes) throw refuse("has a table of characters for decoded text (denormalizer_spec)");
   const ids = new Map(pieces.map(({ text }, id) => [text, id]));

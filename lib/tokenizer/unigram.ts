@@ -48,9 +48,9 @@ export class Unigram {
     const size = text.length;
     const scores = new Float64Array(size + 1), starts = new Int32Array(size + 1).fill(-1), ids = new Int32Array(size + 1);
     const relax = (start: number, end: number, id: number, sum: number): void => {
-      // Compared before it is rounded, which decides what would be ties.
-      if (starts[end] >= 0 && !(sum > scores[end])) return;
-      scores[end] = round(sum);
+      const rounded = round(sum);
+      if (starts[end] >= 0 && !(rounded > scores[end])) return;
+      scores[end] = rounded;
       starts[end] = start;
       ids[end] = id;
     };

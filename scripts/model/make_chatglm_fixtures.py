@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from make_architecture_fixtures import OUT, VOCABULARY, Fixture, random_weights, write_config
 from make_fixtures import FIXTURES, float32_list, tensor_json, versions, write_json
+from make_sentence_piece_fixtures import read_model, write_without_paths
 from make_tokenizer_parity_fixtures import CORPUS, training_text
 
 TOKENIZERS = FIXTURES / "tokenizer"
@@ -122,6 +123,7 @@ def tokenizers(first, third):
             remove_extra_whitespaces=False, **options,
         )
         prefix.with_suffix(".vocab").unlink()
+        write_without_paths(read_model(prefix.with_suffix(".model")), prefix.with_suffix(".model"))
         path = str(prefix.with_suffix(".model"))
         tokenizer = package(f"{name}_published", folder, hashes)("tokenization").SPTokenizer(path, **({"num_image_tokens": 7} if name == "chatglm_1" else {}))
         ids = [tokenizer.encode(text) for text in texts]

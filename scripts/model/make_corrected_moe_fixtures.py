@@ -118,6 +118,25 @@ def afmoe():
     )
 
 
+# Values narrower than keys, twice the key heads in layers with a window.
+@fixture("mimo_v2_flash/base")
+def mimo_v2_flash():
+    config = transformers.MiMoV2FlashConfig(
+        **MOE | ROUTED | dict(num_hidden_layers=4, num_key_value_heads=1, n_shared_experts=None), head_dim=12, v_head_dim=8,
+        sliding_window_size=8, layer_types=["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+    )
+    return Fixture(
+        config,
+        v4(("layer_types", "mlp_layer_types", "sliding_window_size", "rms_norm_eps", "n_shared_experts"), rope_theta=5000000,
+           swa_rope_theta=10000, partial_rotary_factor=0.334, hybrid_layer_pattern=[0, 1, 1, 0], moe_layer_freq=[0, 1, 1, 1],
+           sliding_window_size=8, sliding_window=8, attention_chunk_size=8, add_swa_attention_sink_bias=True,
+           add_full_attention_sink_bias=False, swa_num_key_value_heads=2, swa_num_attention_heads=4, swa_head_dim=12, swa_v_head_dim=8,
+           layernorm_epsilon=1e-5, routed_scaling_factor=None, scoring_func="sigmoid", topk_method="noaux_tc"),
+        # transformers knows no hybrid_layer_pattern.
+        rearrange=lambda tensors: tensors,
+    )
+
+
 LATENT = dict(num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=12, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=6)
 LATENT_REMOVED = ("qk_head_dim", "head_dim", "mlp_layer_types", "rope_interleave", "layer_types")
 

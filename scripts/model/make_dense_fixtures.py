@@ -271,5 +271,116 @@ def nanochat():
     return Fixture(config)
 
 
+# OLMo 7B 0424: queries, keys and values clipped.
+@fixture("olmo/base")
+def olmo():
+    config = transformers.OlmoConfig(**SIZES, clip_qkv=1.0)
+    return Fixture(config, v4(rope_theta=10000.0, rope_scaling=None))
+
+
+# 7B-StoryWriter clips, 30B has a number of heads that is no power of two.
+@fixture("mpt/base")
+def mpt():
+    config = transformers.MptConfig(
+        vocab_size=96, d_model=36, n_heads=6, n_layers=2, max_seq_len=128, attn_config={"clip_qkv": 1.0, "alibi": True},
+    )
+    return Fixture(config, v4(verbose=0, learned_pos_emb=True), embedding_std=0.1)
+
+
+@fixture("apertus/base")
+def apertus():
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 32, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    }
+    config = transformers.ApertusConfig(**TINY, rope_parameters=scaling | {"rope_theta": 12000000.0})
+    return Fixture(
+        config, v4(rope_theta=12000000.0, rope_scaling=scaling, qk_norm=True, post_norm=False, mlp_bias=False),
+    )
+
+
+def renamed(names, joined=None):
+    """Renames tensors of Llama's names, and puts queries, keys and values below each other in one tensor where it has a name."""
+
+    def rearrange(tensors):
+        result = {}
+        for name, tensor in tensors.items():
+            if joined and ("k_proj" in name or "v_proj" in name):
+                continue
+            if joined and "q_proj" in name:
+                tensor = torch.cat([tensors[name.replace("q_proj", kind)] for kind in ("q_proj", "k_proj", "v_proj")])
+                name = name.replace("self_attn.q_proj", joined)
+            for old, new in names.items():
+                name = name.replace(old, new)
+            result[name] = tensor
+        return result
+
+    return rearrange
+
+
+# The first Qwen. transformers' `qwen2` is the same model under other names.
+@fixture("qwen/base")
+def qwen():
+    config = transformers.Qwen2Config(**SIZES, num_key_value_heads=4)
+    keys = dict(
+        model_type="qwen", architectures=["QWenLMHeadModel"], attn_dropout_prob=0.0, bf16=True, emb_dropout_prob=0.0, fp16=False,
+        hidden_size=32, initializer_range=0.02, intermediate_size=96, kv_channels=8, layer_norm_epsilon=1e-06,
+        max_position_embeddings=512, no_bias=True, num_attention_heads=4, num_hidden_layers=2, onnx_safe=None, rotary_emb_base=10000,
+        rotary_pct=1.0, scale_attn_weights=True, seq_length=128, tie_word_embeddings=False, use_cache=True, use_dynamic_ntk=True,
+        use_flash_attn="auto", use_logn_attn=True, vocab_size=96, torch_dtype="bfloat16",
+    )
+    names = {
+        "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f", "model.layers": "transformer.h",
+        "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2", "self_attn.o_proj": "attn.c_proj", "mlp.down_proj": "mlp.c_proj",
+        "mlp.gate_proj": "mlp.w2", "mlp.up_proj": "mlp.w1",
+    }
+    return Fixture(config, lambda _: keys, rearrange=renamed(names, "attn.c_attn"))
+
+
+# The first InternLM is Llama with biases of attention.
+@fixture("internlm/base")
+def internlm():
+    config = transformers.LlamaConfig(**SIZES, attention_bias=True)
+    respell = v4(
+        ("attention_bias", "mlp_bias", "pretraining_tp", "head_dim", "num_key_value_heads"), model_type="internlm",
+        architectures=["InternLMForCausalLM"], bias=True, rotary={"base": 10000, "type": "origin"},
+    )
+    return Fixture(config, respell, rearrange=lambda tensors: tensors)
+
+
+# EXAONE 3.5 is Llama under other names.
+@fixture("exaone/base")
+def exaone():
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    config = transformers.LlamaConfig(**TINY, rms_norm_eps=1e-5, rope_parameters=scaling | {"rope_theta": 1000000.0})
+
+    def respell(config):
+        config["num_layers"] = config.pop("num_hidden_layers")
+        config["layer_norm_epsilon"] = config.pop("rms_norm_eps")
+        config["activation_function"] = config.pop("hidden_act")
+        return v4(
+            ("attention_bias", "mlp_bias", "pretraining_tp"), model_type="exaone", architectures=["ExaoneForCausalLM"],
+            rope_theta=1000000, rope_scaling=scaling, embed_dropout=0.0,
+        )(config)
+
+    names = {
+        "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f", "model.layers": "transformer.h",
+        "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2", "self_attn.o_proj": "self_attn.out_proj",
+        "self_attn": "attn.attention", "mlp.gate_proj": "mlp.c_fc_0", "mlp.up_proj": "mlp.c_fc_1", "mlp.down_proj": "mlp.c_proj",
+    }
+    return Fixture(config, respell, rearrange=renamed(names))
+
+
+@fixture("ministral/base")
+def ministral():
+    config = transformers.MinistralConfig(
+        **TINY | dict(num_hidden_layers=3), head_dim=12, sliding_window=8,
+        layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+    )
+    return Fixture(config)
+
+
 if __name__ == "__main__":
     main()

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from make_architecture_fixtures import FALCON, TINY, VOCABULARY, Fixture, clear_case, save_checkpoint
 from make_fixtures import FIXTURES, versions, write_json
-from make_hybrid_fixtures import EXPERTS, HYBRID, remember
+from make_hybrid_fixtures import EXPERTS, HYBRID, MROPE, remember
 from make_hybrid_fixtures import ROPE as HYBRID_ROPE
 from make_moe_fixtures import DEEPSEEK, LLAMA4, LLAMA4_SCALING, MOE, YARN
 
@@ -41,6 +41,8 @@ class Family:
     extra: Callable = lambda config: {}
     """Tensors that no parameter stands for."""
     layers_ahead: int = 0
+    fused: bool = False
+    """Whether experts' gates lie above what they multiply, in one stack."""
     pre: str = "llama-bpe"
 
 
@@ -142,6 +144,31 @@ def qwen3_next_tensors(name, values, config):
     return [(name, values + 1 if whole else values)]
 
 
+def in_turns(values, config, head_dim, axis=0):
+    """Value heads of a delta net that share a key head lie apart, as many as there are key heads."""
+    keys, shared = config.linear_num_key_heads, config.linear_num_value_heads // config.linear_num_key_heads
+    shape = values.shape
+    grouped = values.reshape(*shape[:axis], keys, shared, head_dim, *shape[axis + 1 :])
+    return grouped.swapaxes(axis, axis + 1).reshape(shape)
+
+
+def qwen35_tensors(name, values, config):
+    head_dim = config.linear_value_head_dim
+    if ".in_proj_qkv." in name or "conv1d" in name:
+        values = values.squeeze(1) if "conv1d" in name else values
+        first = 2 * config.linear_num_key_heads * config.linear_key_head_dim
+        values = np.concatenate([values[:first], in_turns(values[first:], config, head_dim)])
+    elif ".in_proj_z." in name:
+        values = in_turns(values, config, head_dim)
+    elif ".in_proj_a." in name or ".in_proj_b." in name or name.endswith((".A_log", ".dt_bias")):
+        values = in_turns(values, config, 1)
+    elif ".linear_attn.out_proj." in name:
+        values = in_turns(values, config, head_dim, axis=1)
+    if name.endswith("conv1d.weight"):
+        return [(name, values)]
+    return qwen3_next_tensors(name, values, config)
+
+
 # --- metadata -----------------------------------------------------------------------------------------------
 
 
@@ -151,7 +178,8 @@ def write_common(writer, config, layers_ahead):
     writer.add_block_count(config.num_hidden_layers + layers_ahead)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(has("ffn_hidden_size", "intermediate_size"))
+    if (length := has("ffn_hidden_size", "intermediate_size")) is not None:
+        writer.add_feed_forward_length(length)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(has("num_key_value_heads") or config.num_attention_heads)
     rope = getattr(config, "rope_parameters", None) or {}
@@ -297,6 +325,18 @@ def qwen3_next(writer, config):
     delta_net(writer, config)
 
 
+def qwen35(writer, config):
+    rotary(writer, config)
+    delta_net(writer, config)
+    writer.add_rope_dimension_sections([1, 1, 0, 0])
+    if hasattr(config, "moe_intermediate_size"):
+        writer.kv_data[0].pop("qwen35moe.feed_forward_length", None)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+    else:
+        writer.add_nextn_predict_layers(1)
+
+
 def delta_net(writer, config):
     writer.add_ssm_conv_kernel(config.linear_conv_kernel_dim)
     writer.add_ssm_state_size(config.linear_key_head_dim)
@@ -372,6 +412,10 @@ def write_gguf(path, family, config, checkpoint):
             target = name if name.startswith("blk.") else names.get_name(name, try_suffixes=(".weight", ".bias"))
             assert target is not None and target not in stored, name
             stored[target] = part
+    if family.fused:
+        for gate in [name for name in stored if "ffn_gate_exps" in name]:
+            parts = [stored.pop(gate), stored.pop(gate.replace("gate", "up"))]
+            stored[gate.replace("gate", "gate_up")] = np.concatenate(parts, axis=1)
     for name, values in stored.items():
         data, kind = stored_as(name, values, family)
         writer.add_tensor(name, data, raw_dtype=kind)
@@ -603,6 +647,18 @@ FAMILIES = {
             transformers.Qwen3NextConfig(**HYBRID, **EXPERTS, rope_parameters=HYBRID_ROPE), adjust=remember, norm_mean=0.0, prompt_lengths=(5, 70)
         ),
         qwen3_next_tensors, qwen3_next, pre="qwen2",
+    ),
+    "qwen35": lambda: Family(
+        "qwen35",
+        Fixture(transformers.Qwen3_5TextConfig(**HYBRID, rope_parameters=MROPE), adjust=remember, norm_mean=0.0, prompt_lengths=(5, 70)),
+        qwen35_tensors, qwen35, extra=ahead, layers_ahead=1, pre="qwen35",
+    ),
+    "qwen35moe": lambda: Family(
+        "qwen35moe",
+        Fixture(
+            transformers.Qwen3_5MoeTextConfig(**HYBRID, **EXPERTS, rope_parameters=MROPE), adjust=remember, norm_mean=0.0, prompt_lengths=(5, 70)
+        ),
+        qwen35_tensors, qwen35, fused=True, pre="qwen35",
     ),
     "qwen2_yarn": lambda: Family(
         "qwen2",

@@ -33,7 +33,8 @@ TEXTS = ["In the beginning God created the heaven.", " two  spaces\n\nand 123456
 # Where blocks have their float16 numbers, the first a scale, and a scale that makes weights of about 1 / 16.
 SCALES = {
     TYPES.Q2_K: ((80, 82), 7e-3), TYPES.Q3_K: ((108,), 1.4e-3), TYPES.Q4_K: ((0, 2), 4e-4), TYPES.Q5_K: ((0, 2), 2e-4), TYPES.Q6_K: ((208,), 3e-5),
-    TYPES.IQ4_NL: ((0,), 1e-3), TYPES.IQ4_XS: ((0,), 5e-5),
+    TYPES.IQ4_NL: ((0,), 1e-3), TYPES.IQ4_XS: ((0,), 5e-5), TYPES.IQ2_XXS: ((0,), 1e-3), TYPES.IQ2_XS: ((0,), 1e-3), TYPES.IQ2_S: ((0,), 1e-3),
+    TYPES.IQ3_XXS: ((0,), 4e-4), TYPES.IQ3_S: ((0,), 4e-4), TYPES.IQ1_S: ((0,), 8e-3), TYPES.IQ1_M: ((), 8e-3),
 }
 
 
@@ -47,6 +48,11 @@ def random_blocks(kind, rows, cols, rng):
         factor = 1 if at == places[0] else 1.5 if kind == TYPES.Q2_K else 4
         values = (scale * factor * (0.5 + rng.random((rows, cols // blocks)))).astype(np.float16)
         data[:, :, at : at + 2] = values.view(np.uint8).reshape(rows, cols // blocks, 2)
+    if kind == TYPES.IQ1_M:
+        # The scale's four times four bits lie above those of the steps.
+        values = (scale * (0.5 + rng.random((rows, cols // blocks)))).astype(np.float16).view(np.uint16)
+        for i in range(4):
+            data[:, :, 49 + 2 * i] = data[:, :, 49 + 2 * i] & 15 | (values >> (4 * i) & 15).astype(np.uint8) << 4
     return data.reshape(rows, -1)
 
 
@@ -339,6 +345,18 @@ MODELS = {
         {
             "q_proj": TYPES.Q2_K, "k_proj": TYPES.Q3_K, "v_proj": TYPES.IQ4_XS, "o_proj": TYPES.MXFP4, "gate_proj": TYPES.Q4_1,
             "up_proj": TYPES.Q5_0, "down_proj": TYPES.TQ2_0, "embed_tokens": TYPES.TQ1_0, "lm_head": TYPES.Q5_1,
+        },
+        llama_keys, by_transformers=False,
+    ),
+    "points": lambda: Spec(
+        "llama",
+        transformers.LlamaConfig(
+            **SIZES, hidden_size=256, intermediate_size=256, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+            rms_norm_eps=1e-5, tie_word_embeddings=False, **ROPE,
+        ),
+        {
+            "q_proj": TYPES.IQ1_S, "k_proj": TYPES.IQ1_M, "v_proj": TYPES.IQ3_S, "o_proj": TYPES.IQ3_XXS, "gate_proj": TYPES.IQ2_XXS,
+            "up_proj": TYPES.IQ2_XS, "down_proj": TYPES.IQ2_S, "embed_tokens": TYPES.Q2_K, "lm_head": TYPES.Q6_K,
         },
         llama_keys, by_transformers=False,
     ),

@@ -167,6 +167,20 @@ EXPRESSIONS = """
 {{ rows | groupby('k') | map('first') | list }}|{{ rows | groupby('on', default=false) | map('length') | list }}|{% for k, items in rows | groupby('k') %}{{ k }}{{ items | length }};{% endfor %}
 {{ list.append is defined }}|{{ list.append }}|{{ d.update is undefined }}
 {{ d.pop('b') }}
+{{ [missing] }}|{{ missing | capitalize }}|{{ missing | title }}|{{ missing | replace('a', 'b') }}|{{ missing | wordcount }}|{{ 'b' % [] }}|{{ true | round(1) }}|{{ list[true] }}|{{ 'abc'[false] }}|{{ (1, 2, 3) | batch(2) | list }}
+{{ 'a\\r\\nb\\n' | indent }}|{{ missing is sequence }}|{{ -3 is odd }}|{{ 7.5 is divisibleby 2.5 }}|{{ missing is callable }}|{{ (1,) in {} }}|{{ (1, 2,) }}|{{ [(1), (2,)] }}|{{ (n if yes else 0) }}
+{{ missing | int }}
+{{ missing | abs }}
+{{ none is divisibleby 2 }}
+{{ none | abs }}
+{{ [] in {} }}
+{{ rows | unique | list }}
+{{ [] < () }}
+{{ (1,).copy() }}
+{{ none | indent }}
+{{ (1 2) }}
+{{ (n == 7 n) }}
+{{ d[1:] }}
 """.strip("\n").split("\n")
 LINE_ENDS = ["a{{ n }}{# x #}\r\n{% if yes %}\r\nb\r{% endif %}\r\nc\r\n", "{% if yes %}\n  {% set x = 1 %}\n  {{ x }}\n{% endif %}\n\n"]
 FORMATS = ["%Y-%m-%d", "%d %b %Y", "%B %d, %Y", "%A %a %j %w %u", "%H:%M:%S %I %p", "%-d/%-m/%y %e", "%F %T %R %D", "100%% %-I %-j %h", "%n%t|", "%C %G-W%V %g %U %W", "%k %l %P %r", "%c | %x | %X", "[%z%Z]", "%_d %_m %^b %^A %-H %_I"]

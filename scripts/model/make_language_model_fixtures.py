@@ -316,6 +316,27 @@ def internvl():
     return Fixture(config, make_model=transformers.InternVLForConditionalGeneration)
 
 
+# InternVL 3 as it was released: settings of the language model under another key, a projector of another name.
+@fixture("internvl_chat/base")
+def internvl_chat():
+    config = transformers.InternVLConfig(
+        text_config=transformers.Qwen2Config(**TINY), image_token_id=90, tie_word_embeddings=False,
+        vision_config=SIGLIP | dict(image_size=[8, 8], patch_size=[4, 4]), downsample_ratio=0.5,
+    )
+
+    def respell(config):
+        text = v4(("layer_types",), rope_theta=10000.0, use_sliding_window=False, max_window_layers=70, sliding_window=None)
+        return dict(
+            model_type="internvl_chat", architectures=["InternVLChatModel"], llm_config=text(config["text_config"]),
+            vision_config={"model_type": "intern_vit_6b"}, downsample_ratio=0.5, force_image_size=448, ps_version="v2",
+            select_layer=-1, template="internvl2_5", use_backbone_lora=0, use_llm_lora=0, torch_dtype="bfloat16",
+            tie_word_embeddings=False,
+        )
+
+    names = ((r"^multi_modal_projector\.linear_", "mlp1."), (r"^multi_modal_projector\.layer_norm", "mlp1.0"), (r"^vision_tower\.", "vision_model."))
+    return Fixture(config, respell, make_model=transformers.InternVLForConditionalGeneration, rearrange=renamed(*WRAPPED, *names))
+
+
 @fixture("smolvlm/base")
 def smolvlm():
     config = transformers.SmolVLMConfig(
@@ -332,6 +353,26 @@ def idefics3():
         tie_word_embeddings=False,
     )
     return Fixture(config, make_model=transformers.Idefics3ForConditionalGeneration)
+
+
+# Llama 3.2 11B Vision: layers of its own for images between the others.
+@fixture("mllama/base")
+def mllama():
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    text = TINY | dict(num_hidden_layers=4, cross_attention_layers=[1, 3], pad_token_id=0, rope_parameters=scaling | {"rope_theta": 500000.0})
+    config = transformers.MllamaConfig(
+        text_config=text, image_token_index=96,
+        vision_config=dict(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_global_layers=1, attention_heads=2, image_size=8, patch_size=4,
+            max_num_tiles=1, supported_aspect_ratios=[[1, 1]], intermediate_layers_indices=[0], vision_output_dim=16,
+        ),
+    )
+    return Fixture(
+        config, v4_text(rope_theta=500000.0, rope_scaling=scaling), make_model=transformers.MllamaForConditionalGeneration,
+    )
 
 
 if __name__ == "__main__":

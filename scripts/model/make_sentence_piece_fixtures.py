@@ -23,12 +23,31 @@ KINDS = {
     "tidy": {"byte_fallback": True, "remove_extra_whitespaces": True},
     "rules": {"byte_fallback": True, "remove_extra_whitespaces": True, "user_defined_symbols": ["abcd", "<sep>"]},
     "unigram": {"model_type": "unigram", "byte_fallback": True, "remove_extra_whitespaces": False, "user_defined_symbols": ["<|tool|>", "the"]},
+    "unigram_runs": {"model_type": "unigram", "byte_fallback": True, "remove_extra_whitespaces": False,
+                     "user_defined_symbols": ["\n" * n for n in (1, 2, 3, 4, 5, 7, 10, 14, 22)] + ["ab", "aba", "\u00e9", "\u00e9\u00e9"]},
+    "word": {"model_type": "word", "vocab_size": 400, "remove_extra_whitespaces": True},
+    "word_plain": {"model_type": "word", "vocab_size": 400, "remove_extra_whitespaces": False, "add_dummy_prefix": False, "user_defined_symbols": ["<|tool|>", "the"]},
+    "char": {"model_type": "char", "vocab_size": 90, "remove_extra_whitespaces": False, "user_defined_symbols": ["<|tool|>", "the"]},
     "unigram_nmt": {"model_type": "unigram", "normalization_rule_name": "nmt_nfkc", "split_digits": False},
 }
 OWN_TEXTS = [
     "a<|tool|>b", "<|tool|>", " <|tool|> <|tool|><|tool|>", "the<|tool|>the then thethe", "ab abc abcd abcde <sep> a<sep>b", "\ufb03x e\u0301 e\u0301\u0301 e",
-    "a\u00a0\u3000 \u00bd\u200b!\uff01", "\u00a0 x", " \u200b x ", "\u200b", "  \u3000", "one\n\ntwo\n\n\nthree    four  five   six", "\ufffd\u0915\u094d\u0937 \U0001f469\u200d\U0001f4bb",
+    "a\u00a0\u3000 \u00bd\u200b!\uff01", "\u00a0 x", " \u200b x ", "\u200b", "  \u3000", "one\n\ntwo\n\n\nthree    four  five   six", *["\n" * n for n in (4, 6, 8, 11, 15, 17, 20, 23, 29, 31, 44, 57, 100)],
+    "x\n\n\n\n\n\nab\n\n\n", "ababababa", "\u00e9" * 9 + "aba" * 5, "\ufffd\u0915\u094d\u0937 \U0001f469\u200d\U0001f4bb",
 ]
+
+
+def write_without_paths(model, path):
+    """Writes a model; where it was trained is of no interest."""
+    model.trainer_spec.model_prefix = ""
+    model.normalizer_spec.normalization_rule_tsv = ""
+    path.write_bytes(model.SerializeToString())
+
+
+def read_model(path):
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return model
 
 
 def train(name, options):
@@ -41,18 +60,17 @@ def train(name, options):
     prefix = OUT / f"sentence_piece_{name}"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([line for line in training_text() if line.strip()][:400]), model_prefix=str(prefix),
-        character_coverage=0.98, num_threads=1, minloglevel=2, allow_whitespace_only_pieces=True, **settings
+        character_coverage=0.98, num_threads=1, minloglevel=2, allow_whitespace_only_pieces=True, **settings,
     )
     prefix.with_suffix(".vocab").unlink()
     (OUT / "rules.tsv").unlink(missing_ok=True)
     path = prefix.with_suffix(".model")
-    model = sentencepiece_model_pb2.ModelProto()
-    model.ParseFromString(path.read_bytes())
+    model = read_model(path)
     if name in ("tidy", "unigram"):
         # Pieces that training does not make: some that stand only between others.
         for piece in [piece for piece in model.pieces if piece.type == piece.NORMAL and len(piece.piece) > 2][::7]:
             piece.type = piece.UNUSED
-        path.write_bytes(model.SerializeToString())
+    write_without_paths(model, path)
     return sentencepiece.SentencePieceProcessor(model_file=str(path)), model
 
 

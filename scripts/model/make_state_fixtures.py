@@ -92,5 +92,48 @@ def granite4_attention():
     return Fixture(config, granite4(["attention", "attention"], rope_theta=10000000), embedding_std=0.1)
 
 
+NEMOTRON = TINY | dict(
+    head_dim=8, mamba_num_heads=8, mamba_head_dim=6, n_groups=2, ssm_state_size=12, conv_kernel=4, chunk_size=16, intermediate_size=24,
+)
+NEMOTRON.pop("num_hidden_layers")
+
+
+@torch.no_grad()
+def take_steps(model):
+    """States that last, and steps above time_step_min."""
+    remember(model)
+    for name, parameter in model.named_parameters():
+        if name.endswith("dt_bias"):
+            parameter.clamp_(min=0.0)
+
+
+# Nemotron 3 Nano: experts; one state space without a layer behind it.
+@fixture("nemotron_h/moe")
+def nemotron_h_moe():
+    config = transformers.NemotronHConfig(
+        **NEMOTRON, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=16, moe_shared_expert_intermediate_size=20,
+        routed_scaling_factor=2.5, layers_block_type=["linear_attention", "moe", "linear_attention", "full_attention", "moe"],
+    )
+    return Fixture(
+        config,
+        v4(("layers_block_type", "layer_types", "mtp_layers_block_type", "time_step_limit"), hybrid_override_pattern="MEM*E", num_hidden_layers=5,
+           rope_theta=10000, partial_rotary_factor=1.0),
+        adjust=take_steps, prompt_lengths=(5, 24),
+    )
+
+
+# Nemotron H 8B and 47B, Nano 9B v2.
+@fixture("nemotron_h/dense")
+def nemotron_h_dense():
+    config = transformers.NemotronHConfig(
+        **NEMOTRON, layers_block_type=["linear_attention", "mlp", "linear_attention", "full_attention", "mlp"],
+    )
+    return Fixture(
+        config,
+        v4(("layers_block_type", "layer_types", "mtp_layers_block_type", "time_step_limit"), hybrid_override_pattern="M-M*-", num_hidden_layers=5),
+        adjust=take_steps,
+    )
+
+
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { type Dtype, writeHeader } from "../../lib/checkpoint/safetensors.ts";
-import { LLAMA } from "../../lib/models/llama.ts";
+import { LLAMA } from "../../lib/models/families/llama.ts";
 
 /** A config of odd sizes: no width is a multiple of 32. */
 export const TINY_CONFIG = {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openModelShards } from "../../lib/auto_model.ts";
 import { Context } from "../../lib/ffi/context.ts";
@@ -50,6 +50,8 @@ const CHECKPOINTS: Record<string, string[]> = {
   modelopt_mxfp4: ["mxfp4"],
   modelopt_mxfp8: ["fp8-1x32"],
   modelopt_mixed: ["bf16", "fp8-1xrow", "nvfp4-product"],
+  quark_fp8: ["fp8-1xrow"],
+  quark_mxfp4: ["mxfp4"],
   gptq_int4: ["int4-32-f16-zero"],
   gptq_int4_zero: ["int4-row-f16-zero", "int4-64-f16-zero"],
   gptq_int4_borrow: ["int4-row-f16-zero", "int4-128-f16-zero-order"],
@@ -76,6 +78,11 @@ const CHECKPOINTS: Record<string, string[]> = {
   auto_round_awq: ["int4-32-f16-zero"],
   auto_round_mixed: ["f16", "int4-32-f16-zero", "int8-row-f16-zero"],
 };
+
+Deno.test("every fixture of an encoding is tested, as a checkpoint or as stacks of experts", () => {
+  const checkpoints = readdirSync(FIXTURES).filter((name) => !name.endsWith("_experts"));
+  assert.deepEqual(checkpoints.sort(), Object.keys(CHECKPOINTS).sort());
+});
 
 interface ExpectedTensor {
   shape: [number, number];

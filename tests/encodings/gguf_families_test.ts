@@ -31,6 +31,7 @@ const MODELS: Record<string, string> = {
   ...{ stablelm: "stablelm", stablelm_parallel: "stablelm", starcoder2: "starcoder2" },
   ...{ falcon: "falcon", falcon_one_norm: "falcon", falcon_multi_query: "falcon" },
   ...{ internlm2: "internlm2", baichuan: "baichuan", smollm3: "smollm3", qwen2_yarn: "qwen2", qwen3_next: "qwen3_next" },
+  ...{ qwen35: "qwen3_5_text", qwen35moe: "qwen3_5_moe_text" },
 };
 
 Deno.test("every fixture of a family in GGUF is tested", () => {

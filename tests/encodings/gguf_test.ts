@@ -34,6 +34,13 @@ const FORMATS: Record<string, string> = {
   TQ1_0: "tq2_0",
   TQ2_0: "tq2_0",
   MXFP4: "mxfp4",
+  IQ2_XXS: "iq2_xxs",
+  IQ2_XS: "iq2_xs",
+  IQ2_S: "iq2_s",
+  IQ3_XXS: "iq3_xxs",
+  IQ3_S: "iq3_s",
+  IQ1_S: "iq1_s",
+  IQ1_M: "iq1_m",
 };
 
 interface Expected {
@@ -48,7 +55,7 @@ function expectedFile(name: string): Expected {
 /** Fixtures, and the `model_type` of each. */
 const MODELS: Record<string, string> = {
   ...{ llama: "llama", mixtral: "mixtral", qwen2: "qwen2", qwen2moe: "qwen2_moe", qwen3: "qwen3", qwen3moe: "qwen3_moe" },
-  ...{ types: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
+  ...{ types: "llama", points: "llama", gemma: "gemma", gemma2: "gemma2", gemma3: "gemma3_text", phi3: "phi3" },
 };
 
 Deno.test("every fixture of GGUF is tested", () => {
@@ -122,6 +129,20 @@ Deno.test("ggufTokenizerFiles() makes merges of SentencePiece's scores, better p
     eos_token: "</s>",
     add_eos_token: false,
   });
+  const templates = (...more: [string, string | string[]][]) => {
+    const files = ggufTokenizerFiles(new Map([...metadata, ...more]), "test");
+    return JSON.parse(files.get("tokenizer_config.json")!).chat_template;
+  };
+  assert.equal(templates(["tokenizer.chat_template", "D"]), "D");
+  const named: [string, string | string[]][] = [["tokenizer.chat_templates", ["tool_use", "x"]], [
+    "tokenizer.chat_template.tool_use",
+    "T",
+  ]];
+  assert.deepEqual(templates(...named), [{ name: "tool_use", template: "T" }]);
+  assert.deepEqual(templates(["tokenizer.chat_template", "D"], ...named), [
+    { name: "default", template: "D" },
+    { name: "tool_use", template: "T" },
+  ]);
   assert.throws(() => ggufTokenizerFiles(new Map([...metadata, ["tokenizer.ggml.model", "rwkv"]]), "test"), UnsupportedError);
   assert.throws(() => ggufTokenizerFiles(new Map([...metadata, ["tokenizer.ggml.scores", [1]]]), "test"), FormatError);
 });

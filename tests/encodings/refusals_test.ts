@@ -85,7 +85,7 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
     "an unknown method",
     "bnb_nf4",
     config({ quant_method: "hqq" }),
-    /quant_method "hqq", supported: bitsandbytes, fp8, mxfp8, fbgemm_fp8, compressed-tensors, modelopt, modelopt_fp4, modelopt_mixed, gptq, awq, auto-round, intel\/auto-round, mxfp4, gguf/,
+    /quant_method "hqq", supported: bitsandbytes, fp8, mxfp8, fbgemm_fp8, compressed-tensors, modelopt, modelopt_fp4, modelopt_mixed, quark, gptq, awq, auto-round, intel\/auto-round, mxfp4, gguf/,
   ],
   [
     "MLX's keys",
@@ -224,6 +224,19 @@ const CASES: [string, string, (model: Model) => void, RegExp][] = [
   ],
   ["an element type without codes", "modelopt_fp8", dtype(`${MODULE}.weight`, "I8"), /of I8 with a weight_scale/],
   [
+    "Quark's integers",
+    "quark_fp8",
+    config({ global_quant_config: { weight: { dtype: "int4", qscheme: "per_group" } } }),
+    /global_quant_config\.weight\.dtype "int4", supported: fp8_e4m3, fp4/,
+  ],
+  [
+    "a layer of other groups",
+    "quark_mxfp4",
+    config({ layer_quant_config: { "*o_proj": { weight: { dtype: "fp4", qscheme: "per_group", group_size: 16 } } } }),
+    /layer_quant_config \*o_proj\.weight\.group_size 16, supported: 32/,
+  ],
+  ["a rotation", "quark_mxfp4", config({ algo_config: [{ name: "rotation" }] }), /algo_config "rotation"/],
+  [
     "no exponents",
     "mxfp4_experts",
     lose("model.layers.0.mlp.experts.down_proj_scales"),
@@ -236,6 +249,23 @@ for (const [name, fixture, change, pattern] of CASES) {
     assert.match((await errorOf(fixture, change)).message, pattern);
   });
 }
+
+Deno.test("quantizeCheckpoint() refuses what it does not know of an encoding before anything is written", async () => {
+  for (
+    const [fixture, changes] of [["bnb_nf4", { quant_method: "hqq" }], ["gptq_int4", { checkpoint_format: "marlin" }]] as const
+  ) {
+    let left: string[] | undefined;
+    await errorOf(fixture, config(changes), async (source) => {
+      const out = join(source, "shards");
+      try {
+        await quantizeCheckpoint({ source, out, compression: "q8" });
+      } finally {
+        left = fs.existsSync(out) ? fs.readdirSync(out) : [];
+      }
+    });
+    assert.deepEqual(left, []);
+  }
+});
 
 Deno.test("quantizeCheckpoint() refuses a bias of GPTQ that the model has no place for, unless it is zeros", async () => {
   const quantize = (source: string) => quantizeCheckpoint({ source, out: join(source, "shards"), compression: "none" });

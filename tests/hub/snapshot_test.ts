@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
+import { QUANTIZATION_FILES } from "../../lib/checkpoint/model_files.ts";
 import { CancelledError, HubError, type HubFault, UsageError } from "../../lib/errors.ts";
 import { locateModel } from "../../lib/hub/locate.ts";
 import { openSnapshot } from "../../lib/hub/snapshot.ts";
@@ -66,6 +67,16 @@ Deno.test(
     const before = server.downloads.length;
     assert.equal(await pull(), path);
     assert.equal(server.downloads.length, before, "nothing is downloaded twice");
+  }),
+);
+
+Deno.test(
+  "pull() brings the files beside config.json that say how weights are quantized",
+  withHub(async ({ files, pull }) => {
+    const names = Object.keys(QUANTIZATION_FILES);
+    for (const name of names) files.set(name, new TextEncoder().encode(`{"bits": 4}`));
+    const path = await pull();
+    for (const name of names) assert.equal(fs.readFileSync(join(path, name), "utf8"), `{"bits": 4}`);
   }),
 );
 

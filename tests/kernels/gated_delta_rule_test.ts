@@ -9,6 +9,7 @@ interface Heads {
   valueHeads: number;
   keyDim: number;
   valueDim: number;
+  keyHeadsTakeTurns?: boolean;
 }
 
 const HEADS: Heads[] = [
@@ -16,6 +17,7 @@ const HEADS: Heads[] = [
   { keyHeads: 2, valueHeads: 4, keyDim: 20, valueDim: 33 },
   { keyHeads: 1, valueHeads: 2, keyDim: 128, valueDim: 128 },
   { keyHeads: 1, valueHeads: 1, keyDim: 200, valueDim: 70 },
+  { keyHeads: 2, valueHeads: 6, keyDim: 20, valueDim: 33, keyHeadsTakeTurns: true },
 ];
 
 /** Keys of unit length and decays below 1, as models have them: else the state grows without bounds. */
@@ -47,7 +49,7 @@ const RULES = [{ corrects: true, skips: false }, { corrects: false, skips: false
 
 for (const [index, pass] of PASSES.entries()) {
   for (const [heads, { corrects, skips }] of HEADS.flatMap((heads) => RULES.map((rule) => [heads, rule] as const))) {
-    const { keyHeads, valueHeads, keyDim, valueDim } = heads;
+    const { keyHeads, valueHeads, keyDim, valueDim, keyHeadsTakeTurns } = heads;
     const rule = `${corrects ? "" : ", adding"}${skips ? ", skipping" : ""}`;
     eachIsa(`gatedDeltaRule() matches float64, pass ${index} ${JSON.stringify(heads)}${rule}, nmse<1e-11`, async (context) => {
       const { tokens, first } = layOut(pass), states = valueHeads * keyDim * valueDim;
@@ -62,7 +64,7 @@ for (const [index, pass] of PASSES.entries()) {
           const stateOf = (slot: number) => slot * states + h * keyDim * valueDim;
           if (own > 0) expectedState.copyWithin(stateOf(to), stateOf(from), stateOf(from) + keyDim * valueDim);
           const s = expectedState.subarray(stateOf(to), stateOf(to) + keyDim * valueDim);
-          const keyHead = Math.floor(h / (valueHeads / keyHeads));
+          const keyHead = keyHeadsTakeTurns ? h % keyHeads : Math.floor(h / (valueHeads / keyHeads));
           if (cached === 0 && own > 0) s.fill(0);
           for (let t = first[i]; t < first[i] + own; t++) {
             const gate = t * valueHeads + h, decay = Math.exp(given.logDecay[gate]);

@@ -3,6 +3,7 @@
  * cuda/airkern.h and the documents of each format, with float32 roundings where those have them.
  * @module
  */
+import { GRID_BLOCKS, gridElement, type GridName } from "./grid_blocks.ts";
 import { fromBf16, fromF16, type Random, toBf16, toF16 } from "./reference.ts";
 
 /** Names of packed formats, one or more of each family. */
@@ -35,6 +36,13 @@ export const PACKED_FORMATS = [
   "q3_k",
   "iq4_xs",
   "tq2_0",
+  "iq2_xxs",
+  "iq2_xs",
+  "iq2_s",
+  "iq3_xxs",
+  "iq3_s",
+  "iq1_s",
+  "iq1_m",
 ] as const;
 /** Name of a packed format that is tested. */
 export type PackedName = typeof PACKED_FORMATS[number];
@@ -71,7 +79,7 @@ class Extent {
   }
 }
 
-/** Returns an extent of random weights. Columns must be a multiple of 256 for q2_k to q6_k, iq4_xs and tq2_0. */
+/** Returns an extent of random weights. Columns must be a multiple of 256 where blocks are as long. */
 export function packedExtent(numbers: Random, format: PackedName, rows: number, cols: number): PackedExtent {
   const [family, ...parameters] = format.split("-");
   const zero = parameters.includes("zero"),
@@ -232,6 +240,14 @@ export function packedExtent(numbers: Random, format: PackedName, rows: number, 
     case "tq2_0":
     case "iq4_xs":
       return finish(longBlocks(numbers, family, rows, cols, extent, random));
+    case "iq2_xxs":
+    case "iq2_xs":
+    case "iq2_s":
+    case "iq3_xxs":
+    case "iq3_s":
+    case "iq1_s":
+    case "iq1_m":
+      return finish(gridBlocks(numbers, family, rows, cols, extent, random));
     default:
       return finish(kBlocks(numbers, format as "q4_k" | "q5_k" | "q6_k", rows, cols, extent, random));
   }
@@ -281,6 +297,34 @@ function longBlocks(
       const scale = (run < 8 ? s(run) & 15 : s(run - 8) >> 4) | (s(8 + run % 4) >> 2 * (run >> 2) & 3) << 4;
       const bit = bytes[high + index * 32 + i % 32] >> (i >> 5) & 1;
       return f(f(half(12) * (scale - 32)) * (low - (bit ? 0 : 4)));
+    };
+  };
+}
+
+function gridBlocks(
+  numbers: Random,
+  family: GridName,
+  rows: number,
+  cols: number,
+  extent: Extent,
+  random: (bytes: Uint8Array, from: number, count: number) => void,
+) {
+  const count = rows * cols / 256, [headBytes, highBytes, codeBytes] = GRID_BLOCKS[family];
+  const head = extent.add(count * headBytes), high = highBytes > 0 ? extent.add(count * highBytes) : 0;
+  const code = extent.add(count * codeBytes);
+  return (bytes: Uint8Array, view: DataView) => {
+    random(bytes, head, count * headBytes);
+    random(bytes, high, high === 0 ? 0 : count * highBytes);
+    random(bytes, code, count * codeBytes);
+    for (let i = 0; i < count; i++) {
+      const at = head + i * headBytes, scale = toF16(numbers.normal() * 0.001);
+      if (family !== "iq1_m") view.setUint16(at, scale, true);
+      // Four bits of it above those of each four of the steps.
+      else for (let k = 0; k < 4; k++) bytes[at + 2 * k + 1] = bytes[at + 2 * k + 1] & 15 | (scale >> 4 * k & 15) << 4;
+    }
+    return (r: number, c: number) => {
+      const index = r * (cols / 256) + Math.floor(c / 256);
+      return gridElement(family, view, head + index * headBytes, high + index * highBytes, code + index * codeBytes, c % 256);
     };
   };
 }

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import type { Context } from "../../lib/ffi/context.ts";
 import type { WeightExtent } from "../../lib/ffi/ops.ts";
+import { columnUnit } from "../../lib/shard/formats.ts";
 import { PACKED_FORMATS, type PackedExtent, packedExtent, type PackedName } from "./packed_formats.ts";
 import { Arena, assertClose, assertSameBits, eachIsa, random, scaled } from "./reference.ts";
 
 /** Shapes for a format: rows that are whole blocks, and rows that are not where the format has that. */
 function shapes(format: PackedName): [number, number][] {
-  if (/^(q\d_k|iq4_xs|tq2_0)$/.test(format)) return [[1, 256], [7, 512], [33, 1024]];
+  if (columnUnit(format) === 256) return [[1, 256], [7, 512], [33, 1024]];
   return [[1, 1], [7, 33], [33, 63], [64, 64], [65, 100], [130, 257], [3, 4128]];
 }
 
@@ -60,7 +61,7 @@ for (const format of PACKED_FORMATS) {
   });
 
   eachIsa(`matmul() of ${format} matches float64, tokens 1..70, odd shapes, nmse<1e-11 exact, <2e-5 fast`, async (context) => {
-    const large: [number, number] = [scaled(129), /^(q\d_k|iq4_xs|tq2_0)$/.test(format) ? 1280 : scaled(1120)];
+    const large: [number, number] = [scaled(129), columnUnit(format) === 256 ? 1280 : scaled(1120)];
     for (const [rows, cols] of [...shapes(format).slice(1, 5), large]) {
       const { bytes, weights } = made(format, rows, cols);
       const most = 70, numbers = random(3), data = numbers.floats(most * cols);

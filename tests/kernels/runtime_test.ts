@@ -312,6 +312,9 @@ const REFUSED: [string, (ops: Ops) => void, RegExp][] = [
   ["attention() without pages", (ops) => ops.attention(A, A, { ...attention, pageTable: 0n }), /`page_table` is null/],
   ["attention() with scale NaN", (ops) => ops.attention(A, A, { ...attention, scale: NaN }), /scale is -?nan/],
   ["gated() without gate", (ops) => ops.gated(A, 0n, A, 1, "silu"), /`gate` is null/],
+  ["clamp() to nothing", (ops) => ops.clamp(A, A, 1, 0), /limit is 0, required is above 0/],
+  ["clamp() to NaN", (ops) => ops.clamp(A, A, 1, NaN), /limit is -?nan, required is above 0/],
+  ["xielu() without eps", (ops) => ops.xielu(A, A, { alphaP: A, alphaN: A, beta: A, eps: 0n }, 1), /`eps` is null/],
   ["add() of too many elements", (ops) => ops.add(A, A, HUGE), /shape of `y` overflows/],
   ["gatherRows() of no rows", (ops) => ops.gatherRows(A, A, A, 1, 0, 1), /rows is 0/],
   ["argmax() of no columns", (ops) => ops.argmax(A, A, 1, 0), /cols is 0/],
@@ -343,6 +346,8 @@ Deno.test("Operations on nothing do nothing", async () => {
   ops.gated(0n, 0n, 0n, 0, "gelu");
   ops.add(0n, 0n, 0);
   ops.scale(0n, 0n, 0, 1);
+  ops.clamp(0n, 0n, 0, 1);
+  ops.xielu(0n, 0n, { alphaP: 0n, alphaN: 0n, beta: 0n, eps: 0n }, 0);
   ops.copy2d(0n, 1, 0n, 1, 0, 1);
   ops.scatterAdd(0n, 0n, 0n, 0n, 0, 1, 1);
   ops.gatherRows(0n, 0n, 0n, 0, 1, 1);

@@ -152,6 +152,10 @@ const OPERATIONS: Record<string, Record<string, Prepare>> = {
     (["silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", "tanh", "swiglu_oai", undefined] as (Activation | undefined)[])
       .map((activation) => [`${activation}`, rowsOf((ops, y, x, a) => ops.gated(y, x, a, 33, activation))]),
   ),
+  clamp: { "": rowsOf((ops, y, x) => ops.clamp(y, x, 231, 0.5)) },
+  xielu: {
+    "": rowsOf((ops, y, x, a) => ops.xielu(y, x, { alphaP: a, alphaN: a + 4n, beta: a + 8n, eps: a + 12n }, 231)),
+  },
   scale: { "": rowsOf((ops, y, x) => ops.scale(y, x, 231, 1.5, 3)) },
   copy_2d: { "": rowsOf((ops, y, x) => ops.copy2d(y, 33, x, 21, 7, 19)) },
   add: {

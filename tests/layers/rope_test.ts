@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { inverseFrequencies, RotaryTable } from "../../lib/layers/rope.ts";
 import type { RopeConfig } from "../../lib/layers/model_config.ts";
-import { LLAMA } from "../../lib/models/llama.ts";
+import { LLAMA } from "../../lib/models/families/llama.ts";
 
 interface RopeCase {
   name: string;

@@ -47,7 +47,7 @@ for (const [name, config] of Object.entries(ROUTERS)) {
       config,
       Float32Array.from(logits),
       experts.length,
-      correction ? Float32Array.from(correction) : undefined,
+      correction ? { correction: Float32Array.from(correction) } : {},
     );
     assert.deepEqual([...routing.experts], experts.flat());
     weights.flat().forEach((weight, i) => {

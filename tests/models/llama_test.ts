@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { UnsupportedError } from "../../lib/errors.ts";
-import { LLAMA } from "../../lib/models/llama.ts";
+import { LLAMA } from "../../lib/models/families/llama.ts";
 import { architectureFor } from "../../lib/models/registry.ts";
 
 const LLAMA_2_7B = {

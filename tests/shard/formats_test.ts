@@ -4,37 +4,18 @@ import { extentBytes as nativeExtentBytes } from "../../lib/ffi/quantize.ts";
 import { columnUnit, extentBytes, PLAIN_FORMATS, rowGranularity, rowSectionBytes } from "../../lib/shard/formats.ts";
 import type { WeightFormatName } from "../../lib/shard/manifest.ts";
 import { packingName, parsePacking } from "../../lib/shard/packed_formats.ts";
+import { PACKED_FORMATS } from "../kernels/packed_formats.ts";
 
+/** Those whose kernels are tested, and further groups and types. */
 const PACKED: WeightFormatName[] = [
-  "bnb4-64-bf16",
+  ...PACKED_FORMATS,
   "bnb4-2-f32",
   "bnb4-4096-f16",
-  "bnb4-64x256-bf16",
   "bnb4-32x1-f32",
-  "int4-128-f16",
   "int4-row-bf16",
   "int4-32-f32-zero",
   "int4-128-bf16-order",
   "int8-32-f16-zero-order",
-  "int8-row-scb",
-  "int8-64-bf16-zero",
-  "int8-32-f16",
-  "fp8-128x128",
-  "fp8-1xrow",
-  "mxfp4",
-  "nvfp4",
-  "nvfp4-product",
-  "q4_k",
-  "q5_k",
-  "q6_k",
-  "iq4_nl",
-  "q4_1",
-  "q5_0",
-  "q5_1",
-  "q2_k",
-  "q3_k",
-  "iq4_xs",
-  "tq2_0",
 ];
 
 Deno.test("extentBytes() equals airk_extent_bytes for every format and shape", () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { join } from "node:path";
 import { writeHeader } from "../../lib/checkpoint/safetensors.ts";
-import { LLAMA } from "../../lib/models/llama.ts";
+import { LLAMA } from "../../lib/models/families/llama.ts";
 import { openShards } from "../../lib/shard/reader.ts";
 import { TINY_CONFIG } from "../checkpoint/tiny_checkpoint.ts";
 import { withTemporaryDirectory } from "../temporary_directory.ts";

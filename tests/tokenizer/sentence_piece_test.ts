@@ -111,7 +111,7 @@ Deno.test("a tokenizer.model adds the beginning of a text unless the config says
 });
 
 Deno.test("a conversation spells no symbol that the template writes, and text around it has SentencePiece's ids", async () => {
-  for (const name of ["llama", "unigram"]) {
+  for (const name of ["llama", "unigram", "char"]) {
     const template = "{% for message in messages %}<|tool|>{{ message.content }}{% endfor %}";
     const tokenizer = await make(name, { add_bos_token: false, chat_template: template });
     const pieces = readSentencePieceFile(readModel(name)).pieces.map(({ text }) => text);
@@ -124,6 +124,18 @@ Deno.test("a conversation spells no symbol that the template writes, and text ar
   }
 });
 
+Deno.test("a conversation spells no word that is a symbol, and no control piece", async () => {
+  const config = { add_bos_token: false, chat_template: "{{ messages[0].content }}{{ ' <|tool|>' if tools }}" };
+  const tokenizer = await make("word_plain", config);
+  const pieces = readSentencePieceFile(readModel("word_plain")).pieces.map(({ text }) => text);
+  const ids = async (content: string) => (await tokenizer.applyChatTemplate([{ role: "user", content }])).inputIds;
+  const tool = pieces.indexOf("<|tool|>"), unknown = pieces.indexOf("<unk>");
+  assert.deepEqual(await ids("<|tool|>"), [unknown]);
+  assert.deepEqual(tokenizer.encode("<|tool|>", { addSpecialTokens: false }), [tool]);
+  assert.deepEqual(tokenizer.encode("<s>", { addSpecialTokens: false }), [unknown]);
+  assert.deepEqual(await ids("the"), [pieces.indexOf("the")]);
+});
+
 Deno.test("a tokenizer.model of another type is refused by name, and damaged files", async () => {
   const refuses = (file: Uint8Array, message: RegExp) =>
     assert.rejects(
@@ -133,8 +145,8 @@ Deno.test("a tokenizer.model of another type is refused by name, and damaged fil
   // A piece "abc"; trainer_spec's model_type, treat_whitespace_as_suffix; denormalizer_spec.
   const piece = [10, 5, 10, 3, 97, 98, 99];
   await refuses(
-    Uint8Array.of(...piece, 18, 2, 24, 3),
-    /is of type word, supported are bpe and unigram; save it as tokenizer.json/,
+    Uint8Array.of(...piece, 18, 2, 24, 7),
+    /is of type 7, supported are bpe, unigram, word, char; save it as tokenizer.json/,
   );
   await refuses(Uint8Array.of(...piece, 18, 5, 24, 2, 192, 1, 1), /spaces at the end of words/);
   await refuses(Uint8Array.of(...piece, 18, 2, 24, 2, 42, 3, 18, 1, 65), /denormalizer_spec/);

@@ -108,7 +108,7 @@ async function quantize(model: string, options: QuantizeCommandOptions): Promise
     source,
     supply: snapshot?.weights,
     out: options.out,
-    compression: options.format ?? defaultCompression(source, snapshot?.gguf !== undefined),
+    compression: options.format ?? defaultCompression(source, snapshot && snapshot.gguf !== undefined),
     threads: options.threads,
     ramBytes: options.ram,
     deleteOriginal: options.deleteOriginal,

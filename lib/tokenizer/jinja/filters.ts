@@ -4,10 +4,11 @@
  */
 import { UnsupportedError } from "../../errors.ts";
 import { formatPercent } from "./formatting.ts";
-import { capitalize, parseNumber, strip } from "./methods.ts";
+import { capitalize, parseNumber, splitLines, strip } from "./methods.ts";
 import {
   type Arguments,
   Callable,
+  checkHashable,
   compare,
   contains,
   DictView,
@@ -43,6 +44,21 @@ function count(value: Value | undefined, missing: number): number {
   const number = value === undefined || value === null ? missing : numeric(value);
   if (number === undefined || !Number.isInteger(number)) throw new TemplateError(`expected int, not ${typeName(value!)}`);
   return number;
+}
+
+function number(value: Value): number {
+  const found = numeric(value);
+  if (found === undefined) {
+    throw value instanceof Undefined ? undefinedError(value) : new TemplateError(`bad operand type: '${typeName(value)}'`);
+  }
+  return found;
+}
+
+/** Returns what a division leaves, with the sign of the divisor as Python has it. */
+function remainder(value: Value, by: number): number {
+  if (by === 0) throw new TemplateError("integer modulo by zero");
+  const left = number(value);
+  return left - by * Math.floor(left / by);
 }
 
 /** Reads a member by a dotted path, such as `function.name`. */
@@ -85,7 +101,8 @@ function indent(value: string, args: Arguments): string {
   const width = argument(args, 0, "width") ?? 4;
   const margin = typeof width === "string" ? width : " ".repeat(count(width, 4));
   const first = isTrue(argument(args, 1, "first") ?? false), blank = isTrue(argument(args, 2, "blank") ?? false);
-  const lines = value.split("\n").map((line, i) => (i === 0 ? first : blank || line !== "") ? margin + line : line);
+  // The last line counts also where nothing is on it.
+  const lines = splitLines(value + "\n").map((line, i) => (i === 0 ? first : blank || line !== "") ? margin + line : line);
   return lines.join("\n");
 }
 
@@ -93,7 +110,7 @@ function round(value: Value, args: Arguments): Value {
   const digits = count(argument(args, 0, "precision"), 0), method = argument(args, 1, "method") ?? "common";
   const number = numeric(value);
   if (number === undefined) throw new TemplateError(`type ${typeName(value)} doesn't define __round__ method`);
-  if (typeof value === "number" && method === "common") return value;
+  if (!(value instanceof Float) && method === "common") return number;
   const scale = 10 ** digits, scaled = number * scale;
   // Python rounds a half to the even neighbour.
   const half = Math.abs(scaled % 1) === 0.5 ? 2 * Math.round(scaled / 2) : Math.round(scaled);
@@ -122,10 +139,12 @@ export function escapeHtml(value: string): string {
 }
 
 const FILTERS: Record<string, Filter> = {
-  abs: (value) => value instanceof Float ? new Float(Math.abs(value.value)) : Math.abs(count(value, 0)),
+  abs: (value) => value instanceof Float ? new Float(Math.abs(value.value)) : Math.abs(number(value)),
   attr: (value, { positional: [name] }, context) => context.member(value, name),
   batch: (value, args) => {
-    const items = iterate(value), size = count(argument(args, 0, "linecount"), 1), fill = argument(args, 1, "fill_with");
+    const items = Array.from(iterate(value)),
+      size = count(argument(args, 0, "linecount"), 1),
+      fill = argument(args, 1, "fill_with");
     const rows = Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
     const last = rows[rows.length - 1];
     while (fill !== undefined && fill !== null && last && last.length < size) last.push(fill);
@@ -167,7 +186,10 @@ const FILTERS: Record<string, Filter> = {
     }
     return groups.map(({ items }) => Tuple.from<Value>([read(items[0]), items]) as Tuple);
   },
-  indent: (value, args) => indent(text(value), args),
+  indent: (value, args) => {
+    if (typeof value !== "string") throw new TemplateError(`unsupported operand type(s) for +=: '${typeName(value)}' and 'str'`);
+    return indent(value, args);
+  },
   int: (value, args) => parseNumber(value, "int") ?? argument(args, 0, "default") ?? 0,
   items: (value) => {
     if (value instanceof Undefined) return new Generator([]);
@@ -239,6 +261,7 @@ const FILTERS: Record<string, Filter> = {
     const key = (item: Value) =>
       sortKey(item, argument(args, 1, "attribute"), isTrue(argument(args, 0, "case_sensitive") ?? false), context);
     const seen: Value[] = [];
+    for (const item of Array.isArray(value) ? value : []) checkHashable(key(item));
     return new Generator(iterate(value).filter((item) => !contains(seen, key(item)) && seen.push(key(item)) > 0));
   },
   upper: (value) => text(value).toUpperCase(),
@@ -260,11 +283,11 @@ type Test = (value: Value, args: Value[]) => boolean;
 
 const TESTS: Record<string, Test> = {
   boolean: (value) => typeof value === "boolean",
-  callable: (value) => value instanceof Callable,
+  callable: (value) => value instanceof Callable || value instanceof Undefined,
   defined: (value) => !(value instanceof Undefined),
-  divisibleby: (value, [by]) => count(value, 0) % count(by, 1) === 0,
+  divisibleby: (value, [by]) => remainder(value, number(by)) === 0,
   eq: (value, [other]) => equal(value, other),
-  even: (value) => count(value, 0) % 2 === 0,
+  even: (value) => remainder(value, 2) === 0,
   false: (value) => value === false,
   filter: (value) => Object.hasOwn(FILTERS, text(value)),
   float: (value) => value instanceof Float,
@@ -282,9 +305,9 @@ const TESTS: Record<string, Test> = {
   ne: (value, [other]) => !equal(value, other),
   none: (value) => value === null,
   number: (value) => numeric(value) !== undefined,
-  odd: (value) => Math.abs(count(value, 0) % 2) === 1,
+  odd: (value) => remainder(value, 2) === 1,
   sameas: (value, [other]) => value === other,
-  sequence: (value) => typeof value === "string" || Array.isArray(value) || value instanceof Map,
+  sequence: (value) => typeof value === "string" || Array.isArray(value) || value instanceof Map || value instanceof Undefined,
   string: (value) => typeof value === "string",
   test: (value) => Object.hasOwn(TESTS, text(value)),
   true: (value) => value === true,
@@ -303,40 +326,15 @@ Object.assign(TESTS, {
   lessthan: TESTS.lt,
 });
 
-/** Filters that Jinja gives an undefined value to; the others see nothing to work on and fail. */
-const TAKE_UNDEFINED = new Set([
-  "default",
-  "d",
-  "list",
-  "length",
-  "count",
-  "join",
-  "string",
-  "select",
-  "reject",
-  "selectattr",
-  "rejectattr",
-  "map",
-  "items",
-  "first",
-  "last",
-  "trim",
-  "upper",
-  "lower",
-  "int",
-  "float",
-  "sum",
-  "unique",
-  "sort",
-  "reverse",
-]);
+/** Filters that cannot work on an undefined value; to the others it is an empty text or an empty list. */
+const NEED_VALUE = new Set(["abs", "attr", "dictsort", "float", "indent", "int", "round", "tojson"]);
 
 /** @throws {UnsupportedError} for a filter that is not known here. */
 export function applyFilter(value: Value, name: string, args: Arguments, context: FilterContext): Value {
   if (!Object.hasOwn(FILTERS, name)) {
     throw new UnsupportedError(`Cannot use the chat template: filter ${JSON.stringify(name)} is not known`);
   }
-  if (value instanceof Undefined && !TAKE_UNDEFINED.has(name)) throw undefinedError(value);
+  if (value instanceof Undefined && NEED_VALUE.has(name)) throw undefinedError(value);
   return FILTERS[name](value, args, context);
 }
 

@@ -147,7 +147,7 @@ export function formatPercent(template: string, values: Value): string {
       });
     },
   );
-  if (next < given.length && !(values instanceof Map)) {
+  if (next < given.length && (values instanceof Tuple || !(values instanceof Map || Array.isArray(values)))) {
     throw new TemplateError("not all arguments converted during string formatting");
   }
   return result;

@@ -5,7 +5,7 @@
  * print as JSON, macros see their caller's variables, what a loop sets lasts into its next round. So only its parser is used.
  * @module
  */
-import { UnsupportedError } from "../../errors.ts";
+import { FormatError, UnsupportedError } from "../../errors.ts";
 import { applyFilter, applyTest, escapeHtml, type FilterContext } from "./filters.ts";
 import { Loop } from "./loop.ts";
 import { method } from "./methods.ts";
@@ -293,11 +293,8 @@ export class Interpreter implements FilterContext {
         return this.member(object, (node.property as { value: string }).value);
       }
       case "CallExpression":
-        if (node.callee.type === "Identifier" && node.callee.value === GROUP) {
-          return this.#evaluate(node.args[0] as Expression, scope);
-        }
-        if (node.callee.type === "Identifier" && node.callee.value === TUPLE) {
-          return Tuple.from(node.args.map((item) => this.#evaluate(item as Expression, scope))) as Tuple;
+        if (node.callee.type === "Identifier" && (node.callee.value === GROUP || node.callee.value === TUPLE)) {
+          return this.#parentheses(node.callee.value === TUPLE, node.args as Expression[], scope);
         }
         return this.#call(this.#evaluate(node.callee, scope), this.#arguments(node.args, scope));
       case "BinaryExpression":
@@ -325,6 +322,13 @@ export class Interpreter implements FilterContext {
     }
   }
 
+  /** Returns what is in parentheses: a tuple of one item or none, or a value. */
+  #parentheses(isTuple: boolean, inside: readonly Expression[], scope: Scope): Value {
+    // The parser takes arguments without a comma between them, which this is none of.
+    if (inside.length > 1) throw new FormatError("Cannot read the chat template: a comma is missing in parentheses");
+    return isTuple ? Tuple.from(inside.map((item) => this.#evaluate(item, scope))) as Tuple : this.#evaluate(inside[0], scope);
+  }
+
   /** Returns `value.name`: an attribute or method, else an item. */
   member(value: Value, name: Value): Value {
     if (typeof name !== "string") return this.#item(value, name);
@@ -347,11 +351,11 @@ export class Interpreter implements FilterContext {
     if (value instanceof Map) {
       const found = value.get(key instanceof Float ? key.value : key);
       if (found !== undefined) return found;
-    } else if (typeof key === "number" && (typeof value === "string" || Array.isArray(value))) {
-      const items = typeof value === "string" ? [...value] : value;
-      return key < items.length && key >= -items.length
-        ? items.at(key)!
-        : new Undefined(`${typeName(value)} object has no element ${key}`);
+    } else if ((typeof key === "number" || typeof key === "boolean") && (typeof value === "string" || Array.isArray(value))) {
+      const items = typeof value === "string" ? [...value] : value, at = Number(key);
+      return at < items.length && at >= -items.length
+        ? items.at(at)!
+        : new Undefined(`${typeName(value)} object has no element ${at}`);
     }
     return typeof key === "string"
       ? this.member(value, key)

@@ -79,6 +79,14 @@ function split(value: string, separator: Value | undefined, most: number, fromRi
     : [...all.slice(0, most), all.slice(most).join(at)];
 }
 
+/** Returns a text's lines without what ends them. */
+export function splitLines(value: string): string[] {
+  // deno-lint-ignore no-control-regex -- they end lines in Python
+  const lines = value.split(/\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/);
+  if (lines[lines.length - 1] === "") lines.pop();
+  return lines;
+}
+
 function affix(args: Arguments, has: (affix: string) => boolean): boolean {
   const [wanted] = args.positional;
   return Array.isArray(wanted) ? wanted.some((one) => has(string(one))) : has(string(wanted));
@@ -123,12 +131,7 @@ const STRING_METHODS: Record<string, Method<string>> = {
   rstrip: (self, { positional }) => strip(self, positional[0], false, true),
   split: (self, args) => split(self, argument(args, 0, "sep"), integer(argument(args, 1, "maxsplit"), -1), false),
   rsplit: (self, args) => split(self, argument(args, 0, "sep"), integer(argument(args, 1, "maxsplit"), -1), true),
-  splitlines: (self) => {
-    // deno-lint-ignore no-control-regex -- they end lines in Python
-    const lines = self.split(/\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/);
-    if (lines[lines.length - 1] === "") lines.pop();
-    return lines;
-  },
+  splitlines: splitLines,
   startswith: (self, args) => affix(args, (affix) => self.startsWith(affix)),
   endswith: (self, args) => affix(args, (affix) => self.endsWith(affix)),
   replace: (self, args) => {
@@ -192,7 +195,7 @@ export function method(value: Value, name: string): Callable | Undefined | undef
   }
   if (typeof value === "string") return bind(STRING_METHODS, value, name);
   if (value instanceof Map) return bind(DICT_METHODS, value, name);
-  if (Array.isArray(value)) return bind(LIST_METHODS, value, name);
+  if (Array.isArray(value) && !(value instanceof Tuple && name === "copy")) return bind(LIST_METHODS, value, name);
   return undefined;
 }
 

@@ -123,31 +123,38 @@ function testsToFilters(tokens: readonly Token[]): Token[] {
   return result;
 }
 
-/** Returns what stands before a parenthesis that holds tokens and begins an expression. */
-function nameOfGroup(inside: readonly Token[]): string | undefined {
-  if (inside.length === 0) return TUPLE;
-  let depth = 0, operators = false, commas = 0;
+/** Returns where the commas of some tokens are that are in no brackets, and whether operators are there that parentheses keep apart. */
+function outline(inside: readonly Token[]): { commas: number[]; operators: boolean } {
+  const commas: number[] = [];
+  let depth = 0, operators = false;
   for (const [i, one] of inside.entries()) {
     if (OPENING.has(one.type)) depth++;
     else if (CLOSING.has(one.type)) depth--;
     else if (depth > 0) continue;
-    else if (one.type === "Comma") commas++;
+    else if (one.type === "Comma") commas.push(i);
     else if (one.type === "ComparisonBinaryOperator" || one.type === "AdditiveBinaryOperator") operators = true;
     else if (one.type === "Identifier" && (one.value === "in" || one.value === "if") && inside[i - 1]?.type !== "Dot") {
       operators = true;
     }
   }
-  return commas > 0 ? TUPLE : operators ? GROUP : undefined;
+  return { commas, operators };
 }
 
-/** Puts names before parentheses that are tuples or keep operators apart. */
+/** Puts names before parentheses that are tuples of one item or none, or keep operators apart; a longer tuple loses a comma at its end. */
 function nameGroups(tokens: readonly Token[]): Token[] {
+  const dropped = new Set<number>();
   return tokens.flatMap((one, i) => {
+    if (dropped.has(i)) return [];
     if (one.type !== "OpenParen") return one;
     const before = tokens[i - 1];
     const calls = before && (["CloseParen", "CloseSquareBracket", "CloseCurlyBracket", "StringLiteral"].includes(before.type) ||
       before.type === "Identifier" && (!OPERATORS.has(before.value) || ["Dot", "Pipe"].includes(tokens[i - 2]?.type)));
-    const name = calls ? undefined : nameOfGroup(tokens.slice(i + 1, closing(tokens, i)));
+    if (calls) return one;
+    const inside = tokens.slice(i + 1, closing(tokens, i)), { commas, operators } = outline(inside);
+    const endsWithComma = commas[commas.length - 1] === inside.length - 1;
+    if (commas.length > 1 && endsWithComma) dropped.add(i + inside.length);
+    const isShort = inside.length === 0 || (commas.length === 1 && endsWithComma);
+    const name = isShort ? TUPLE : operators && commas.length === 0 ? GROUP : undefined;
     return name === undefined ? one : [token("Identifier", name), one];
   });
 }

@@ -143,7 +143,7 @@ export function compare(a: Value, b: Value): number {
   const x = numeric(a), y = numeric(b);
   if (x !== undefined && y !== undefined) return x - y;
   if (typeof a === "string" && typeof b === "string") return compareText(a, b);
-  if (Array.isArray(a) && Array.isArray(b)) {
+  if (Array.isArray(a) && Array.isArray(b) && (a instanceof Tuple) === (b instanceof Tuple)) {
     for (let i = 0; i < Math.min(a.length, b.length); i++) {
       if (!equal(a[i], b[i])) return compare(a[i], b[i]);
     }
@@ -197,6 +197,7 @@ export function repr(value: Value): string {
   if (typeof value === "string") return quoted(value);
   if (value instanceof Tuple) return value.length === 1 ? `(${repr(value[0])},)` : `(${value.map(repr).join(", ")})`;
   if (Array.isArray(value)) return `[${value.map(repr).join(", ")}]`;
+  if (value instanceof Undefined) return "Undefined";
   if (value instanceof Map) return `{${[...value].map(([key, item]) => `${repr(key)}: ${repr(item)}`).join(", ")}}`;
   return text(value);
 }
@@ -225,6 +226,13 @@ export function iterate(value: Value): Value[] {
   throw new TemplateError(`'${typeName(value)}' object is not iterable`);
 }
 
+/** @throws {TemplateError} for what cannot be a key: a list or a dict. */
+export function checkHashable(value: Value): void {
+  if (value instanceof Map || (Array.isArray(value) && !(value instanceof Tuple))) {
+    throw new TemplateError(`unhashable type: '${typeName(value)}'`);
+  }
+}
+
 /** Returns whether something is in a value. */
 export function contains(container: Value, item: Value): boolean {
   if (typeof container === "string") {
@@ -233,7 +241,10 @@ export function contains(container: Value, item: Value): boolean {
     }
     return container.includes(item);
   }
-  if (container instanceof Map) return container.has(item instanceof Float ? item.value : item);
+  if (container instanceof Map) {
+    checkHashable(item);
+    return container.has(item instanceof Float ? item.value : item);
+  }
   if (container === null || typeof container === "boolean" || numeric(container) !== undefined) {
     throw new TemplateError(`argument of type '${typeName(container)}' is not iterable`);
   }
